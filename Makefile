@@ -1,0 +1,56 @@
+# rps-limiter: every way to build, run and check it. `make` alone shows this list.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PY := .venv/bin/python
+COMPOSE ?= docker compose
+export PYTHONPATH := project/src:project
+
+.PHONY: help
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- deployment (compose) -------------------------------------------------------------------------------------------
+.PHONY: up down restart logs
+up: ## start everything in compose (migrations run first, once)
+	$(COMPOSE) up --build --detach --wait
+
+down: ## stop compose, keep the data
+	$(COMPOSE) down
+
+restart: ## restart the limiter replicas
+	$(COMPOSE) restart limiter
+
+logs: ## follow the limiter's logs
+	$(COMPOSE) logs --follow --tail 200 limiter
+
+# --- this machine ---------------------------------------------------------------------------------------------------
+.venv/installed: requirements.txt requirements-dev.txt project/dev/install.sh
+	project/dev/install.sh
+	@touch $@
+
+.PHONY: install run migrate trigger demo
+install: .venv/installed ## everything needed, in .venv (and Debian packages when missing)
+
+migrate: install ## alembic upgrade head, with the environment from .env
+	set -a; [ ! -f .env ] || . ./.env; set +a; .venv/bin/alembic upgrade head
+
+run: install ## one replica, with the environment from .env
+	set -a; [ ! -f .env ] || . ./.env; set +a; exec $(PY) project/src/main.py
+
+trigger: install ## run a job by hand: make trigger JOB=idle_enforce [COMMAND=pause_job]
+	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m dev.trigger "$(or $(COMMAND),run_job)" "$(JOB)"
+
+demo: install ## the main job on this machine, in about two minutes, without Docker
+	$(PY) -m dev.demo
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+.PHONY: test check
+test: install ## all tests, against private Postgres, pgbouncer and RabbitMQ
+	$(PY) -m pytest
+
+check: install ## black, flake8, ruff, mypy strict, import directions
+	.venv/bin/black --check --quiet project
+	.venv/bin/flake8 project
+	.venv/bin/ruff check --quiet project
+	PYTHONPATH= .venv/bin/mypy project/src/main.py project/src/limiter project/dev project/tests project/migrations
+	.venv/bin/lint-imports

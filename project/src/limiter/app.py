@@ -1,0 +1,131 @@
+"""One replica's life: the order in which its parts start and stop."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from dishka import AsyncContainer
+from faststream.rabbit import RabbitBroker
+from loguru import logger
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from limiter.control import Announcements, Control, Queues, declare, subscribe
+from limiter.db.engine import DATABASE_ERRORS, SchemaMissing, check_schema, explain
+from limiter.db.locks import Locks
+from limiter.http_api import Health, http_app
+from limiter.schedule import Timetable
+from limiter.settings import Settings, WrongSettings, load
+from limiter.telemetry import Telemetry, setup_logging
+from limiter.wiring import make_container
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, leaving the signals to us: the jobs must end before it does."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def main() -> int:
+    """Run a replica until it is told to stop; returns the exit code."""
+    try:
+        settings = load()
+    except WrongSettings as error:
+        setup_logging("INFO", "text")
+        logger.error("wrong settings:\n{}", error)
+        return 2
+    setup_logging(settings.log_level, settings.log_format)
+    return asyncio.run(serve(settings))
+
+
+async def serve(settings: Settings) -> int:
+    """HTTP first, so that health can be asked; then the database, the timetable, the broker. Returns the exit code."""
+    container = make_container(settings)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    server = _server(settings, await container.get(Health))
+    http = asyncio.create_task(server.serve())
+    work = asyncio.create_task(_work(settings, container))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({http, work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    code = _exit_code(work, stop.is_set())
+    logger.bind(event="stopping").info("stopping")
+    await _shut_down(settings, container, work)
+    stopping.cancel()
+    server.should_exit = True
+    await http
+    await container.close()
+    logger.bind(event="stopped", code=code).info("stopped")
+    return code
+
+
+def _server(settings: Settings, health: Health) -> _Server:
+    config = uvicorn.Config(
+        http_app(health),
+        host=settings.http_host,
+        port=settings.http_port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        lifespan="off",
+    )
+    return _Server(config)
+
+
+def _exit_code(work: asyncio.Task[None], asked: bool) -> int:
+    """0 if we were asked to stop; otherwise something ended that should not have."""
+    if work.done() and not work.cancelled() and work.exception() is not None:
+        logger.bind(event="cannot_run").error("{}", work.exception())
+        return 1
+    return 0 if asked else 1
+
+
+async def _work(settings: Settings, container: AsyncContainer) -> None:
+    """Everything but HTTP; ends only by an error or by being cancelled."""
+    await _wait_for_database(settings, container)
+    await (await container.get(Locks)).register()
+    timetable = await container.get(Timetable)
+    timetable.start()
+    logger.bind(event="started").info("the timetable is running")
+    await start_broker(container)
+    await asyncio.Event().wait()
+
+
+async def _wait_for_database(settings: Settings, container: AsyncContainer) -> None:
+    """Wait until Postgres answers; raises SchemaMissing if it answers without our schema."""
+    engine, telemetry = await container.get(AsyncEngine), await container.get(Telemetry)
+    while True:
+        try:
+            return await check_schema(engine, settings.database_schema)
+        except SchemaMissing:
+            raise
+        except DATABASE_ERRORS as error:
+            telemetry.critical("database_unavailable", f"at start: {explain(error)}")
+            await asyncio.sleep(settings.rabbitmq_reconnect_seconds)
+
+
+async def start_broker(container: AsyncContainer) -> RabbitBroker:
+    """Connect, however long that takes, and consume once everything a message may need is declared."""
+    broker, queues = await container.get(RabbitBroker), await container.get(Queues)
+    subscribe(broker, queues, await container.get(Control), await container.get(Announcements))
+    await broker.connect()
+    await declare(broker, queues)
+    await broker.start()
+    logger.bind(event="broker_connected").info("connected to RabbitMQ")
+    return broker
+
+
+async def _shut_down(settings: Settings, container: AsyncContainer, work: asyncio.Task[None]) -> None:
+    timetable, broker = await container.get(Timetable), await container.get(RabbitBroker)
+    await timetable.stop(settings.shutdown_timeout_seconds)
+    work.cancel()
+    await asyncio.wait({work})
+    try:
+        async with asyncio.timeout(settings.rabbitmq_timeout_seconds):
+            await broker.stop()
+    except TimeoutError:
+        logger.bind(event="broker_left").warning("RabbitMQ did not let us go in time")

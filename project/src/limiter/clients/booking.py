@@ -1,0 +1,110 @@
+"""BookingService: who booked what, and the cancelling of slots. Times there are Unix seconds."""
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from math import ceil
+from urllib.parse import quote
+from uuid import UUID
+
+from loguru import logger
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from limiter.clients.http import ContractBroken, Peer, Unavailable, decode, explain, gathered
+from limiter.domain.reservations import Bookings, Cancellation, Reservation, Slot, User
+
+PATH = "/api/v1/reservations"
+LATEST = 253_402_300_799  # the last second that a datetime can hold
+
+
+class _User(BaseModel):
+    id: UUID
+    name: str
+
+
+class _Slot(BaseModel):
+    id: str = Field(min_length=1)
+    start: int = Field(ge=0, le=LATEST)
+    end: int = Field(ge=0, le=LATEST)
+
+
+class _Reservation(BaseModel):
+    id: str = Field(min_length=1)
+    user: _User
+    model_name: str
+    model_id: UUID | None = None
+    slots: list[_Slot]
+
+
+class _Page(BaseModel):
+    items: list[object]
+    total: int = Field(ge=0)
+
+
+_PAGE = TypeAdapter(_Page)
+
+
+class Booking:
+    """Reads all reservations or none, and cancels."""
+
+    def __init__(self, peer: Peer, page_size: int, lookback: timedelta) -> None:
+        self._peer = peer
+        self._page_size = page_size
+        self._lookback = lookback
+
+    async def bookings(self, now: datetime) -> Bookings:
+        """Every reservation that ends after `now - lookback`; raises NeighbourError rather than tell of a part."""
+        since = int((now - self._lookback).timestamp())
+        first = await self._page(since, 1)
+        pages = range(2, ceil(first.total / self._page_size) + 1)
+        rest = await gathered([partial(self._page, since, page) for page in pages], self._peer.concurrency)
+        items = [item for page in (first, *rest) for item in page.items]
+        if len(items) != first.total or any(page.total != first.total for page in rest):
+            raise Unavailable(f"{len(items)} reservations read, {first.total} announced", self._peer.name)
+        return self._understood(items)
+
+    async def _page(self, since: int, page: int) -> _Page:
+        query: dict[str, int | str] = {"min_end_time": since, "sort_by": "start_time", "sort_order": "asc"}
+        raw = await self._peer.get(PATH, page=page, page_size=self._page_size, **query)
+        return decode(_PAGE, raw, self._peer.name, f"page {page}")
+
+    def _understood(self, items: list[object]) -> Bookings:
+        """One bad entry spoils its own model only; one that does not even say its model spoils the list."""
+        good: dict[str, Reservation] = {}
+        unreadable: set[str] = set()
+        for item in items:
+            try:
+                reservation = _domain(_Reservation.model_validate(item))
+                good[reservation.id] = reservation
+            except (ValidationError, ValueError) as error:
+                unreadable.add(self._spoiled(item, error))
+        if len(good) + len(unreadable) < len(items) and not unreadable:
+            raise Unavailable("the list changed while it was read", self._peer.name)
+        return Bookings(tuple(good.values()), frozenset(unreadable))
+
+    def _spoiled(self, item: object, error: ValueError) -> str:
+        why = explain(error) if isinstance(error, ValidationError) else str(error)
+        name = item.get("model_name") if isinstance(item, dict) else None
+        if not isinstance(name, str):
+            raise ContractBroken(f"an entry without a model name: {why}", self._peer.name)
+        logger.bind(event="entry_refused", peer=self._peer.name).warning("reservation of {!r}: {}", name, why)
+        self._peer.telemetry.refused(self._peer.name, 1)
+        return name
+
+    async def cancel(self, step: Cancellation) -> bool:
+        """Delete a reservation or one slot; false if it was gone already. Raises NeighbourError."""
+        path = f"{PATH}/{quote(step.reservation_id, safe='')}"
+        if not step.whole:
+            path += f"/slot-usage/{quote(step.slots[0].id, safe='')}"
+        return await self._peer.delete(path)
+
+
+def _domain(wire: _Reservation) -> Reservation:
+    slots = tuple(Slot(_time(slot.start), _time(slot.end), slot.id, wire.id) for slot in wire.slots)
+    backwards = next((slot.id for slot in slots if slot.end <= slot.start), None)
+    if backwards is not None:
+        raise ValueError(f"slot {backwards} of reservation {wire.id} ends before it starts")
+    return Reservation(wire.id, User(wire.user.id, wire.user.name), wire.model_name, wire.model_id, slots)
+
+
+def _time(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

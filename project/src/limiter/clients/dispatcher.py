@@ -1,0 +1,72 @@
+"""ModelDispatcher: commands, and the sagas that carry them out."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from pydantic import BaseModel, TypeAdapter
+
+from limiter.clients.http import Peer, decode
+from limiter.domain.action import Command, CommandKind
+
+
+class SagaEnd(StrEnum):
+    """How a saga stands, for us: compensating is not an end, and neither is a status we do not know."""
+
+    UNFINISHED = "unfinished"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+_ENDS = {
+    "created": SagaEnd.UNFINISHED,
+    "in_progress": SagaEnd.UNFINISHED,
+    "compensating": SagaEnd.UNFINISHED,
+    "completed": SagaEnd.COMPLETED,
+    "failed": SagaEnd.FAILED,
+    "compensated": SagaEnd.FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Saga:
+    """One saga of the dispatcher; `status` is its own word."""
+
+    id: UUID
+    status: str
+
+    @property
+    def end(self) -> SagaEnd:
+        return _ENDS.get(self.status, SagaEnd.UNKNOWN)
+
+
+class _Saga(BaseModel):
+    id: UUID
+    status: str
+
+
+_SAGA = TypeAdapter(_Saga)
+
+
+class Dispatcher:
+    """Sends commands, once each: unless the dispatcher cannot be reached at all, a POST is never repeated."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    async def send(self, command: Command) -> Saga:
+        """Give the command; raises NeighbourError, of which only NotSent and Rejected say that nothing was done."""
+        if command.kind is CommandKind.UNINSTALL:
+            raw = await self._peer.post("/v1/command/uninstall", {"modelId": str(command.model_id)})
+        else:
+            body = {"modelId": str(command.model_id), "replicas": command.replicas}
+            raw = await self._peer.post("/v1/command/scale", body)
+        return self._saga(raw)
+
+    async def saga(self, id: UUID) -> Saga:
+        return self._saga(await self._peer.get(f"/v1/saga/{id}"))
+
+    def _saga(self, raw: bytes) -> Saga:
+        answer = decode(_SAGA, raw, self._peer.name, "saga")
+        return Saga(answer.id, answer.status)

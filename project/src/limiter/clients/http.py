@@ -1,0 +1,181 @@
+"""Calls to a neighbour: bounded, retried where that is safe, counted; every failure sorted by what the caller does.
+
+NeighbourError
+|-- Unavailable       no answer, or a 5xx: try again later
+|   `-- NotSent       the request certainly never reached the neighbour
+|-- Rejected          a 4xx: the neighbour will not do it; a person must look
+`-- ContractBroken    the answer does not fit the contract; a person must look
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import TypeAdapter, ValidationError
+
+from limiter.telemetry import Telemetry
+
+T = TypeVar("T")
+
+
+class NeighbourError(Exception):
+    """A call to a neighbour did not bring what it should; `peer` is its name."""
+
+    def __init__(self, detail: str, peer: str = "neighbour") -> None:
+        super().__init__(detail)
+        self.peer = peer
+
+    @property
+    def reason(self) -> str:
+        """The label under which this error is counted, such as booking_unavailable."""
+        return f"{self.peer}_{_LABELS[type(self)]}"
+
+
+class Unavailable(NeighbourError):
+    """No answer, or one that says the neighbour is broken: try again later. Whether it acted is not known."""
+
+
+class NotSent(Unavailable):
+    """The neighbour could not be reached at all, so it cannot have acted."""
+
+
+class Rejected(NeighbourError):
+    """The neighbour understood and refused; repeating it would change nothing."""
+
+
+class ContractBroken(NeighbourError):
+    """The answer does not fit the contract."""
+
+
+_LABELS: dict[type[NeighbourError], str] = {
+    NeighbourError: "failed",
+    Unavailable: "unavailable",
+    NotSent: "unavailable",
+    Rejected: "rejected",
+    ContractBroken: "contract_broken",
+}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One neighbour behind the shared client."""
+
+    name: str
+    url: str
+    client: httpx.AsyncClient
+    telemetry: Telemetry
+    timeout: float
+    attempts: int
+    retry_first: float
+    concurrency: int
+    token: str = field(default="", repr=False)
+    read_only: bool = False
+
+    async def get(self, path: str, **params: str | int) -> bytes:
+        return (await self._repeated(lambda: self._send("GET", path, params=params))).content
+
+    async def delete(self, path: str) -> bool:
+        """DELETE, which is safe to repeat; false if it was gone already (404)."""
+        return (await self._repeated(lambda: self._send("DELETE", path, gone_is_fine=True))).status_code != 404
+
+    async def post(self, path: str, body: dict[str, Any]) -> bytes:
+        """POST once; repeated only while the neighbour cannot be reached at all."""
+        return (await self._repeated(lambda: self._send("POST", path, json=body), NotSent)).content
+
+    async def _repeated(
+        self, call: Callable[[], Awaitable[httpx.Response]], on: type[Unavailable] = Unavailable
+    ) -> httpx.Response:
+        for attempt in range(1, self.attempts):
+            try:
+                return await call()
+            except on:
+                await self.pause(attempt)
+        return await call()
+
+    async def pause(self, attempt: int) -> None:
+        """Wait before the next attempt, with full jitter: replicas that failed together must not return together."""
+        await asyncio.sleep(random.uniform(0, self.retry_first * 2**attempt))  # noqa: S311 - not a secret
+
+    async def _send(self, method: str, path: str, *, gone_is_fine: bool = False, **extra: Any) -> httpx.Response:
+        if self.read_only and method != "GET":
+            raise Rejected(f"{self.name}: {method} {path}: DRY_RUN is on", self.name)
+        async with self.answered(f"{method} {path}"):
+            response = await self.client.request(method, self.url + path, headers=self._headers(), **extra)
+            check_status(response, gone_is_fine=gone_is_fine)
+            return response
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+    @asynccontextmanager
+    async def answered(self, what: str) -> AsyncIterator[None]:
+        """Time and count one call, and translate what can go wrong with it."""
+        outcome = "error"
+        try:
+            with self.telemetry.timed(self.name):
+                async with asyncio.timeout(self.timeout):
+                    yield
+            outcome = "ok"
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            outcome = "unreachable"
+            raise NotSent(f"{self.name}: {what}: {_words(error)}", self.name) from error
+        except (httpx.HTTPError, TimeoutError) as error:
+            outcome = "no_answer"
+            raise Unavailable(f"{self.name}: {what}: {_words(error)}", self.name) from error
+        except NeighbourError as error:
+            outcome = type(error).__name__.lower()
+            raise type(error)(f"{self.name}: {what}: {error}", self.name) from error.__cause__
+        finally:
+            self.telemetry.answered(self.name, outcome)
+
+
+def check_status(response: httpx.Response, *, gone_is_fine: bool = False) -> None:
+    """Raise Unavailable on 5xx, Rejected on 4xx, ContractBroken on any other answer that is not a success."""
+    status = response.status_code
+    if 200 <= status < 300 or (gone_is_fine and status == 404):
+        return
+    if status >= 500 or status in (408, 425, 429):
+        raise Unavailable(f"HTTP {status}")
+    if status >= 400:
+        raise Rejected(f"HTTP {status}")
+    raise ContractBroken(f"HTTP {status} is no answer of the contract")
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def decode(adapter: TypeAdapter[T], raw: bytes, peer: str, what: str) -> T:
+    """Parse and validate JSON; raises ContractBroken that names the place and the rule."""
+    try:
+        return adapter.validate_json(raw)
+    except ValidationError as error:
+        raise ContractBroken(f"{peer}: {what}: {explain(error)}", peer) from None
+
+
+def explain(error: ValidationError) -> str:
+    """The first of a validation's complaints, in one line."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "body"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{place}: {first['msg']}{more}"
+
+
+async def gathered(calls: list[Callable[[], Awaitable[T]]], at_once: int) -> list[T]:
+    """Run the calls, at most `at_once` together; the first failure cancels the rest and is raised."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(call: Callable[[], Awaitable[T]]) -> T:
+        async with gate:
+            return await call()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(call)) for call in calls]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -1,0 +1,60 @@
+"""Notificator: events on a durable topic exchange, persistent, mandatory and confirmed."""
+
+from datetime import datetime
+from typing import Any
+
+from aio_pika.exceptions import AMQPError
+from aiormq.abc import DeliveredMessage
+from faststream.exceptions import FastStreamException
+from faststream.rabbit import RabbitBroker, RabbitExchange
+from pamqp.commands import Basic
+
+from limiter.clients.http import Rejected, Unavailable
+from limiter.domain.reservations import Slot
+
+PEER = "notifier"
+
+
+class Notifier:
+    """Publishes; success means that the broker confirmed the event and routed it to a queue."""
+
+    def __init__(self, broker: RabbitBroker, exchange: RabbitExchange, timeout: float) -> None:
+        self._broker = broker
+        self._exchange = exchange
+        self._timeout = timeout
+
+    async def publish(self, message_id: str, routing_key: str, body: dict[str, Any]) -> None:
+        """Publish once; raises Unavailable (no confirmation) or Rejected (no queue is bound to the routing key)."""
+        try:
+            receipt = await self._broker.publish(
+                body,
+                exchange=self._exchange,
+                routing_key=routing_key,
+                message_id=message_id,
+                persist=True,
+                mandatory=True,
+                content_type="application/json",
+                timeout=self._timeout,
+            )
+        except (AMQPError, FastStreamException, OSError, TimeoutError, RuntimeError) as error:
+            # RuntimeError: aiormq says so of a connection that is just being closed.
+            raise Unavailable(f"{PEER}: {type(error).__name__}: {error}", PEER) from error
+        if isinstance(receipt, DeliveredMessage) and isinstance(receipt.delivery, Basic.Return):
+            raise Rejected(f"{PEER}: no queue is bound to {routing_key!r}: {receipt.delivery.reply_text}", PEER)
+        frame = receipt.delivery if isinstance(receipt, DeliveredMessage) else receipt
+        if not isinstance(frame, Basic.Ack):
+            raise Unavailable(f"{PEER}: not confirmed: {frame!r}", PEER)
+
+
+def slot_view(slot: Slot) -> dict[str, str]:
+    """A slot as the notifier reads it inside a list of slots."""
+    return {
+        "reservation_id": slot.reservation_id,
+        "slot_id": slot.id,
+        "start": time_view(slot.start),
+        "end": time_view(slot.end),
+    }
+
+
+def time_view(time: datetime) -> str:
+    return time.isoformat()

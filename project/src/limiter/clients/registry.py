@@ -1,0 +1,65 @@
+"""ModelRegistry: the running models."""
+
+from functools import partial
+from uuid import UUID
+
+from loguru import logger
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from limiter.clients.http import Peer, decode, explain, gathered
+from limiter.domain.fleet import Fleet, ServedModel
+
+PATH = "/v2/models/running/find-by"
+
+
+class _Instance(BaseModel):
+    replicas: int = Field(ge=0)
+
+
+class _Entry(BaseModel):
+    id: UUID
+    name: str = Field(min_length=1)
+    status: str
+    deleted: bool
+    instance: _Instance
+
+
+class _Page(BaseModel):
+    items: list[object]
+    total: int = Field(ge=0)
+
+
+_PAGE = TypeAdapter(_Page)
+
+
+class Registry:
+    """Reads the running models, pages of at most 100 fetched side by side."""
+
+    def __init__(self, peer: Peer, page_size: int) -> None:
+        self._peer = peer
+        self._page_size = page_size
+
+    async def running(self) -> Fleet:
+        """Every running model; an entry not as the contract says is counted and skipped. Raises NeighbourError."""
+        first = await self._page(0)
+        offsets = range(self._page_size, first.total, self._page_size)
+        rest = await gathered([partial(self._page, offset) for offset in offsets], self._peer.concurrency)
+        items = [item for page in (first, *rest) for item in page.items]
+        entries = [entry for entry in map(self._entry, items) if entry is not None]
+        running = [entry for entry in entries if entry.status == "RUNNING" and not entry.deleted]
+        models = {entry.id: ServedModel(entry.id, entry.name, entry.instance.replicas) for entry in running}
+        complete = len({entry.id for entry in entries}) == first.total
+        return Fleet(tuple(models.values()), complete)
+
+    async def _page(self, offset: int) -> _Page:
+        raw = await self._peer.get(PATH, offset=offset, limit=self._page_size)
+        return decode(_PAGE, raw, self._peer.name, f"page at {offset}")
+
+    def _entry(self, item: object) -> _Entry | None:
+        try:
+            return _Entry.model_validate(item)
+        except ValidationError as error:
+            shown = item.get("id") if isinstance(item, dict) else item
+            logger.bind(event="entry_refused", peer=self._peer.name).warning("model {!r}: {}", shown, explain(error))
+            self._peer.telemetry.refused(self._peer.name, 1)
+            return None

@@ -1,0 +1,1 @@
+"""What is remembered, in Postgres; SQL lives only here."""

@@ -1,0 +1,64 @@
+"""Engines that are safe behind pgbouncer in transaction pooling, and the check that the schema is there."""
+
+from sqlalchemy import text
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from limiter.db.tables import REVISION
+
+# What is raised while the database is away or overloaded; MISTAKES are the kinds of DBAPIError that are our own.
+DATABASE_ERRORS = (DBAPIError, PoolTimeout, OSError, TimeoutError)
+MISTAKES = (IntegrityError, ProgrammingError, DataError)
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong, in one line without the statement."""
+    told = error.orig if isinstance(error, DBAPIError) else error
+    first = str(told).strip().splitlines()
+    return f"{type(told).__name__}: {first[0] if first else ''}"
+
+
+class SchemaMissing(Exception):
+    """The database lacks the schema this version needs; only `alembic upgrade head` brings it."""
+
+
+def create_engine(url: str, schema: str, pool_size: int, timeout: float) -> AsyncEngine:
+    """An engine whose tables live in `schema`; connecting and each statement take at most `timeout` seconds."""
+    engine = create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=timeout,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        hide_parameters=True,
+        connect_args={
+            # A pooled server connection is another one in each transaction: a cached statement would not be there.
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "timeout": timeout,
+            "command_timeout": timeout,
+            "server_settings": {"application_name": "rps-limiter"},
+        },
+    )
+    return engine.execution_options(schema_translate_map={None: schema})
+
+
+async def check_schema(engine: AsyncEngine, schema: str) -> None:
+    """Raise SchemaMissing unless the schema is at this version's revision or newer; connection errors pass through."""
+    quoted = engine.dialect.identifier_preparer.quote(schema)
+    async with engine.connect() as connection:
+        try:
+            query = f"SELECT version_num FROM {quoted}.alembic_version"  # noqa: S608 - quoted by the dialect
+            found = await connection.scalar(text(query))
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) not in ("42P01", "3F000"):
+                raise
+            found = None
+    if found is None:
+        raise SchemaMissing(f"schema {schema!r} has no tables of ours: run `alembic upgrade head` first")
+    if str(found) < REVISION:
+        raise SchemaMissing(
+            f"schema {schema!r} is at revision {found}, {REVISION} is needed: run `alembic upgrade head`"
+        )

@@ -1,0 +1,102 @@
+"""Events, committed together with the change of state they tell of, and published afterwards at least once.
+
+A user hears of a spell in order: of each spell only the earliest unpublished event may go out.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Interval, and_, bindparam, delete, exists, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from limiter.db.tables import outbox
+
+WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event for the notifier; the message_id stays the same however often it is sent."""
+
+    message_id: UUID
+    stage: str
+    routing_key: str
+    body: dict[str, Any]
+    spell_id: UUID | None = None
+    attempts: int = 0
+
+
+def _takable() -> ColumnElement[bool]:
+    """Unpublished, its time has come, and nothing earlier of the same spell waits."""
+    earlier = outbox.alias("earlier")
+    blocked = exists().where(
+        earlier.c.spell_id == outbox.c.spell_id,
+        earlier.c.published_at.is_(None),
+        earlier.c.sequence < outbox.c.sequence,
+    )
+    return and_(outbox.c.published_at.is_(None), outbox.c.next_attempt_at <= func.now(), ~blocked)
+
+
+def has_work() -> ColumnElement[bool]:
+    """A condition: some event may go out now."""
+    return exists().where(_takable())
+
+
+async def put(connection: AsyncConnection, event: Event, *, dry_run: bool) -> None:
+    """Record an event, to be published; in a dry run only recorded."""
+    values: dict[str, Any] = {
+        "message_id": event.message_id,
+        "spell_id": event.spell_id,
+        "stage": event.stage,
+        "routing_key": event.routing_key,
+        "body": event.body,
+    }
+    if dry_run:
+        values |= {"published_at": func.now(), "error": "dry run: not sent"}
+    await connection.execute(insert(outbox).values(values).on_conflict_do_nothing(index_elements=["message_id"]))
+
+
+async def retract_warning(connection: AsyncConnection, spell_id: UUID) -> bool:
+    """Take back a warning that was never handed to the broker; false if it was, or may have been."""
+    untouched = and_(outbox.c.spell_id == spell_id, outbox.c.stage == WARNING, outbox.c.attempts == 0)
+    return bool((await connection.execute(delete(outbox).where(untouched, outbox.c.published_at.is_(None)))).rowcount)
+
+
+async def warned_address(connection: AsyncConnection, spell_id: UUID) -> str | None:
+    """The address that the spell's warning went to, or will go to."""
+    warning = and_(outbox.c.spell_id == spell_id, outbox.c.stage == WARNING)
+    return await connection.scalar(select(outbox.c.body["user"]["email"].astext).where(warning))
+
+
+async def take(connection: AsyncConnection, limit: int) -> list[Event]:
+    """Up to `limit` events to send now, in order; each counts as attempted from here on."""
+    due = select(outbox.c.sequence).where(_takable()).order_by(outbox.c.sequence).limit(limit)
+    attempt = update(outbox).where(outbox.c.sequence.in_(due)).values(attempts=outbox.c.attempts + 1)
+    rows = (await connection.execute(attempt.returning(outbox))).all()
+    return [
+        Event(row.message_id, row.stage, row.routing_key, row.body, row.spell_id, row.attempts)
+        for row in sorted(rows, key=lambda row: row.sequence)
+    ]
+
+
+async def published(connection: AsyncConnection, events: Collection[Event], at: datetime) -> None:
+    ids = [event.message_id for event in events]
+    await connection.execute(update(outbox).where(outbox.c.message_id.in_(ids)).values(published_at=at, error=None))
+
+
+async def postponed(connection: AsyncConnection, failures: Sequence[tuple[Event, timedelta, str]]) -> None:
+    """Let these events wait before their next attempt."""
+    later = update(outbox).where(outbox.c.message_id == bindparam("id"))
+    later = later.values(next_attempt_at=func.now() + bindparam("wait", type_=Interval), error=bindparam("why"))
+    await connection.execute(
+        later, [{"id": event.message_id, "wait": wait, "why": why} for event, wait, why in failures]
+    )
+
+
+async def pending(connection: AsyncConnection) -> int:
+    """How many events have not been confirmed."""
+    return await connection.scalar(select(func.count()).where(outbox.c.published_at.is_(None))) or 0

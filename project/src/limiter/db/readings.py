@@ -1,0 +1,117 @@
+"""What rps_check remembers: counters, use, gaps, and the models seen running."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from limiter.db import tables
+from limiter.db.bulk import upsert
+from limiter.domain.fleet import Sighting
+from limiter.domain.usage import Gap, Memory, Sample, TargetMemory, Usage
+
+TARGET = ("target", "first_read_at", "read_at", "started_at", "rate")
+SIGHTING = ("model_id", "model_name", "replicas", "first_seen_at", "up_since", "down_since")
+
+
+async def load(connection: AsyncConnection, targets: Collection[str]) -> Memory:
+    """The memory of these targets as the last run of rps_check left it."""
+    counters: dict[str, dict[str, float]] = {target: {} for target in targets}
+    names: dict[str, dict[str, str]] = {target: {} for target in targets}
+    for row in await connection.execute(select(tables.series).where(tables.series.c.target.in_(targets))):
+        counters[row.target][row.series] = row.value
+        names[row.target][row.series] = row.model_name
+    known = await connection.execute(select(*(tables.target.c[name] for name in TARGET)))
+    return Memory(
+        {row.target: _target(row, counters[row.target], names[row.target]) for row in known if row.target in counters},
+        {row.model_name: _usage(row) for row in await connection.execute(select(tables.usage))},
+        tuple(Gap(*row) for row in await connection.execute(select(tables.gap))),
+    )
+
+
+async def save(connection: AsyncConnection, before: Memory, after: Memory) -> None:
+    """Write what changed, and only that."""
+    await upsert(connection, tables.target, TARGET, _changed(_target_row, before.targets, after.targets))
+    for name, target in after.targets.items():
+        await _save_series(connection, before.targets.get(name), target)
+    used = _changed(_usage_row, before.usage, after.usage)
+    await upsert(connection, tables.usage, ("model_name", "last_used_at", "samples"), used)
+    gaps = [(gap.target, gap.since, gap.until) for gap in after.gaps if gap not in set(before.gaps)]
+    await upsert(connection, tables.gap, ("target", "since", "until"), gaps)
+
+
+def _changed(row: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Any]:
+    return [row(name, value) for name, value in after.items() if before.get(name) is not value]
+
+
+def _target(row: Any, counters: dict[str, float], names: dict[str, str]) -> TargetMemory:
+    return TargetMemory(row.target, row.first_read_at, row.read_at, row.started_at, row.rate, counters, names)
+
+
+def _target_row(_: str, target: TargetMemory) -> tuple[Any, ...]:
+    return (target.target, target.first_read_at, target.read_at, target.started_at, target.rate)
+
+
+def _usage_row(name: str, used: Usage) -> tuple[Any, ...]:
+    flat = [[sample.until.timestamp(), sample.seconds, sample.calls] for sample in used.samples]
+    return (name, used.last_used_at, json.dumps(flat))
+
+
+def _usage(row: Any) -> Usage:
+    samples = (
+        Sample(datetime.fromtimestamp(until, UTC), seconds, calls) for until, seconds, calls in json.loads(row.samples)
+    )
+    return Usage(row.last_used_at, tuple(samples))
+
+
+async def _save_series(connection: AsyncConnection, before: TargetMemory | None, after: TargetMemory) -> None:
+    old = before.counters if before else {}
+    if old is after.counters:
+        return
+    gone = old.keys() - after.counters.keys()
+    if gone:
+        ours = (tables.series.c.target == after.target) & tables.series.c.series.in_(gone)
+        await connection.execute(delete(tables.series).where(ours))
+    changed = [
+        (after.target, series, after.names[series], value)
+        for series, value in after.counters.items()
+        if old.get(series) != value
+    ]
+    await upsert(connection, tables.series, ("target", "series", "model_name", "value"), changed)
+
+
+async def sightings(connection: AsyncConnection) -> dict[UUID, Sighting]:
+    rows = await connection.execute(select(*(tables.sighting.c[name] for name in SIGHTING)))
+    return {row.model_id: Sighting(*row) for row in rows}
+
+
+async def save_sightings(
+    connection: AsyncConnection, before: Mapping[UUID, Sighting], after: Iterable[Sighting], *, complete: bool
+) -> None:
+    """Write the changed ones; forget the others, if the list is complete."""
+    after = list(after)
+    if complete:
+        gone = before.keys() - {seen.model_id for seen in after}
+        if gone:
+            await connection.execute(delete(tables.sighting).where(tables.sighting.c.model_id.in_(gone)))
+    changed = [
+        (seen.model_id, seen.name, seen.replicas, seen.first_seen_at, seen.up_since, seen.down_since)
+        for seen in after
+        if before.get(seen.model_id) != seen
+    ]
+    await upsert(connection, tables.sighting, SIGHTING, changed)
+
+
+async def forget(connection: AsyncConnection, before: datetime) -> None:
+    """Drop gaps and uses that ended so long ago that no decision can depend on them."""
+    await connection.execute(delete(tables.gap).where(tables.gap.c.until < before))
+    await connection.execute(delete(tables.usage).where(tables.usage.c.last_used_at < before))
+
+
+async def observed(connection: AsyncConnection) -> int:
+    """How many models are under observation."""
+    return await connection.scalar(select(func.count()).select_from(tables.sighting)) or 0

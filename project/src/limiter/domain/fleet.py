@@ -1,0 +1,47 @@
+"""The running models, as the registry tells."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One running instance of an ML model; several may share a name, and so their traffic."""
+
+    id: UUID
+    name: str
+    replicas: int
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Every running model; `complete` is false when an entry could not be understood, so absence proves nothing."""
+
+    models: tuple[ServedModel, ...]
+    complete: bool = True
+
+    @cached_property
+    def by_id(self) -> Mapping[UUID, ServedModel]:
+        return {model.id: model for model in self.models}
+
+    @cached_property
+    def replicas_by_name(self) -> Mapping[str, int]:
+        totals: dict[str, int] = {}
+        for model in self.models:
+            totals[model.name] = totals.get(model.name, 0) + model.replicas
+        return totals
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What rps_check remembers of one running model: since when it runs, and since when a scale is wished for."""
+
+    model_id: UUID
+    name: str
+    replicas: int
+    first_seen_at: datetime
+    up_since: datetime | None = None
+    down_since: datetime | None = None

@@ -1,0 +1,1 @@
+"""The jobs: thin, each in three parts - gather, decide, act."""

@@ -1,0 +1,59 @@
+"""Sending what the ledger planned: intent first, then the call, then what came of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from uuid import uuid4
+
+from loguru import logger
+
+from limiter.clients.dispatcher import Dispatcher
+from limiter.clients.http import NeighbourError, NotSent, Rejected, gathered
+from limiter.db import ledger
+from limiter.db.runs import Run
+from limiter.domain.action import Command, CommandKind, CommandState
+from limiter.domain.fleet import ServedModel
+from limiter.telemetry import Telemetry
+
+
+def intend(
+    model: ServedModel, kind: CommandKind, replicas: int | None, last: Command | None, now: datetime, *, dry_run: bool
+) -> Command:
+    """A new command for the ledger; in a dry run it is recorded as ended."""
+    failures = last.failures if last and last.state is CommandState.FAILED else 0
+    state = CommandState.DRY_RUN if dry_run else CommandState.PLANNED
+    ended = now if dry_run else None
+    return Command(uuid4(), model.id, model.name, kind, replicas, state, now, finished_at=ended, failures=failures)
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Sends planned commands to the dispatcher, several models at once, each exactly once."""
+
+    dispatcher: Dispatcher
+    telemetry: Telemetry
+    at_once: int
+
+    async def send_all(self, run: Run, commands: Sequence[Command]) -> None:
+        planned = [command for command in commands if command.state is CommandState.PLANNED]
+        await gathered([partial(self.send, run, command) for command in planned], self.at_once)
+
+    async def send(self, run: Run, command: Command) -> None:
+        """Send one planned command and record what came of it; a lost answer leaves it planned, for saga_poll."""
+        with run.isolated(model=command.model_name, model_id=command.model_id, command=command.id):
+            run.check()
+            try:
+                saga = await self.dispatcher.send(command)
+            except (NotSent, Rejected) as error:
+                self.telemetry.critical("command_refused", error, kind=command.kind)
+                async with run.write() as connection:
+                    await ledger.settle(connection, command.id, CommandState.FAILED, run.now, str(error))
+            except NeighbourError as error:
+                self.telemetry.critical("command_answer_lost", error, kind=command.kind)
+            else:
+                logger.bind(event="command_sent", saga=str(saga.id), kind=command.kind, replicas=command.replicas).info(
+                    "{} {} accepted as saga {}", command.kind, command.model_name, saga.id
+                )
+                async with run.write() as connection:
+                    await ledger.submitted(connection, command.id, saga.id)

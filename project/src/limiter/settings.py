@@ -1,0 +1,293 @@
+"""Environment -> typed, validated settings -> rule values. Every constant an operator may want to change is here."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from limiter.domain.action import Job, Pauses
+from limiter.domain.idleness import IdleRule
+from limiter.domain.policy import Policy
+from limiter.domain.reservations import UnbookingMode
+from limiter.domain.scaling import ScalingRule
+
+Value = TypeVar("Value")
+SECRETS = {"DATABASE_URL", "MIGRATIONS_DATABASE_URL", "RABBITMQ_URL", "BOOKING_SERVICE_TOKEN"}
+
+
+class WrongSettings(Exception):
+    """The environment is wrong; the text names each variable, its value and the rule it breaks."""
+
+
+def _http_url(value: str) -> str:
+    if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc:
+        raise ValueError("must be an http:// or https:// URL")
+    return value.rstrip("/")
+
+
+def _asyncpg_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith("postgresql+asyncpg://"):
+        raise ValueError("must start with postgresql+asyncpg://")
+    return value
+
+
+def _amqp_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("amqp://", "amqps://")):
+        raise ValueError("must start with amqp:// or amqps://")
+    return value
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _json(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError as error:
+        raise ValueError(f"must be a JSON object: {error}") from None
+
+
+Url = Annotated[str, AfterValidator(_http_url)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_asyncpg_url)]
+Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
+Json = Annotated[Value, NoDecode, BeforeValidator(_json)]
+Schema = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
+Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+SecondsOrZero = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Name = Annotated[str, Field(min_length=1, max_length=255)]
+
+
+class Override(BaseModel):
+    """What one model may have of its own, in POLICY_OVERRIDES."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target_rps_per_replica: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    min_replicas: Count | None = None
+    max_replicas: Count | None = None
+    idle_limit_seconds: Seconds | None = None
+    idle_warning_lead_seconds: Seconds | None = None
+    exempt: bool = False
+
+
+class _FromEnvironment(BaseSettings):
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
+
+
+class MigrationSettings(_FromEnvironment):
+    """The little that migrations need."""
+
+    database_url: DatabaseUrl
+    migrations_database_url: DatabaseUrl | None = None
+    database_schema: Schema = "rps_limiter"
+
+    @property
+    def url(self) -> str:
+        return (self.migrations_database_url or self.database_url).get_secret_value()
+
+
+class Settings(MigrationSettings):
+    """Everything the service reads from its environment; `example.env` says what each means."""
+
+    database_pool_size: Count = 5
+    database_timeout_seconds: Seconds = 10
+
+    rabbitmq_url: Annotated[SecretStr, AfterValidator(_amqp_url)]
+    rabbitmq_timeout_seconds: Seconds = 5
+    rabbitmq_reconnect_seconds: Seconds = 1
+    notifier_exchange: Name = "notifications"
+    notifier_deployed_routing_key: Name = "models.deployed.successfully"
+    notifier_no_use_routing_key: Name = "reservation.no_use"
+    deployed_queue: Name = "rps_limiter.models_deployed"
+    deployed_reminder_enabled: bool = False
+    deployed_reminder_grace_seconds: SecondsOrZero = 60
+    control_queue: Name = "rps_limiter.control"
+    control_wait_seconds: Seconds = 2
+
+    model_registry_url: Url
+    model_dispatcher_url: Url
+    booking_service_url: Url
+    booking_service_token: SecretStr = SecretStr("")
+    entrypoint_metrics_urls: Urls
+    entrypoint_calls_metric: Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")] = "model_calls_total"
+    entrypoint_model_label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] = "model_name"
+    entrypoint_match_labels: Json[dict[str, str]] = Field(default_factory=dict)
+    registry_page_size: Annotated[int, Field(ge=1, le=100)] = 100
+    booking_page_size: Annotated[int, Field(ge=1, le=1000)] = 1000
+    booking_lookback_seconds: SecondsOrZero = 86_400
+    http_timeout_seconds: Seconds = 5
+    http_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    http_retry_first_seconds: Seconds = 0.2
+    http_concurrency: Count = 10
+
+    rps_check_interval_seconds: Seconds = 15
+    idle_warning_interval_seconds: Seconds = 60
+    idle_enforce_interval_seconds: Seconds = 60
+    saga_poll_interval_seconds: Seconds = 5
+    event_dispatch_interval_seconds: Seconds = 2
+    rps_check_max_run_seconds: Seconds = 120
+    idle_warning_max_run_seconds: Seconds = 300
+    idle_enforce_max_run_seconds: Seconds = 600
+    saga_poll_max_run_seconds: Seconds = 120
+    event_dispatch_max_run_seconds: Seconds = 300
+    job_attempts: Count = 3
+    tick_longest_seconds: Seconds = 5
+    lock_heartbeat_seconds: Seconds = 3
+    lock_trust_seconds: Seconds = 10
+    lock_idle_timeout_seconds: Seconds = 15
+    clock_skew_limit_seconds: SecondsOrZero = 10
+
+    scale_target_rps_per_replica: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10
+    scale_tolerance: Annotated[float, Field(ge=0, le=10)] = 0.1
+    scale_down_headroom: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    scale_up_window_seconds: Seconds = 60
+    scale_down_window_seconds: Seconds = 300
+    scale_up_stabilization_seconds: SecondsOrZero = 30
+    scale_down_stabilization_seconds: SecondsOrZero = 300
+    scale_cooldown_seconds: SecondsOrZero = 60
+    scale_min_replicas: Count = 1
+    scale_max_replicas: Count = 8
+    command_backoff_first_seconds: Seconds = 60
+    command_backoff_longest_seconds: Seconds = 1800
+    saga_timeout_seconds: Seconds = 900
+
+    idle_limit_seconds: Seconds = 3600
+    idle_warning_lead_seconds: Seconds = 900
+    unbooking_mode: UnbookingMode = UnbookingMode.IN_ROW
+    unbooking_row_gap_seconds: SecondsOrZero = 300
+    unbook_current_slot: bool = False
+    uninstall_on_idle: bool = False
+    uninstall_guard_seconds: SecondsOrZero = 1800
+    idle_enforce_max_per_run: Count = 10
+    user_email_template: str = ""
+    policy_overrides: Json[dict[str, Override]] = Field(default_factory=dict)
+    dry_run: bool = False
+
+    event_window: Count = 100
+    event_retry_first_seconds: Seconds = 1
+    event_retry_longest_seconds: Seconds = 300
+    history_retention_seconds: Seconds = 604_800
+
+    http_host: Name = "0.0.0.0"  # noqa: S104 - a container's own address is not known beforehand
+    http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    liveness_timeout_seconds: Seconds = 30
+    shutdown_timeout_seconds: Seconds = 20
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "text"] = "json"
+
+    @model_validator(mode="after")
+    def _rules_across_fields(self) -> Self:
+        for name, (scaling, idle) in {"": self._rules(Override()), **self._own_rules()}.items():
+            of = f" (POLICY_OVERRIDES of {name!r})" if name else ""
+            _ordered(f"SCALE_MIN_REPLICAS <= SCALE_MAX_REPLICAS{of}", scaling.min_replicas, scaling.max_replicas)
+            _below(f"IDLE_WARNING_LEAD_SECONDS < IDLE_LIMIT_SECONDS{of}", _s(idle.lead), _s(idle.limit))
+        _below("LOCK_HEARTBEAT_SECONDS < LOCK_TRUST_SECONDS", self.lock_heartbeat_seconds, self.lock_trust_seconds)
+        _below(
+            "LOCK_TRUST_SECONDS < LOCK_IDLE_TIMEOUT_SECONDS", self.lock_trust_seconds, self.lock_idle_timeout_seconds
+        )
+        window = min(self.scale_up_window_seconds, self.scale_down_window_seconds)
+        _ordered("RPS_CHECK_INTERVAL_SECONDS <= SCALE_*_WINDOW_SECONDS", self.rps_check_interval_seconds, window)
+        template = self.user_email_template
+        if template and ("{user_name}" not in template or "@" not in template):
+            raise ValueError(f"USER_EMAIL_TEMPLATE={template!r}: must contain {{user_name}} and @")
+        return self
+
+    def _rules(self, own: Override) -> tuple[ScalingRule, IdleRule]:
+        scaling = ScalingRule(
+            target_rps=own.target_rps_per_replica or self.scale_target_rps_per_replica,
+            tolerance=self.scale_tolerance,
+            headroom=self.scale_down_headroom,
+            min_replicas=own.min_replicas or self.scale_min_replicas,
+            max_replicas=own.max_replicas or self.scale_max_replicas,
+            up_window=timedelta(seconds=self.scale_up_window_seconds),
+            down_window=timedelta(seconds=self.scale_down_window_seconds),
+            up_stabilization=timedelta(seconds=self.scale_up_stabilization_seconds),
+            down_stabilization=timedelta(seconds=self.scale_down_stabilization_seconds),
+        )
+        idle = IdleRule(
+            limit=timedelta(seconds=own.idle_limit_seconds or self.idle_limit_seconds),
+            lead=timedelta(seconds=own.idle_warning_lead_seconds or self.idle_warning_lead_seconds),
+            mode=self.unbooking_mode,
+            row_gap=timedelta(seconds=self.unbooking_row_gap_seconds),
+            cancel_current=self.unbook_current_slot,
+            uninstall=self.uninstall_on_idle,
+            uninstall_guard=timedelta(seconds=self.uninstall_guard_seconds),
+        )
+        return replace(scaling, exempt=own.exempt), replace(idle, exempt=own.exempt)
+
+    def _own_rules(self) -> dict[str, tuple[ScalingRule, IdleRule]]:
+        return {name: self._rules(own) for name, own in self.policy_overrides.items()}
+
+    def policy(self) -> Policy:
+        scaling, idle = self._rules(Override())
+        return Policy(
+            scaling_rule=scaling,
+            idle_rule=idle,
+            own_rules=self._own_rules(),
+            pauses=Pauses(
+                cooldown=timedelta(seconds=self.scale_cooldown_seconds),
+                backoff_first=timedelta(seconds=self.command_backoff_first_seconds),
+                backoff_longest=timedelta(seconds=self.command_backoff_longest_seconds),
+            ),
+            enforce_per_run=self.idle_enforce_max_per_run,
+            saga_timeout=timedelta(seconds=self.saga_timeout_seconds),
+            dry_run=self.dry_run,
+        )
+
+    def interval(self, job: Job) -> float:
+        """Seconds between two runs of the job."""
+        return float(getattr(self, f"{job}_interval_seconds"))
+
+    def max_run(self, job: Job) -> float:
+        """Seconds after which a run of the job is broken off."""
+        return float(getattr(self, f"{job}_max_run_seconds"))
+
+
+def _s(duration: timedelta) -> float:
+    return duration.total_seconds()
+
+
+def _ordered(rule: str, low: float, high: float) -> None:
+    if low > high:
+        raise ValueError(f"{rule}: {low:g} > {high:g}")
+
+
+def _below(rule: str, low: float, high: float) -> None:
+    if low >= high:
+        raise ValueError(f"{rule}: {low:g} >= {high:g}")
+
+
+def load() -> Settings:
+    """The settings from the environment; raises WrongSettings."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise WrongSettings("\n".join(_explain(dict(problem)) for problem in error.errors())) from None
+
+
+def _explain(problem: dict[str, Any]) -> str:
+    """One line for one problem: the variable, its value (secrets hidden), the rule."""
+    name = str(problem["loc"][0]).upper() if problem["loc"] else ""
+    rule = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"{name} is not set: it is required"
+    if not name:
+        return rule
+    inner = ".".join(str(part) for part in problem["loc"][1:])
+    value = "(hidden)" if name in SECRETS else repr(problem.get("input"))
+    return f"{name}{f' [{inner}]' if inner else ''}={value}: {rule}"

@@ -1,0 +1,135 @@
+"""A composed replica whose jobs a test runs one by one, and the notifier's end of the wire."""
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+from uuid import uuid4
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractQueue
+from dev.platform import Platform
+from dev.services import Services
+from dishka import AsyncContainer
+from sqlalchemy import Table, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from limiter.app import start_broker
+from limiter.db.locks import Locks
+from limiter.domain.action import Job
+from limiter.schedule import Report, Timetable
+from limiter.settings import Settings, load
+from limiter.telemetry import Telemetry
+from limiter.wiring import make_container
+
+# Short enough for tests that wait in real time; the timelines set the policy's own durations.
+QUICK = {
+    "HTTP_TIMEOUT_SECONDS": 1,
+    "HTTP_ATTEMPTS": 2,
+    "HTTP_RETRY_FIRST_SECONDS": 0.01,
+    "EVENT_RETRY_FIRST_SECONDS": 0.05,
+    "EVENT_RETRY_LONGEST_SECONDS": 0.2,
+    "USER_EMAIL_TEMPLATE": "{user_name}@example.org",
+    "CLOCK_SKEW_LIMIT_SECONDS": 0,
+    "DATABASE_TIMEOUT_SECONDS": 5,
+    "RABBITMQ_RECONNECT_SECONDS": 0.2,
+    "CONTROL_WAIT_SECONDS": 0.5,
+}
+
+
+def environment(services: Services, schema: str, platform: Platform, **more: object) -> dict[str, str]:
+    """The environment of a replica; names of queues and exchange are unique, so that tests do not meet in RabbitMQ."""
+    unique = uuid4().hex[:8]
+    names = {
+        "DATABASE_SCHEMA": schema,
+        "NOTIFIER_EXCHANGE": f"notifications.{unique}",
+        "CONTROL_QUEUE": f"control.{unique}",
+        "DEPLOYED_QUEUE": f"deployed.{unique}",
+    }
+    values = services.environment() | platform.environment() | names | QUICK | more
+    return {name: str(value) for name, value in values.items()}
+
+
+def settings_of(variables: dict[str, str]) -> Settings:
+    with patch.dict(os.environ, variables, clear=True):
+        return load()
+
+
+@dataclass
+class Bench:
+    """One composed replica; nothing runs unless the test runs it."""
+
+    settings: Settings
+    platform: Platform
+    container: AsyncContainer
+    timetable: Timetable
+    telemetry: Telemetry
+    engine: AsyncEngine
+    inbox: AbstractQueue
+    channel: AbstractChannel
+
+    async def run(self, *jobs: Job) -> Report:
+        """Run these jobs one after the other, as a run by hand does; each must complete."""
+        for job in jobs:
+            report = await self.attempt(job)
+            assert report.state == "completed", report
+        return report
+
+    async def attempt(self, job: Job) -> Report:
+        report = await self.timetable.by_hand(job, 1)
+        assert report is not None, f"the lock of {job} was not free"
+        return report
+
+    async def rows(self, table: Table) -> list[Any]:
+        async with self.engine.connect() as connection:
+            return list(await connection.execute(select(table)))
+
+    async def events(self) -> list[dict[str, Any]]:
+        """What the notifier would have read since it was last asked."""
+        found = []
+        while (message := await self.inbox.get(fail=False)) is not None:
+            await message.ack()
+            found.append(json.loads(message.body) | {"message_id": message.message_id})
+        return found
+
+    async def stages(self) -> list[str]:
+        return [event["reservation"]["stage"] for event in await self.events()]
+
+    def count(self, metric: str, **labels: str) -> float:
+        """The value of one of our counters; 0 if it was never counted."""
+        return self.telemetry.registry.get_sample_value(f"rps_limiter_{metric}", labels) or 0.0
+
+    def criticals(self) -> dict[str, float]:
+        """Critical errors by reason."""
+        samples = [sample for family in self.telemetry.registry.collect() for sample in family.samples]
+        name = "rps_limiter_critical_errors_total"
+        return {sample.labels["reason"]: sample.value for sample in samples if sample.name == name}
+
+
+@asynccontextmanager
+async def open_bench(services: Services, schema: str, platform: Platform, **more: object) -> AsyncIterator[Bench]:
+    settings = settings_of(environment(services, schema, platform, **more))
+    container = make_container(settings)
+    connection = await aio_pika.connect(settings.rabbitmq_url.get_secret_value())
+    async with connection:
+        channel = await connection.channel()
+        exchange = await channel.declare_exchange(settings.notifier_exchange, "topic", durable=True)
+        inbox = await channel.declare_queue(f"notifier.{uuid4().hex[:8]}", exclusive=True)
+        await inbox.bind(exchange, settings.notifier_no_use_routing_key)
+        await (await container.get(Locks)).register()
+        broker = await start_broker(container)
+        yield Bench(
+            settings,
+            platform,
+            container,
+            await container.get(Timetable),
+            await container.get(Telemetry),
+            await container.get(AsyncEngine),
+            inbox,
+            channel,
+        )
+        await broker.stop()
+        await container.close()
