@@ -1,8 +1,9 @@
 """A composed replica whose jobs a test runs one by one, and the notifier's end of the wire."""
 
+import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,12 @@ from uuid import uuid4
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractQueue
-from dev.platform import Platform
-from dev.services import Services
 from dishka import AsyncContainer
 from sqlalchemy import Table, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from dev.platform import Platform
+from dev.services import Services
 from limiter.app import start_broker
 from limiter.db.locks import Locks
 from limiter.domain.action import Job
@@ -86,6 +87,14 @@ class Bench:
     async def rows(self, table: Table) -> list[Any]:
         async with self.engine.connect() as connection:
             return list(await connection.execute(select(table)))
+
+    async def until(self, table: Table, holds: Callable[[list[Any]], bool]) -> None:
+        """Wait until the rows of a table are as wished."""
+        async with asyncio.timeout(10):
+            while True:
+                if holds(await self.rows(table)):
+                    return
+                await asyncio.sleep(0.05)
 
     async def events(self) -> list[dict[str, Any]]:
         """What the notifier would have read since it was last asked."""

@@ -6,26 +6,35 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from dev.platform import Platform
-from dev.services import Services
+from freezegun import freeze_time
+from freezegun.api import FrozenDateTimeFactory
 from sqlalchemy import text
 
+from dev.platform import Platform
+from dev.services import Services
 from limiter.db.engine import create_engine
 from limiter.db.tables import metadata
 from tests.bench import Bench, open_bench
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = "limiter_test"
+START = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 
 
 def alembic(services: Services, schema: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run alembic as an operator does, through pgbouncer."""
     environment = os.environ | {"DATABASE_URL": services.database_url, "DATABASE_SCHEMA": schema}
     return subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "alembic", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -55,15 +64,24 @@ async def schema(services: Services, migrated: str) -> str:
 
 
 @pytest.fixture
-async def platform() -> AsyncIterator[Platform]:
-    async with Platform(saga_seconds=0.0, clock=_now) as running:
+def time() -> Iterator[FrozenDateTimeFactory]:
+    """Time stopped at START; asyncio's own clock goes on, or nothing would."""
+    with freeze_time(START, real_asyncio=True) as frozen:
+        assert isinstance(frozen, FrozenDateTimeFactory)
+        yield frozen
+
+
+@pytest.fixture
+async def platform(request: pytest.FixtureRequest) -> AsyncIterator[Platform]:
+    """The stand-in neighbours; parametrize indirectly with the seconds a saga takes."""
+    if "time" in request.fixturenames:
+        request.getfixturevalue("time")  # time stops first, so that traffic and sagas begin in the frozen past
+    async with Platform(saga_seconds=getattr(request, "param", 0.0), clock=_now) as running:
         yield running
 
 
 def _now() -> float:
     """The test's time, which freezegun may have stopped."""
-    from datetime import UTC, datetime
-
     return datetime.now(UTC).timestamp()
 
 

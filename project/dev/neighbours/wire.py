@@ -25,13 +25,13 @@ class Invalid(Exception):
 
 async def answer_invalid(request: Request, error: Exception) -> Response:
     """The 422 of an `Invalid`."""
-    assert isinstance(error, Invalid)  # noqa: S101 - Starlette's handlers are typed for any exception
+    assert isinstance(error, Invalid)
     return JSONResponse({"detail": [error.problem]}, 422)
 
 
 async def answer_refusal(request: Request, error: Exception) -> Response:
     """Any other refusal, as JSON with a `detail` (Starlette's own would be plain text)."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - as above
+    assert isinstance(error, HTTPException)
     return JSONResponse({"detail": error.detail}, error.status_code, headers=error.headers)
 
 

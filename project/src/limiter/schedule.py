@@ -12,7 +12,8 @@ from loguru import logger
 
 from limiter.db import outbox
 from limiter.db.engine import DATABASE_ERRORS, MISTAKES, explain
-from limiter.db.locks import Cause, Claim, Guard, LockLost, Locks, RunState
+from limiter.db.guard import Guard, LockLost
+from limiter.db.locks import Cause, Claim, Locks, RunState
 from limiter.db.runs import Run
 from limiter.domain.action import Job
 from limiter.telemetry import Telemetry

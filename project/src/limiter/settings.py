@@ -1,75 +1,31 @@
 """Environment -> typed, validated settings -> rule values. Every constant an operator may want to change is here."""
 
-import json
 from dataclasses import replace
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from limiter.domain.action import Job, Pauses
 from limiter.domain.idleness import IdleRule
 from limiter.domain.policy import Policy
 from limiter.domain.reservations import UnbookingMode
 from limiter.domain.scaling import ScalingRule
+from limiter.setting_types import AmqpUrl, Count, DatabaseUrl, Json, Name, Schema, Seconds, SecondsOrZero, Url, Urls
 
-Value = TypeVar("Value")
 SECRETS = {"DATABASE_URL", "MIGRATIONS_DATABASE_URL", "RABBITMQ_URL", "BOOKING_SERVICE_TOKEN"}
 
 
 class WrongSettings(Exception):
     """The environment is wrong; the text names each variable, its value and the rule it breaks."""
-
-
-def _http_url(value: str) -> str:
-    if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc:
-        raise ValueError("must be an http:// or https:// URL")
-    return value.rstrip("/")
-
-
-def _asyncpg_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith("postgresql+asyncpg://"):
-        raise ValueError("must start with postgresql+asyncpg://")
-    return value
-
-
-def _amqp_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("amqp://", "amqps://")):
-        raise ValueError("must start with amqp:// or amqps://")
-    return value
-
-
-def _split(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _json(value: Any) -> Any:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError as error:
-        raise ValueError(f"must be a JSON object: {error}") from None
-
-
-Url = Annotated[str, AfterValidator(_http_url)]
-DatabaseUrl = Annotated[SecretStr, AfterValidator(_asyncpg_url)]
-Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
-Json = Annotated[Value, NoDecode, BeforeValidator(_json)]
-Schema = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
-Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
-SecondsOrZero = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=100_000)]
-Name = Annotated[str, Field(min_length=1, max_length=255)]
 
 
 class Override(BaseModel):
@@ -107,7 +63,7 @@ class Settings(MigrationSettings):
     database_pool_size: Count = 5
     database_timeout_seconds: Seconds = 10
 
-    rabbitmq_url: Annotated[SecretStr, AfterValidator(_amqp_url)]
+    rabbitmq_url: AmqpUrl
     rabbitmq_timeout_seconds: Seconds = 5
     rabbitmq_reconnect_seconds: Seconds = 1
     notifier_exchange: Name = "notifications"

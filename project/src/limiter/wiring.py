@@ -1,7 +1,7 @@
 """The object graph: the only file that knows every concrete class, and the only one that knows dishka."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NewType
 from uuid import uuid4
@@ -20,7 +20,8 @@ from limiter.clients.notifier import Notifier
 from limiter.clients.registry import Registry
 from limiter.control import Announcements, Control, Queues
 from limiter.db.engine import create_engine
-from limiter.db.locks import Locks, LockTiming
+from limiter.db.guard import LockTiming
+from limiter.db.locks import Locks
 from limiter.domain.action import Job
 from limiter.domain.policy import Policy
 from limiter.http_api import Health
@@ -28,7 +29,7 @@ from limiter.jobs.commands import Commands
 from limiter.jobs.event_dispatch import EventDispatch
 from limiter.jobs.events import Post
 from limiter.jobs.idle_enforce import IdleEnforce
-from limiter.jobs.idle_warning import Ending, IdleWarning
+from limiter.jobs.idle_warning import Ending, IdleWarning, Retention
 from limiter.jobs.reminder import Reminder
 from limiter.jobs.rps_check import RpsCheck
 from limiter.jobs.saga_poll import SagaPoll
@@ -167,6 +168,7 @@ class Jobs(Provider):
 
     scope = Scope.APP
     ending = provide(Ending)
+    idle_warning = provide(IdleWarning)
     rps_check = provide(RpsCheck)
     idle_enforce = provide(IdleEnforce)
 
@@ -194,17 +196,8 @@ class Jobs(Provider):
         return Reminder(post, settings.deployed_reminder_enabled, _seconds(settings.deployed_reminder_grace_seconds))
 
     @provide
-    def idle_warning(
-        self,
-        settings: Settings,
-        surveyor: Surveyor,
-        post: Post,
-        ending: Ending,
-        reminder: Reminder,
-        telemetry: Telemetry,
-    ) -> IdleWarning:
-        retention = _seconds(settings.history_retention_seconds)
-        return IdleWarning(surveyor, post, ending, reminder, telemetry, retention)
+    def retention(self, settings: Settings) -> Retention:
+        return Retention(_seconds(settings.history_retention_seconds))
 
     @provide
     def saga_poll(
@@ -218,24 +211,21 @@ class Jobs(Provider):
         return EventDispatch(notifier, telemetry, utc_now, settings.event_window, _seconds(first), _seconds(longest))
 
     @provide
-    def timetable(
+    def bodies(
         self,
-        settings: Settings,
-        locks: Locks,
-        telemetry: Telemetry,
         rps_check: RpsCheck,
         idle_warning: IdleWarning,
         idle_enforce: IdleEnforce,
         saga_poll: SagaPoll,
         event_dispatch: EventDispatch,
+    ) -> Mapping[Job, JobBody]:
+        bodies: tuple[JobBody, ...] = (rps_check, idle_warning, idle_enforce, saga_poll, event_dispatch)
+        return dict(zip(Job, bodies, strict=True))
+
+    @provide
+    def timetable(
+        self, settings: Settings, locks: Locks, telemetry: Telemetry, jobs: Mapping[Job, JobBody]
     ) -> Timetable:
-        jobs: dict[Job, JobBody] = {
-            Job.RPS_CHECK: rps_check,
-            Job.IDLE_WARNING: idle_warning,
-            Job.IDLE_ENFORCE: idle_enforce,
-            Job.SAGA_POLL: saga_poll,
-            Job.EVENT_DISPATCH: event_dispatch,
-        }
         cadences = {job: Cadence(settings.interval(job), settings.max_run(job)) for job in jobs}
         tick, skew = settings.tick_longest_seconds, settings.clock_skew_limit_seconds
         return Timetable(locks, jobs, cadences, utc_now, telemetry, tick, skew)
@@ -250,12 +240,7 @@ class Jobs(Provider):
 
     @provide
     def health(
-        self,
-        settings: Settings,
-        engine: AsyncEngine,
-        broker: RabbitBroker,
-        timetable: Timetable,
-        telemetry: Telemetry,
+        self, settings: Settings, engine: AsyncEngine, broker: RabbitBroker, timetable: Timetable, telemetry: Telemetry
     ) -> Health:
         liveness, ping = settings.liveness_timeout_seconds, settings.rabbitmq_timeout_seconds
         return Health(engine, broker, timetable, telemetry, liveness, ping)

@@ -168,7 +168,7 @@ def test_a_missing_program_is_reported_with_what_to_install() -> None:
 def test_servers_outlive_the_thread_that_started_them_but_not_a_killed_process() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", OWNER]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as owner:  # noqa: S603
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as owner:
         assert owner.stdout is not None
         directory, pid = owner.stdout.readline().split()
         processes = process_tree(int(pid))

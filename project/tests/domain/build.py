@@ -7,12 +7,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from hypothesis import settings
+
 from limiter.domain.action import Command, CommandKind, CommandState, Pauses
 from limiter.domain.fleet import ServedModel, Sighting
+from limiter.domain.folding import fold
 from limiter.domain.idleness import Facts, IdleRule, Spell, SpellState
 from limiter.domain.reservations import Holding, Reservation, Slot, UnbookingMode, User
 from limiter.domain.scaling import ScalingRule
-from limiter.domain.usage import Memory, Observation, Page, Scrape, Unknown, Unread, fold
+from limiter.domain.usage import Memory, Observation, Page, Scrape, Unknown, Unread
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE, HOUR = 60, 3600
@@ -39,6 +42,7 @@ IDLE = IdleRule(  # N = 3600, Y = 900
     uninstall=False,
     uninstall_guard=timedelta(seconds=1800),
 )
+UNHURRIED = settings(deadline=None, database=None)  # a busy machine is no failure, and nothing is left on disk
 PAUSES = Pauses(timedelta(seconds=60), timedelta(minutes=1), timedelta(minutes=30))
 
 

@@ -35,9 +35,7 @@ def test_an_unfinished_command_blocks_for_ever(state: CommandState) -> None:
 
 @pytest.mark.parametrize("state", [CommandState.COMPLETED, CommandState.DRY_RUN])
 @pytest.mark.parametrize(("now", "blocked"), [(100, True), (159.999, True), (160, False)])
-def test_cools_down_for_60_seconds_from_the_end_of_the_command(
-    state: CommandState, now: float, blocked: bool
-) -> None:
+def test_cools_down_for_60_seconds_from_the_end_of_the_command(state: CommandState, now: float, blocked: bool) -> None:
     reason = PAUSES.blocks(command(state, finished=100), at(now))
     assert reason is (Reason.COOLING_DOWN if blocked else None)
 

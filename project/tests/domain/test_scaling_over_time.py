@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from limiter.domain.action import Command, CommandState, Decision
 from limiter.domain.fleet import ServedModel, Sighting
 from limiter.domain.scaling import Load, ScalingRule, decide, sighting
-from tests.domain.build import PAUSES, SCALING, Readings, at, command, served
+from tests.domain.build import PAUSES, SCALING, UNHURRIED, Readings, at, command, served
 
 TICK, SAGA = 15, 20  # seconds
 
@@ -126,6 +126,7 @@ RULES = st.builds(
 AWKWARD = st.floats(0, 2000) | st.sampled_from([0.0, 7.0, 10.0, 11.0, 14.0, 21.0, 22.0, 33.0, 77.0, 88.0])
 
 
+@UNHURRIED
 @given(RULES, st.lists(st.tuples(AWKWARD, st.integers(1, 12)), min_size=8, max_size=8))
 def test_eight_models_under_constant_load_never_reverse(rule: ScalingRule, fleet: list[tuple[float, int]]) -> None:
     for number, (rps, replicas) in enumerate(fleet):
@@ -143,6 +144,7 @@ LOADS = st.lists(
 )
 
 
+@UNHURRIED
 @given(RULES, LOADS, st.integers(0, 20))
 def test_replicas_asked_for_are_always_within_bounds_and_never_zero(
     rule: ScalingRule, loads: list[Load], replicas: int
@@ -153,8 +155,9 @@ def test_replicas_asked_for_are_always_within_bounds_and_never_zero(
     assert all(max(1, rule.min_replicas) <= asked <= rule.max_replicas for _, asked in model.commands)
 
 
+@UNHURRIED
 @given(RULES, LOADS, st.integers(0, 20))
-def test_an_unknown_or_restarted_tick_never_scales_down(rule: ScalingRule, loads: list[Load], replicas: int) -> None:
+def test_an_unknown_tick_never_scales_down(rule: ScalingRule, loads: list[Load], replicas: int) -> None:
     model = Simulated(rule, served(replicas=replicas))
     for tick, load in enumerate(loads):
         asked = len(model.commands)
@@ -168,6 +171,7 @@ def copied(seen: Sighting | None) -> Sighting | None:
     )
 
 
+@UNHURRIED
 @given(RULES, LOADS, st.integers(1, 20), st.integers(0, 80))
 def test_a_day_split_between_two_runners_is_decided_as_by_one(
     rule: ScalingRule, loads: list[Load], replicas: int, cut: int

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limiter.domain.usage import Gap, Sample, mean_rate, unknown_time
-from tests.domain.build import Readings, at, secs
+from tests.domain.build import UNHURRIED, Readings, at, page, secs, unread
 
 
 def steady(rps: float, until: int, every: int, readings: Readings | None = None) -> Readings:
@@ -68,8 +68,9 @@ def test_a_returning_target_adds_its_own_rate_to_the_others() -> None:
 def test_under_fast_ticks_a_returning_target_still_adds_only_its_own_rate(order: str) -> None:
     readings = Readings()
     for now in range(601):
-        page = {"a": {"m": float(now)}, "b": {"m": 2.0 * now} if now in (0, 600) else None}
-        observation = readings.tick(now, **{target: page[target] for target in order})
+        b_is_up = now in (0, 600)
+        scrapes = {"a": page(now, {"m": now}), "b": page(now, {"m": 2 * now}, "b") if b_is_up else unread("b")}
+        observation = readings.scraped(now, *(scrapes[target] for target in order))
     assert observation.rate("m", secs(60)) == pytest.approx(3)
 
 
@@ -155,7 +156,9 @@ def test_unknown_time_is_the_union_of_the_gaps_within_the_interval(gaps: list[Ga
 BORDER = st.integers(-20, 120)
 
 
+@UNHURRIED
 @given(st.lists(st.tuples(BORDER, BORDER).map(sorted), max_size=8))
 def test_unknown_time_is_the_number_of_seconds_that_lie_in_any_gap(borders: list[list[int]]) -> None:
     seconds = {second for since, until in borders for second in range(since, until)} & set(range(100))
-    assert unknown_time([gap(*border) for border in borders], at(0), at(100)) == secs(len(seconds))
+    gaps = [gap(since, until) for since, until in borders]
+    assert unknown_time(gaps, at(0), at(100)) == secs(len(seconds))

@@ -1,19 +1,16 @@
 """The warning and unbooking timelines, second by second: the composed service, real Postgres, frozen time."""
 
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from dev.platform import Platform
-from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
 
+from dev.platform import Platform
 from limiter.domain.action import Job
 from tests.bench import Bench
-from tests.conftest import MakeBench
+from tests.conftest import START, MakeBench
 
-START = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 ANN, BEN = str(UUID(int=1)), str(UUID(int=2))
 MODEL, OTHER = "Google/Medgemma-27b-it", "Openai/Gpt-oss-120b"
 N, Y = timedelta(minutes=60), timedelta(minutes=15)
@@ -44,14 +41,8 @@ def hours(start: float, end: float) -> tuple[datetime, datetime]:
 
 
 @pytest.fixture
-def time() -> Iterator[FrozenDateTimeFactory]:
-    with freeze_time(START, real_asyncio=True) as frozen:
-        yield frozen
-
-
-@pytest.fixture
-async def story(make_bench: MakeBench, time: FrozenDateTimeFactory) -> AsyncIterator[Story]:
-    yield await begin(make_bench, time)
+async def story(make_bench: MakeBench, time: FrozenDateTimeFactory) -> Story:
+    return await begin(make_bench, time)
 
 
 async def begin(make_bench: MakeBench, time: FrozenDateTimeFactory, **settings: object) -> Story:
@@ -102,7 +93,9 @@ async def test_in_row_stops_at_the_first_pause_longer_than_the_gap(story: Story)
     assert story.cancelled() == [hours(2 + 5 * minutes, 3)[0]]
 
 
-async def test_all_takes_every_later_slot_of_that_user_and_model(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:
+async def test_all_takes_every_later_slot_of_that_user_and_model(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
     story = await begin(make_bench, time, UNBOOKING_MODE="ALL")
     book(story.platform, ANN, hours(0, 2))
     book(story.platform, ANN, hours(5, 6), hours(30, 31))

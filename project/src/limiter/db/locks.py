@@ -11,29 +11,25 @@ being a utility statement, leaves no snapshot open that would hold vacuum back. 
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, Update, and_, func, literal, or_, select, text, true, update
+from sqlalchemy import ColumnElement, Row, Select, Update, and_, func, literal, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from limiter.db.guard import Guard, LockTiming, watched
 from limiter.db.tables import job as jobs
 from limiter.db.tables import job_run
 from limiter.domain.action import Job
 
 LOCK_NUMBERS = {job: number for number, job in enumerate(Job, start=1)}
 GRID_START = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-class LockLost(Exception):
-    """This replica no longer holds the job: the run stops, and nothing more of it is written."""
 
 
 class Cause(StrEnum):
@@ -53,15 +49,6 @@ class RunState(StrEnum):
     TIMEOUT = "timeout"
     INTERRUPTED = "interrupted"
     LOST = "lost"
-
-
-@dataclass(frozen=True, slots=True)
-class LockTiming:
-    """Seconds: beat every `heartbeat`, believe the lock for `trust` after a beat, be cut off after `idle_timeout`."""
-
-    heartbeat: float
-    trust: float
-    idle_timeout: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,47 +72,6 @@ class Claim:
     @property
     def run_id(self) -> str:
         return f"{self.job}:{self.epoch}"
-
-
-class Guard:
-    """A held lock: what is known of it locally, and the heartbeat that keeps it."""
-
-    def __init__(self, connection: AsyncConnection, timing: LockTiming, held_at: float) -> None:
-        self._connection = connection
-        self._timing = timing
-        self._held_at = held_at  # the loop's time just before the last good statement was sent
-        self.lost: str | None = None
-        self.on_lost: Callable[[], object] = lambda: None
-
-    def check(self) -> None:
-        """Raise LockLost unless the lock was confirmed within the trust window."""
-        silent = asyncio.get_running_loop().time() - self._held_at
-        if self.lost is None and silent > self._timing.trust:
-            self.lose(f"no heartbeat for {silent:.1f} s")
-        if self.lost is not None:
-            raise LockLost(self.lost)
-
-    def lose(self, why: str) -> None:
-        """The lock is gone, or may be: stop the run."""
-        if self.lost is None:
-            self.lost = why
-            self.on_lost()
-
-    async def beat(self) -> None:
-        while self.lost is None:
-            await asyncio.sleep(self._timing.heartbeat)
-            sent_at = asyncio.get_running_loop().time()
-            try:
-                async with asyncio.timeout(self._timing.trust - self._timing.heartbeat):
-                    await self.refresh()
-            except (DBAPIError, OSError, TimeoutError) as error:
-                self.lose(f"heartbeat failed: {type(error).__name__}")
-            else:
-                self._held_at = sent_at
-
-    async def refresh(self) -> None:
-        limit = int(self._timing.idle_timeout * 1000)
-        await self._connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {limit}"))
 
 
 @dataclass(frozen=True)
@@ -164,7 +110,7 @@ class Locks:
                 return
             guard = Guard(connection, self.timing, held_at)
             await guard.refresh()
-            async with _watched(connection, guard):
+            async with watched(connection, guard):
                 yield guard
 
     async def claim(self, job: Job, every: float, cause: Cause) -> Claim | None:
@@ -205,28 +151,6 @@ class Locks:
         paused = and_(jobs.c.name == job, jobs.c.paused)
         async with self.engine.begin() as connection:
             await connection.execute(update(jobs).where(paused).values(running))
-
-
-@asynccontextmanager
-async def _watched(connection: AsyncConnection, guard: Guard) -> AsyncIterator[None]:
-    """Beat the heart while the lock is held, and hear of a lost connection without asking."""
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert driver is not None
-
-    def terminated(_: object) -> None:
-        guard.lose("connection lost")
-
-    driver.add_termination_listener(terminated)
-    beat = asyncio.create_task(guard.beat())
-    try:
-        yield
-    finally:
-        driver.remove_termination_listener(terminated)
-        beat.cancel()
-        with suppress(asyncio.CancelledError):
-            await beat
-        if guard.lost is not None:
-            await connection.invalidate()
 
 
 def _signed(value: int) -> int:

@@ -11,7 +11,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from limiter.db.engine import DATABASE_ERRORS
-from limiter.db.locks import Claim, LockLost
+from limiter.db.guard import LockLost
+from limiter.db.locks import Claim
 from limiter.db.tables import job
 from limiter.telemetry import Telemetry
 

@@ -56,6 +56,13 @@ class Ending:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """How long ended things are remembered."""
+
+    span: timedelta
+
+
+@dataclass(frozen=True)
 class IdleWarning:
     """Warns the users of models unused for N - Y, and withdraws what no longer holds."""
 
@@ -64,7 +71,7 @@ class IdleWarning:
     ending: Ending
     reminder: Reminder
     telemetry: Telemetry
-    retention: timedelta
+    retention: Retention
 
     async def __call__(self, run: Run) -> None:
         survey = await self.surveyor.look(run, run.now)
@@ -77,7 +84,7 @@ class IdleWarning:
                     await self._one(run, survey, hold, spell)
         await self.reminder.remind(run, survey)
         async with run.write() as connection:
-            await history.forget(connection, run.now - self.retention)
+            await history.forget(connection, run.now - self.retention.span)
 
     async def _without_holding(self, run: Run, survey: Survey, spell: Spell) -> None:
         reason = survey.ending(spell)

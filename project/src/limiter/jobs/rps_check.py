@@ -16,9 +16,10 @@ from limiter.db import ledger, readings
 from limiter.db.runs import Run
 from limiter.domain.action import Command, CommandKind, Decision, Reason
 from limiter.domain.fleet import Fleet, ServedModel, Sighting
+from limiter.domain.folding import fold
 from limiter.domain.policy import Policy
 from limiter.domain.scaling import Load, ScaleDecision, decide, sighting
-from limiter.domain.usage import Memory, Observation, fold
+from limiter.domain.usage import Memory, Observation
 from limiter.jobs.commands import Commands, intend
 from limiter.telemetry import Telemetry
 

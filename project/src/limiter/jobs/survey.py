@@ -18,10 +18,11 @@ from limiter.db.idle_spells import Holder
 from limiter.db.runs import Run
 from limiter.domain.action import Job, Reason
 from limiter.domain.fleet import Fleet, ServedModel, Sighting
+from limiter.domain.folding import fold
 from limiter.domain.idleness import Facts, Spell, Verdict, judge
 from limiter.domain.policy import Policy
 from limiter.domain.reservations import Bookings, Holding, holdings, other_users_claim
-from limiter.domain.usage import Observation, fold
+from limiter.domain.usage import Observation
 from limiter.telemetry import Telemetry
 
 

@@ -1,0 +1,47 @@
+# Two images: `limiter` (the last stage, hence the default) and `platform`, the stand-in neighbours for the demo.
+
+FROM python:3.11-slim-bookworm AS packages
+COPY requirements.txt ./
+# The venv has no pip of its own, and so neither have the images.
+RUN python -m venv --without-pip /opt/venv \
+    && pip --python /opt/venv/bin/python install --no-cache-dir --requirement requirements.txt
+
+
+FROM python:3.11-slim-bookworm AS runtime
+RUN groupadd --system --gid 10001 limiter \
+    && useradd --system --uid 10001 --gid limiter --no-create-home --home-dir /app --shell /usr/sbin/nologin limiter
+COPY --from=packages /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+WORKDIR /app
+# By number, so that an orchestrator can see that it is not root.
+USER 10001:10001
+STOPSIGNAL SIGTERM
+
+
+FROM runtime AS platform
+COPY project/dev/platform.py project/dev/invented_fleet.py project/dev/
+COPY project/dev/neighbours project/dev/neighbours
+ENV PYTHONPATH=/app/project \
+    PLATFORM_HOST=0.0.0.0 \
+    PLATFORM_PORT=8090
+EXPOSE 8090
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import os, socket; \
+    socket.create_connection(('127.0.0.1', int(os.environ['PLATFORM_PORT'])), 4)"]
+CMD ["python", "-m", "dev.platform"]
+
+
+FROM runtime AS limiter
+COPY alembic.ini ./
+COPY project/migrations project/migrations
+COPY project/src project/src
+EXPOSE 8080
+# Not alive is anything but a 200; a proxy in the environment is not meant for this call.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as http; \
+    url = 'http://127.0.0.1:' + (os.environ.get('HTTP_PORT') or '8080') + '/health/liveness'; \
+    http.build_opener(http.ProxyHandler({})).open(url, timeout=4)"]
+# Not through a shell: SIGTERM must reach the process, which then ends its runs in order.
+CMD ["python", "project/src/main.py"]

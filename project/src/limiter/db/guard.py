@@ -1,0 +1,86 @@
+"""A held job lock: how long it may be believed in, the heartbeat that keeps it, and how its loss is heard of."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+class LockLost(Exception):
+    """This replica no longer holds the job: the run stops, and nothing more of it is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockTiming:
+    """Seconds: beat every `heartbeat`, believe the lock for `trust` after a beat, be cut off after `idle_timeout`."""
+
+    heartbeat: float
+    trust: float
+    idle_timeout: float
+
+
+class Guard:
+    """A held lock: what is known of it locally, and the heartbeat that keeps it."""
+
+    def __init__(self, connection: AsyncConnection, timing: LockTiming, held_at: float) -> None:
+        self._connection = connection
+        self._timing = timing
+        self._held_at = held_at  # the loop's time just before the last good statement was sent
+        self.lost: str | None = None
+        self.on_lost: Callable[[], object] = lambda: None
+
+    def check(self) -> None:
+        """Raise LockLost unless the lock was confirmed within the trust window."""
+        silent = asyncio.get_running_loop().time() - self._held_at
+        if self.lost is None and silent > self._timing.trust:
+            self.lose(f"no heartbeat for {silent:.1f} s")
+        if self.lost is not None:
+            raise LockLost(self.lost)
+
+    def lose(self, why: str) -> None:
+        """The lock is gone, or may be: stop the run."""
+        if self.lost is None:
+            self.lost = why
+            self.on_lost()
+
+    async def beat(self) -> None:
+        while self.lost is None:
+            await asyncio.sleep(self._timing.heartbeat)
+            sent_at = asyncio.get_running_loop().time()
+            try:
+                async with asyncio.timeout(self._timing.trust - self._timing.heartbeat):
+                    await self.refresh()
+            except (DBAPIError, OSError, TimeoutError) as error:
+                self.lose(f"heartbeat failed: {type(error).__name__}")
+            else:
+                self._held_at = sent_at
+
+    async def refresh(self) -> None:
+        limit = int(self._timing.idle_timeout * 1000)
+        await self._connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {limit}"))
+
+
+@asynccontextmanager
+async def watched(connection: AsyncConnection, guard: Guard) -> AsyncIterator[None]:
+    """Beat the heart while the lock is held, and hear of a lost connection without asking."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None
+
+    def terminated(_: object) -> None:
+        guard.lose("connection lost")
+
+    driver.add_termination_listener(terminated)
+    beat = asyncio.create_task(guard.beat())
+    try:
+        yield
+    finally:
+        driver.remove_termination_listener(terminated)
+        beat.cancel()
+        with suppress(asyncio.CancelledError):
+            await beat
+        if guard.lost is not None:
+            await connection.invalidate()

@@ -1,0 +1,161 @@
+"""Folding a reading of every target into what was remembered of the readings before."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from limiter.domain.usage import Gap, Memory, Observation, Page, Sample, Scrape, TargetMemory, Unknown, Unread, Usage
+
+SILENCE_EXPECTS_CALLS = 0.5  # fewer expected calls than this, and a silent tick proves nothing either way
+SAMPLES_PER_WINDOW = 60  # shorter ticks are merged, so that a model's row stays small however fast the ticks are
+
+
+@dataclass(frozen=True, slots=True)
+class _Growth:
+    """What one page adds to the memory of its target."""
+
+    memory: TargetMemory
+    calls: Mapping[str, float]
+    seconds: float
+    gap: Gap | None
+
+
+def fold(
+    memory: Memory, scrapes: Sequence[Scrape], names: AbstractSet[str], at: datetime, window: timedelta
+) -> Observation:
+    """Fold one reading of every target, taken at `at`, into the memory; `names` are the running models' names."""
+    pages = [scrape for scrape in scrapes if isinstance(scrape, Page)]
+    problems = [
+        (scrape.reason, f"{scrape.target}: {scrape.detail}") for scrape in scrapes if isinstance(scrape, Unread)
+    ]
+    growths = [_grow(memory.targets.get(page.target), page, at) for page in pages]
+    unreadable = frozenset(name for page in pages for name in page.unreadable.values())
+    problems += [(Unknown.SERIES_UNREADABLE, name) for name in sorted(unreadable)]
+    complete = len(pages) == len(scrapes) and bool(pages)
+    if complete and _silenced(memory, growths):
+        complete = False
+        problems.append((Unknown.FLEET_SILENT, "every target fell silent at once"))
+    absent = _absent(pages, names)
+    if absent and pages and absent == names:
+        problems.append((Unknown.NAMES_MISMATCH, f"no series matches any of {len(names)} running models"))
+    else:
+        absent = frozenset()
+    return Observation(
+        at=at,
+        memory=_remember(memory, growths, [scrape.target for scrape in scrapes], pages, at, window),
+        complete=complete,
+        restarted=any(growth.gap for growth in growths),
+        unknown_names=absent | unreadable,
+        problems=tuple(problems),
+    )
+
+
+def _grow(before: TargetMemory | None, page: Page, at: datetime) -> _Growth:
+    """Calls counted between two good readings of one target; a target never seen before only sets the baseline."""
+    if before is None:
+        return _Growth(_target(page, at, at, 0.0, page.counters), {}, 0.0, None)
+    gap = _gap(before, page, at)
+    old: Mapping[str, float] = {} if gap else before.counters
+    calls: dict[str, float] = {}
+    total = 0.0
+    for series, value in page.counters.items():
+        grown = value - old.get(series, 0.0)
+        if grown > 0:
+            name = page.names[series]
+            calls[name] = calls.get(name, 0.0) + grown
+            total += grown
+    seconds = (at - before.read_at).total_seconds()
+    rate = total / seconds if seconds > 0 else before.rate
+    # An unreadable series keeps its old value: when it can be read again, the growth since then still shows.
+    kept = {series: old[series] for series in page.unreadable if series in old}
+    return _Growth(_target(page, before.first_read_at, at, rate, {**page.counters, **kept}), calls, seconds, gap)
+
+
+def _target(page: Page, first: datetime, at: datetime, rate: float, counters: Mapping[str, float]) -> TargetMemory:
+    return TargetMemory(page.target, first, at, page.started_at, rate, counters, {**page.unreadable, **page.names})
+
+
+def _gap(before: TargetMemory, page: Page, at: datetime) -> Gap | None:
+    """The time lost to a restart: some series dropped or vanished, or the process says it started anew."""
+    anew = page.started_at is not None and before.started_at is not None and page.started_at != before.started_at
+    if not anew and not _dropped(before.counters, page):
+        return None
+    until = at
+    if anew and page.started_at is not None:
+        until = min(at, max(before.read_at, datetime.fromtimestamp(page.started_at, at.tzinfo)))
+    return Gap(page.target, before.read_at, until)
+
+
+def _dropped(old: Mapping[str, float], page: Page) -> bool:
+    counters = page.counters
+    return any(counters.get(series, -1.0) < value and series not in page.unreadable for series, value in old.items())
+
+
+def _silenced(memory: Memory, growths: Iterable[_Growth]) -> bool:
+    """True if calls were to be expected by the last tick's rate, and not one came anywhere."""
+    expected = 0.0
+    for growth in growths:
+        before = memory.targets.get(growth.memory.target)
+        if growth.calls or growth.gap:
+            return False
+        expected += before.rate * growth.seconds if before else 0.0
+    return expected >= SILENCE_EXPECTS_CALLS
+
+
+def _absent(pages: Iterable[Page], names: AbstractSet[str]) -> frozenset[str]:
+    seen = {name for page in pages for name in page.names.values()}
+    return frozenset(names - seen)
+
+
+def _remember(
+    memory: Memory,
+    growths: Sequence[_Growth],
+    expected: Sequence[str],
+    pages: Sequence[Page],
+    at: datetime,
+    window: timedelta,
+) -> Memory:
+    targets = {target: memory.targets[target] for target in expected if target in memory.targets}
+    targets.update({growth.memory.target: growth.memory for growth in growths})
+    gaps = memory.gaps + tuple(growth.gap for growth in growths if growth.gap)
+    read_at = max([page.read_at for page in pages], default=at)
+    return Memory(targets, _used(memory.usage, growths, at, max(at, read_at), window), gaps)
+
+
+def _used(
+    usage: Mapping[str, Usage], growths: Iterable[_Growth], at: datetime, used_at: datetime, window: timedelta
+) -> Mapping[str, Usage]:
+    """Usage with the new calls; the last use is the latest moment a call can have happened: when the page was read."""
+    fresh: dict[str, dict[float, float]] = {}
+    for growth in growths:
+        for name, calls in growth.calls.items():
+            by_span = fresh.setdefault(name, {})
+            by_span[growth.seconds] = by_span.get(growth.seconds, 0.0) + calls
+    oldest = at - window
+    merged = {
+        name: (
+            replace(used, samples=tuple(s for s in used.samples if s.until > oldest))
+            if used.samples and used.samples[0].until <= oldest
+            else used
+        )
+        for name, used in usage.items()
+    }
+    for name, by_span in fresh.items():
+        before = merged.get(name)
+        samples = before.samples if before else ()
+        for seconds, calls in by_span.items():
+            samples = _append(samples, Sample(at, seconds, calls), window.total_seconds() / SAMPLES_PER_WINDOW)
+        merged[name] = Usage(max(used_at, before.last_used_at) if before else used_at, samples)
+    return merged
+
+
+def _append(samples: tuple[Sample, ...], new: Sample, resolution: float) -> tuple[Sample, ...]:
+    if new.seconds <= 0:
+        return samples
+    if samples:
+        last = samples[-1]
+        joined = (new.until - last.until).total_seconds() + last.seconds
+        if last.until < new.until and joined <= resolution:
+            return (*samples[:-1], Sample(new.until, joined, last.calls + new.calls))
+    return (*samples, new)

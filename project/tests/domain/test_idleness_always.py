@@ -1,0 +1,122 @@
+"""What judge() promises whatever it is given."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from limiter.domain.action import Decision, Reason
+from limiter.domain.idleness import Facts, IdleRule, Spell, anchor, judge
+from limiter.domain.reservations import Holding, UnbookingMode
+from limiter.domain.usage import Gap, unknown_time
+from tests.domain.build import HOUR, IDLE, UNHURRIED, at, facts, hold, slot, spell
+
+DAY = st.integers(0, 3 * HOUR)
+EARLY = st.none() | st.integers(0, HOUR).map(at)
+WHEN = st.integers(HOUR, 8 * HOUR)
+OFTEN = settings(UNHURRIED, max_examples=400)
+MOSTLY = st.sampled_from([True, True, True, True, False])  # else hardly any example reaches the verdicts by time
+MOMENT = DAY.map(at)
+RULES = st.builds(
+    lambda lead, more, mode, current, exempt: replace(
+        IDLE,
+        lead=timedelta(seconds=lead),
+        limit=timedelta(seconds=lead + more),
+        mode=mode,
+        cancel_current=current,
+        exempt=exempt,
+    ),
+    lead=st.integers(1, HOUR),
+    more=st.integers(1, HOUR),
+    mode=st.sampled_from(UnbookingMode),
+    current=st.booleans(),
+    exempt=MOSTLY.map(lambda usual: not usual),
+)
+FACTS = st.builds(
+    facts,
+    known=MOSTLY,
+    first_seen_at=st.integers(0, HOUR).map(at),
+    measured_since=MOMENT,
+    used_at=EARLY,
+    resumed_at=EARLY,
+    closed_at=EARLY,
+    gaps=st.lists(st.tuples(DAY, DAY).map(sorted).map(lambda two: Gap("a", at(two[0]), at(two[1]))), max_size=3),
+    bookings_readable=MOSTLY,
+    freeable=st.booleans(),
+)
+SPELLS = st.none() | st.builds(spell, st.none() | DAY, DAY, DAY) | st.builds(spell, DAY, DAY, st.integers(0, HOUR))
+HOLDS = st.builds(
+    lambda start, later, nobody: hold(
+        slot(start, 9 * HOUR), *[slot(9 * HOUR + 60 * number, 10 * HOUR) for number in range(later)], nobody=nobody
+    ),
+    st.integers(0, HOUR),
+    st.integers(0, 2),
+    MOSTLY.map(lambda usual: not usual),
+)
+
+
+@OFTEN
+@given(RULES, HOLDS, SPELLS, FACTS, WHEN)
+def test_never_cancels_without_a_delivered_warning_a_lead_ago_and_a_known_idle_time_of_the_limit(
+    rule: IdleRule, held: Holding, open_spell: Spell | None, known: Facts, seconds: int
+) -> None:
+    now = at(seconds)
+    verdict = judge(rule, held, open_spell, known, now)
+    if verdict.decision is Decision.CANCEL:
+        assert open_spell is not None
+        assert open_spell.delivered_at is not None
+        assert open_spell.delivered_at + rule.lead <= now
+        assert open_spell.not_before <= now
+        assert known.used_at is None or known.used_at <= open_spell.idle_since
+        since = anchor(held, known)
+        assert now - since - unknown_time(known.gaps, since, now) >= rule.limit
+        assert known.known
+        assert known.bookings_readable
+        assert not rule.exempt
+        assert verdict.slots or known.freeable
+
+
+@OFTEN
+@given(RULES, HOLDS, SPELLS, FACTS, WHEN)
+def test_warns_only_without_an_open_spell_after_a_known_idle_time_and_promises_a_full_lead(
+    rule: IdleRule, held: Holding, open_spell: Spell | None, known: Facts, seconds: int
+) -> None:
+    now = at(seconds)
+    verdict = judge(rule, held, open_spell, known, now)
+    if verdict.decision is Decision.WARN:
+        assert open_spell is None
+        assert known.known
+        assert verdict.idle >= rule.limit - rule.lead
+        assert verdict.not_before is not None
+        assert verdict.not_before >= now + rule.lead
+        assert verdict.slots or known.freeable
+
+
+@OFTEN
+@given(RULES, HOLDS, SPELLS, FACTS, WHEN)
+def test_slots_to_cancel_are_the_users_own_and_have_not_begun_but_for_the_current_one(
+    rule: IdleRule, held: Holding, open_spell: Spell | None, known: Facts, seconds: int
+) -> None:
+    now = at(seconds)
+    for going in judge(rule, held, open_spell, known, now).slots:
+        assert going in held.slots
+        assert going.start > now or (rule.cancel_current and going == held.current)
+
+
+@OFTEN
+@given(RULES, HOLDS, SPELLS, FACTS, WHEN)
+def test_an_unknown_reading_does_nothing(
+    rule: IdleRule, held: Holding, open_spell: Spell | None, known: Facts, seconds: int
+) -> None:
+    verdict = judge(replace(rule, exempt=False), held, open_spell, replace(known, known=False), at(seconds))
+    assert (verdict.decision, verdict.reason) == (Decision.HOLD, Reason.READING_UNKNOWN)
+
+
+@OFTEN
+@given(RULES, HOLDS, FACTS, WHEN, DAY)
+def test_a_later_delivery_never_cancels_earlier(
+    rule: IdleRule, held: Holding, known: Facts, seconds: int, delay: int
+) -> None:
+    early, late = (judge(rule, held, spell(sent), known, at(seconds)) for sent in (HOUR, HOUR + delay))
+    assert late.decision is not Decision.CANCEL or early.decision is Decision.CANCEL

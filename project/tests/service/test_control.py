@@ -1,0 +1,166 @@
+"""Control messages and announcements through a real RabbitMQ."""
+
+import asyncio
+import json
+from typing import Any
+from uuid import UUID, uuid4
+
+import aio_pika
+import pytest
+
+from limiter.db import tables
+from limiter.db.locks import Locks
+from limiter.domain.action import Job
+from tests.bench import Bench
+from tests.conftest import MakeBench
+
+
+async def ask(bench: Bench, body: object, reply: bool = True) -> dict[str, Any]:
+    """Send a control message as an operator does, and wait for the one answer."""
+    answers = await bench.channel.declare_queue(exclusive=True)
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    correlation = uuid4().hex
+    message = aio_pika.Message(raw, reply_to=answers.name, correlation_id=correlation)
+    await bench.channel.default_exchange.publish(message, bench.settings.control_queue)
+    async with asyncio.timeout(10):
+        async with answers.iterator() as arrived:
+            async for answer in arrived:
+                await answer.ack()
+                assert answer.correlation_id == correlation
+                assert await answers.get(fail=False) is None
+                return dict(json.loads(answer.body))
+    raise AssertionError("no answer")
+
+
+async def dead_letters(bench: Bench, queue: str, at_least: int = 1) -> list[bytes]:
+    """The bodies in a queue's dead-letter queue, once there are so many."""
+    dead = await bench.channel.get_queue(f"{queue}.dead")
+    found: list[bytes] = []
+    async with asyncio.timeout(5):
+        while len(found) < at_least:
+            message = await dead.get(fail=False)
+            if message is None:
+                await asyncio.sleep(0.05)
+            else:
+                await message.ack()
+                found.append(message.body)
+    assert await dead.get(fail=False) is None
+    return found
+
+
+async def test_run_job_runs_at_once_and_answers_with_its_run(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    answer = await ask(bench, {"command": "run_job", "job": "rps_check", "request_id": "r1"})
+    runs = await bench.rows(tables.job_run)
+    assert [(run.job, run.state, run.cause) for run in runs] == [("rps_check", "completed", "manual")]
+    assert answer == {
+        "request_id": "r1",
+        "command": "run_job",
+        "job": "rps_check",
+        "outcome": "completed",
+        "run_id": f"rps_check:{runs[0].epoch}",
+        "detail": None,
+    }
+
+
+@pytest.mark.parametrize("job", Job)
+async def test_every_job_can_be_run_by_hand(make_bench: MakeBench, job: Job) -> None:
+    bench = await make_bench()
+    answer = await ask(bench, {"command": "run_job", "job": job})
+    assert (answer["outcome"], answer["request_id"]) == ("completed", None)
+
+
+async def test_a_run_that_fails_says_why(make_bench: MakeBench) -> None:
+    bench = await make_bench(MODEL_REGISTRY_URL="http://127.0.0.1:9")
+    answer = await ask(bench, {"command": "run_job", "job": "idle_warning"})
+    assert answer["outcome"] == "failed"
+    assert "registry" in answer["detail"]
+
+
+async def test_pause_stops_the_schedule_but_not_a_run_by_hand_and_resume_undoes_it(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    assert (await ask(bench, {"command": "pause_job", "job": "saga_poll"}))["outcome"] == "paused"
+    await bench.timetable.tick(Job.SAGA_POLL)
+    assert await bench.rows(tables.job_run) == []
+    assert (await ask(bench, {"command": "run_job", "job": "saga_poll"}))["outcome"] == "completed"
+    assert (await ask(bench, {"command": "resume_job", "job": "saga_poll"}))["outcome"] == "resumed"
+    await bench.timetable.tick(Job.SAGA_POLL)
+    assert [run.cause for run in await bench.rows(tables.job_run)] == ["manual", "schedule"]
+
+
+async def test_busy_when_another_run_holds_the_lock_throughout(make_bench: MakeBench) -> None:
+    bench, other = await make_bench(), await make_bench()
+    locks = await other.container.get(Locks)
+    async with locks.hold(Job.RPS_CHECK) as guard:
+        assert guard is not None
+        answer = await ask(bench, {"command": "run_job", "job": "rps_check", "request_id": "b"})
+    assert (answer["outcome"], answer["run_id"]) == ("busy", None)
+
+
+MALFORMED = {
+    "no json": b"{run",
+    "empty": b"",
+    "another shape": b"[1, 2]",
+    "unknown job": b'{"command": "run_job", "job": "make_coffee", "request_id": "m"}',
+    "unknown command": b'{"command": "stop", "job": "rps_check", "request_id": "m"}',
+    "unknown field": b'{"command": "run_job", "job": "rps_check", "force": true, "request_id": "m"}',
+    "not utf-8": b"\xff\xfe\x00",
+    "deeply nested": b"[" * 5000,
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+async def test_a_malformed_message_is_rejected_once_and_kept_in_the_dead_letter_queue(
+    make_bench: MakeBench, case: str
+) -> None:
+    bench = await make_bench()
+    answer = await ask(bench, MALFORMED[case])
+    assert answer["outcome"] == "rejected"
+    assert answer["detail"]
+    assert answer["request_id"] == ("m" if b'"m"' in MALFORMED[case] else None)
+    assert await dead_letters(bench, bench.settings.control_queue) == [MALFORMED[case]]
+    assert (await ask(bench, {"command": "run_job", "job": "saga_poll"}))["outcome"] == "completed"
+
+
+async def test_without_reply_to_the_command_is_carried_out_in_silence(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    message = aio_pika.Message(b'{"command": "run_job", "job": "saga_poll"}')
+    await bench.channel.default_exchange.publish(message, bench.settings.control_queue)
+    await bench.until(tables.job_run, lambda runs: [run.state for run in runs] == ["completed"])
+
+
+async def announce(bench: Bench, body: object) -> None:
+    exchange = await bench.channel.get_exchange(bench.settings.notifier_exchange)
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    await exchange.publish(aio_pika.Message(raw), bench.settings.notifier_deployed_routing_key)
+
+
+def deployed(user: UUID, email: str = "ann@example.org") -> dict[str, Any]:
+    return {
+        "user_id": str(user),
+        "user_name": "ann",
+        "user_email": email,
+        "model_ids": [str(UUID(int=7))],
+        "model_names": ["a"],
+        "reservation_ids": ["r-1"],
+    }
+
+
+async def test_an_address_is_learned_from_the_announcement_and_renewed_by_a_later_one(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    user = uuid4()
+    await announce(bench, deployed(user))
+    await announce(bench, deployed(user, "new@example.org"))
+    await bench.until(tables.contact, lambda rows: [row.email for row in rows] == ["new@example.org"])
+    assert [row.reservation_id for row in await bench.rows(tables.reminder)] == ["r-1"]
+
+
+async def test_a_poisoned_announcement_goes_to_the_dead_letter_queue_and_the_next_is_heard(
+    make_bench: MakeBench,
+) -> None:
+    bench = await make_bench()
+    await announce(bench, b'{"user_id": 7}')
+    assert await dead_letters(bench, bench.settings.deployed_queue) == [b'{"user_id": 7}']
+    assert bench.criticals() == {"announcement_rejected": 1}
+    await announce(bench, deployed(uuid4()))
+    await bench.until(tables.contact, lambda rows: len(rows) == 1)

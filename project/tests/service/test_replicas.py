@@ -1,0 +1,179 @@
+"""Replicas as real processes: `python project/src/main.py`, as a deployment starts them."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import func, select
+
+from dev.platform import Platform
+from dev.processes import free_port
+from dev.services import Services
+from limiter.db import tables
+from limiter.db.engine import create_engine
+from limiter.domain.action import Job
+from tests.bench import environment
+from tests.conftest import ROOT
+
+FAST = {f"{job}_INTERVAL_SECONDS".upper(): 1.0 for job in Job}
+
+
+class Replica:
+    """One process, its health page and its log."""
+
+    def __init__(self, variables: dict[str, str], log: Path) -> None:
+        self.port = free_port()
+        self.log = log
+        secrets = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+        with log.open("wb") as sink:
+            self.process = subprocess.Popen(
+                [sys.executable, str(ROOT / "project/src/main.py")],
+                env=secrets | variables | {"HTTP_PORT": str(self.port), "HTTP_HOST": "127.0.0.1"},
+                stderr=sink,
+                stdout=sink,
+            )
+
+    async def get(self, path: str) -> httpx.Response:
+        async with httpx.AsyncClient() as client:
+            return await client.get(f"http://127.0.0.1:{self.port}{path}", timeout=10)
+
+    async def until(self, holds: Callable[[httpx.Response], bool], path: str = "/health/readiness") -> httpx.Response:
+        """Wait until the page at `path` is as wished."""
+        async with asyncio.timeout(30):
+            while True:
+                assert self.process.poll() is None, self.log.read_text()[-3000:]
+                try:
+                    answer = await self.get(path)
+                    if holds(answer):
+                        return answer
+                except httpx.TransportError:
+                    pass
+                await asyncio.sleep(0.05)
+
+    async def ready(self) -> None:
+        await self.until(lambda answer: answer.status_code == 200)
+
+    async def end(self, number: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return await asyncio.to_thread(self.process.wait, 30)
+
+    def lines(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@asynccontextmanager
+async def replicas(count: int, variables: dict[str, str], directory: Path) -> AsyncIterator[list[Replica]]:
+    running = [Replica(variables, directory / f"replica{number}.log") for number in range(count)]
+    try:
+        yield running
+    finally:
+        for replica in running:
+            if replica.process.poll() is None:
+                replica.process.kill()
+                replica.process.wait()
+
+
+async def test_two_replicas_run_each_job_once_per_interval_for_60_intervals(
+    services: Services, schema: str, platform: Platform, tmp_path: Path
+) -> None:
+    platform.add_model("a")
+    platform.call("a")
+    engine = create_engine(services.database_url, schema, 1, 10)
+    run = tables.job_run
+    slots = select(run.c.job, func.count(), func.count(run.c.slot.distinct())).group_by(run.c.job)
+    async with replicas(2, environment(services, schema, platform, **FAST), tmp_path) as pair:
+        for replica in pair:
+            await replica.ready()
+        async with engine.connect() as connection, asyncio.timeout(120):
+            while True:
+                seen = {row[0]: (row[1], row[2]) for row in await connection.execute(slots)}
+                await connection.rollback()
+                if len(seen) == 4 and min(distinct for _, distinct in seen.values()) >= 60:
+                    break
+                await asyncio.sleep(0.5)
+        assert [await replica.end() for replica in pair] == [0, 0]
+    assert all(runs == distinct for runs, distinct in seen.values()), seen
+    async with engine.connect() as connection:
+        gaps = await connection.execute(select(run.c.job, run.c.slot, run.c.holder).order_by(run.c.job, run.c.slot))
+        rows = list(gaps)
+    await engine.dispose()
+    for job in (Job.RPS_CHECK, Job.IDLE_WARNING, Job.IDLE_ENFORCE, Job.SAGA_POLL):
+        of_job = [row.slot for row in rows if row.job == job]
+        steps = {round((after - before).total_seconds(), 3) for before, after in pairwise(of_job)}
+        assert steps == {FAST[f"{job}_INTERVAL_SECONDS".upper()]}, (job, steps)
+    assert len({row.holder for row in rows}) == 2
+
+
+async def test_a_stop_is_clean_no_traceback_and_no_secret_in_any_line(
+    services: Services, schema: str, platform: Platform, tmp_path: Path
+) -> None:
+    variables = environment(services, schema, platform, **FAST, LOG_LEVEL="DEBUG")
+    async with replicas(1, variables, tmp_path) as (replica,):
+        await replica.ready()
+        platform.add_model("a")
+        platform.call("a")
+        await replica.until(lambda page: 'job_runs_total{job="idle_enforce"' in page.text, "/metrics")
+        assert await replica.end() == 0
+        text = replica.log.read_text()
+    assert "Traceback" not in text
+    assert platform.token not in text
+    assert "guest:guest" not in text
+    runs = [line for line in replica.lines() if line.get("event") == "run_ended"]
+    assert runs
+    assert all({"job", "run", "state", "time", "level"} <= line.keys() for line in runs)
+
+
+async def test_a_missing_schema_stops_the_start_and_names_the_remedy(
+    services: Services, platform: Platform, tmp_path: Path
+) -> None:
+    async with replicas(1, environment(services, "nobody_migrated", platform), tmp_path) as (replica,):
+        assert await asyncio.to_thread(replica.process.wait, 30) != 0
+        assert "alembic upgrade head" in replica.log.read_text()
+
+
+async def test_a_wrong_setting_stops_the_start_and_names_variable_value_and_rule(tmp_path: Path) -> None:
+    async with replicas(1, {"IDLE_LIMIT_SECONDS": "-5"}, tmp_path) as (replica,):
+        assert await asyncio.to_thread(replica.process.wait, 30) != 0
+        text = replica.log.read_text()
+    assert "IDLE_LIMIT_SECONDS='-5'" in text
+    assert "greater than 0" in text
+    assert "DATABASE_URL is not set" in text
+
+
+async def test_health_and_metrics_say_what_they_should(
+    services: Services, schema: str, platform: Platform, tmp_path: Path
+) -> None:
+    platform.add_model("a")
+    async with replicas(1, environment(services, schema, platform, **FAST), tmp_path) as (replica,):
+        await replica.ready()
+        ready = (await replica.get("/health/readiness")).json()
+        assert ready["dependencies"] == dict.fromkeys(("database", "rabbitmq", "scheduler", "clock"), "ok")
+        assert (await replica.get("/health/liveness")).status_code == 200
+        page = await replica.until(lambda page: "rps_limiter_models_observed 1.0" in page.text, "/metrics")
+        for kind in ("scale_up", "scale_down", "uninstall", "cancel_booking"):
+            assert f'rps_limiter_actions_in_progress{{kind="{kind}"}} 0.0' in page.text
+        for name in ("models_cancelled_total", "slots_cancelled_total", "events_pending"):
+            assert f"rps_limiter_{name} 0.0" in page.text
+        assert (await replica.get("/nothing")).status_code == 404
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_replica_that_waits_for_its_database_stays_up_says_so_and_stops_when_told(
+    services: Services, schema: str, platform: Platform, tmp_path: Path, number: int
+) -> None:
+    nowhere = {"DATABASE_URL": f"postgresql+asyncpg://u@127.0.0.1:{free_port()}/d", "MIGRATIONS_DATABASE_URL": ""}
+    async with replicas(1, environment(services, schema, platform) | nowhere, tmp_path) as (replica,):
+        answer = await replica.until(lambda answer: answer.status_code == 503)
+        assert answer.json()["dependencies"]["database"].startswith("unavailable")
+        assert (await replica.get("/health/liveness")).status_code == 200
+        assert await replica.end(number) == 0
