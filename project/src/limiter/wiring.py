@@ -61,8 +61,7 @@ class Stores(Provider):
 
     @provide
     async def engine(self, settings: Settings) -> AsyncIterator[AsyncEngine]:
-        engine = _engine(settings, settings.database_pool_size)
-        yield engine
+        yield (engine := _engine(settings, settings.database_pool_size))
         await engine.dispose()
 
     @provide
@@ -197,7 +196,7 @@ class Jobs(Provider):
 
     @provide
     def retention(self, settings: Settings) -> Retention:
-        return Retention(_seconds(settings.history_retention_seconds))
+        return Retention(timedelta(seconds=settings.history_retention_seconds))
 
     @provide
     def saga_poll(
@@ -227,8 +226,8 @@ class Jobs(Provider):
         self, settings: Settings, locks: Locks, telemetry: Telemetry, jobs: Mapping[Job, JobBody]
     ) -> Timetable:
         cadences = {job: Cadence(settings.interval(job), settings.max_run(job)) for job in jobs}
-        tick, skew = settings.tick_longest_seconds, settings.clock_skew_limit_seconds
-        return Timetable(locks, jobs, cadences, utc_now, telemetry, tick, skew)
+        limits = (settings.tick_longest_seconds, settings.clock_skew_limit_seconds)
+        return Timetable(locks, jobs, cadences, utc_now, telemetry, *limits)
 
     @provide
     def control(self, settings: Settings, broker: RabbitBroker, timetable: Timetable, locks: Locks) -> Control:

@@ -1,0 +1,128 @@
+"""The lock, the due row and the fence, through a real pgbouncer."""
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import text, update
+
+from limiter.db import tables
+from limiter.db.guard import LockLost
+from limiter.db.locks import Cause, Locks, RunState
+from limiter.db.runs import Run
+from limiter.domain.action import Job
+from tests.bench import Bench
+from tests.conftest import MakeBench
+
+HOUR = 3600.0
+
+
+async def locks_of(bench: Bench) -> Locks:
+    return await bench.container.get(Locks)
+
+
+async def test_only_one_of_two_holds_a_job_and_the_other_jobs_are_free(make_bench: MakeBench) -> None:
+    first, second = [await locks_of(await make_bench()) for _ in range(2)]
+    async with first.hold(Job.RPS_CHECK) as held:
+        assert held is not None
+        async with second.hold(Job.RPS_CHECK) as refused, second.hold(Job.SAGA_POLL) as other:
+            assert refused is None
+            assert other is not None
+    async with second.hold(Job.RPS_CHECK) as freed:
+        assert freed is not None
+
+
+async def test_a_due_slot_is_claimed_once(make_bench: MakeBench) -> None:
+    locks = await locks_of(await make_bench())
+    async with locks.hold(Job.RPS_CHECK):
+        claim = await locks.claim(Job.RPS_CHECK, HOUR, Cause.SCHEDULE)
+        assert claim is not None
+        await locks.finish(claim, RunState.COMPLETED, None)
+        assert await locks.claim(Job.RPS_CHECK, HOUR, Cause.SCHEDULE) is None
+        by_hand = await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL)
+        assert by_hand is not None
+        assert by_hand.epoch == claim.epoch + 1
+
+
+async def test_a_lost_run_is_marked_and_run_again_at_most_as_often_as_allowed(make_bench: MakeBench) -> None:
+    bench = await make_bench(JOB_ATTEMPTS=3)
+    locks = await locks_of(bench)
+    causes = []
+    async with locks.hold(Job.RPS_CHECK):
+        while (claim := await locks.claim(Job.RPS_CHECK, HOUR, Cause.SCHEDULE)) is not None:
+            causes.append(claim.cause)
+    assert causes == [Cause.SCHEDULE, Cause.ORPHAN, Cause.ORPHAN]
+    assert [run.state for run in await bench.rows(tables.job_run)] == ["lost", "lost", "lost"]
+    assert not (await locks.due(Job.RPS_CHECK, HOUR)).due
+
+
+async def test_missed_intervals_are_counted_and_caught_up_once(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    locks = await locks_of(bench)
+    async with bench.engine.begin() as connection:
+        past = text("now() - interval '30 seconds'")
+        await connection.execute(update(tables.job).values(next_due_at=past))
+    async with locks.hold(Job.RPS_CHECK):
+        claim = await locks.claim(Job.RPS_CHECK, 10.0, Cause.SCHEDULE)
+        assert claim is not None
+        assert claim.missed in (2, 3)
+        await locks.finish(claim, RunState.COMPLETED, None)
+        assert await locks.claim(Job.RPS_CHECK, 10.0, Cause.SCHEDULE) is None
+
+
+async def test_a_run_whose_epoch_is_over_cannot_write(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    locks = await locks_of(bench)
+    async with locks.hold(Job.RPS_CHECK) as guard:
+        assert guard is not None
+        old = await locks.claim(Job.RPS_CHECK, HOUR, Cause.SCHEDULE)
+        assert old is not None
+        run = Run(old, datetime.now(UTC), guard, bench.engine, bench.telemetry)
+        async with run.write():
+            pass
+        assert await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL) is not None
+        with pytest.raises(LockLost, match="another replica took the job"):
+            async with run.write():
+                pytest.fail("a write of an old epoch went through")
+
+
+async def test_an_interrupted_run_is_resumed_at_once(make_bench: MakeBench) -> None:
+    locks = await locks_of(await make_bench())
+    async with locks.hold(Job.RPS_CHECK):
+        claim = await locks.claim(Job.RPS_CHECK, HOUR, Cause.SCHEDULE)
+        assert claim is not None
+        await locks.finish(claim, RunState.INTERRUPTED, "stopping")
+    assert (await locks.due(Job.RPS_CHECK, HOUR)).due
+
+
+async def test_a_held_lock_keeps_no_snapshot_that_would_hold_vacuum_back(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    locks = await locks_of(bench)
+    query = text("SELECT backend_xmin FROM pg_stat_activity WHERE state = 'idle in transaction'")
+    async with locks.hold(Job.RPS_CHECK), bench.engine.connect() as connection:
+        found = [row.backend_xmin for row in await connection.execute(query)]
+    assert found == [None]
+
+
+async def test_a_lost_connection_is_heard_of_without_asking(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    locks = await locks_of(bench)
+    kill = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'")
+    async with locks.hold(Job.RPS_CHECK) as guard:
+        assert guard is not None
+        lost = asyncio.Event()
+        guard.on_lost = lost.set
+        async with bench.engine.connect() as connection:
+            await connection.execute(kill)
+        async with asyncio.timeout(2):
+            await lost.wait()
+        with pytest.raises(LockLost):
+            guard.check()
+
+
+async def test_a_clock_that_is_off_runs_nothing_and_raises_the_alarm(make_bench: MakeBench) -> None:
+    bench = await make_bench(CLOCK_SKEW_LIMIT_SECONDS=5)
+    bench.timetable._clock = lambda: datetime(2020, 1, 1, tzinfo=UTC)
+    await bench.timetable.tick(Job.SAGA_POLL)
+    assert await bench.rows(tables.job_run) == []
+    assert bench.criticals() == {"clock_skew": 1}
