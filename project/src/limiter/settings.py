@@ -90,6 +90,8 @@ class Settings(MigrationSettings):
     http_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     http_retry_first_seconds: Seconds = 0.2
     http_concurrency: Count = 10
+    http_circuit_failures: Count = 10
+    http_circuit_rest_seconds: Seconds = 10
 
     rps_check_interval_seconds: Seconds = 15
     idle_warning_interval_seconds: Seconds = 60
@@ -151,9 +153,9 @@ class Settings(MigrationSettings):
         for name, (scaling, idle) in {"": self._rules(Override()), **self._own_rules()}.items():
             of = f" (POLICY_OVERRIDES of {name!r})" if name else ""
             _ordered(f"SCALE_MIN_REPLICAS <= SCALE_MAX_REPLICAS{of}", scaling.min_replicas, scaling.max_replicas)
-            _below(f"IDLE_WARNING_LEAD_SECONDS < IDLE_LIMIT_SECONDS{of}", _s(idle.lead), _s(idle.limit))
-        _below("LOCK_HEARTBEAT_SECONDS < LOCK_TRUST_SECONDS", self.lock_heartbeat_seconds, self.lock_trust_seconds)
-        _below(
+            _ordered(f"IDLE_WARNING_LEAD_SECONDS < IDLE_LIMIT_SECONDS{of}", _s(idle.lead), _s(idle.limit))
+        _ordered("LOCK_HEARTBEAT_SECONDS < LOCK_TRUST_SECONDS", self.lock_heartbeat_seconds, self.lock_trust_seconds)
+        _ordered(
             "LOCK_TRUST_SECONDS < LOCK_IDLE_TIMEOUT_SECONDS", self.lock_trust_seconds, self.lock_idle_timeout_seconds
         )
         window = min(self.scale_up_window_seconds, self.scale_down_window_seconds)
@@ -219,13 +221,8 @@ def _s(duration: timedelta) -> float:
 
 
 def _ordered(rule: str, low: float, high: float) -> None:
-    if low > high:
-        raise ValueError(f"{rule}: {low:g} > {high:g}")
-
-
-def _below(rule: str, low: float, high: float) -> None:
-    if low >= high:
-        raise ValueError(f"{rule}: {low:g} >= {high:g}")
+    if low > high or (low == high and "<=" not in rule):
+        raise ValueError(f"{rule}: broken by {low:g} and {high:g}")
 
 
 def load() -> Settings:

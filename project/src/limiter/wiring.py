@@ -12,6 +12,7 @@ from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchang
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from limiter.clients.booking import Booking
+from limiter.clients.circuit import Circuit
 from limiter.clients.dispatcher import Dispatcher
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.exposition import Family
@@ -145,18 +146,17 @@ class Clients(Provider):
         return Notifier(broker, queues.exchange, settings.rabbitmq_timeout_seconds)
 
 
-def _peer(
-    name: str, url: str, settings: Settings, http: httpx.AsyncClient, telemetry: Telemetry, token: str = ""
-) -> Peer:
+def _peer(name: str, url: str, settings: Settings, http: httpx.AsyncClient, told: Telemetry, token: str = "") -> Peer:
     return Peer(
         name=name,
         url=url,
         client=http,
-        telemetry=telemetry,
+        telemetry=told,
         timeout=settings.http_timeout_seconds,
         attempts=settings.http_attempts,
         retry_first=settings.http_retry_first_seconds,
         concurrency=settings.http_concurrency,
+        circuit=Circuit(settings.http_circuit_failures, settings.http_circuit_rest_seconds),
         token=token,
         read_only=settings.dry_run,
     )

@@ -93,7 +93,7 @@ def test_warns_only_without_an_open_spell_after_a_known_idle_time_and_promises_a
         assert verdict.slots or known.freeable
 
 
-@OFTEN
+@UNHURRIED
 @given(RULES, HOLDS, SPELLS, FACTS, WHEN)
 def test_slots_to_cancel_are_the_users_own_and_have_not_begun_but_for_the_current_one(
     rule: IdleRule, held: Holding, open_spell: Spell | None, known: Facts, seconds: int
@@ -104,7 +104,7 @@ def test_slots_to_cancel_are_the_users_own_and_have_not_begun_but_for_the_curren
         assert going.start > now or (rule.cancel_current and going == held.current)
 
 
-@OFTEN
+@UNHURRIED
 @given(RULES, HOLDS, SPELLS, FACTS, WHEN)
 def test_an_unknown_reading_does_nothing(
     rule: IdleRule, held: Holding, open_spell: Spell | None, known: Facts, seconds: int
@@ -113,7 +113,7 @@ def test_an_unknown_reading_does_nothing(
     assert (verdict.decision, verdict.reason) == (Decision.HOLD, Reason.READING_UNKNOWN)
 
 
-@OFTEN
+@UNHURRIED
 @given(RULES, HOLDS, FACTS, WHEN, DAY)
 def test_a_later_delivery_never_cancels_earlier(
     rule: IdleRule, held: Holding, known: Facts, seconds: int, delay: int

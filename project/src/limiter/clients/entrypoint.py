@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from limiter.clients.exposition import BrokenPage, Family, NoFamily, PageReader, SeriesCache
-from limiter.clients.http import ContractBroken, NeighbourError, Peer, Unavailable, check_status
+from limiter.clients.http import CircuitOpen, ContractBroken, NeighbourError, Peer, Unavailable, check_status
 from limiter.domain.usage import Page, Scrape, Unknown, Unread
 
 # Plain text, so that nothing has to be negotiated or unpacked: on a local network compression costs more than it saves.
@@ -32,7 +32,7 @@ class Entrypoint:
             try:
                 return await self._page(peer, cache)
             except Unavailable as error:
-                if attempt == peer.attempts:
+                if attempt == peer.attempts or isinstance(error, CircuitOpen):
                     return Unread(peer.url, Unknown.UNAVAILABLE, str(error))
                 await peer.pause(attempt)
             except NeighbourError as error:

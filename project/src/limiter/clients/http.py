@@ -3,6 +3,7 @@
 NeighbourError
 |-- Unavailable       no answer, or a 5xx: try again later
 |   `-- NotSent       the request certainly never reached the neighbour
+|       `-- CircuitOpen   it was not even tried: the neighbour has been failing
 |-- Rejected          a 4xx: the neighbour will not do it; a person must look
 `-- ContractBroken    the answer does not fit the contract; a person must look
 """
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
+from limiter.clients.circuit import Circuit
 from limiter.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -43,6 +45,10 @@ class NotSent(Unavailable):
     """The neighbour could not be reached at all, so it cannot have acted."""
 
 
+class CircuitOpen(NotSent):
+    """The neighbour has been failing and is left alone for a while."""
+
+
 class Rejected(NeighbourError):
     """The neighbour understood and refused; repeating it would change nothing."""
 
@@ -55,6 +61,7 @@ _LABELS: dict[type[NeighbourError], str] = {
     NeighbourError: "failed",
     Unavailable: "unavailable",
     NotSent: "unavailable",
+    CircuitOpen: "unavailable",
     Rejected: "rejected",
     ContractBroken: "contract_broken",
 }
@@ -72,6 +79,7 @@ class Peer:
     attempts: int
     retry_first: float
     concurrency: int
+    circuit: Circuit
     token: str = field(default="", repr=False)
     read_only: bool = False
 
@@ -92,6 +100,8 @@ class Peer:
         for attempt in range(1, self.attempts):
             try:
                 return await call()
+            except CircuitOpen:
+                raise
             except on:
                 await self.pause(attempt)
         return await call()
@@ -114,23 +124,37 @@ class Peer:
     @asynccontextmanager
     async def answered(self, what: str) -> AsyncIterator[None]:
         """Time and count one call, and translate what can go wrong with it."""
+        if not self.circuit.admits():
+            self.telemetry.answered(self.name, "circuit_open")
+            raise CircuitOpen(f"{self.name}: {what}: left alone after {self.circuit.failed} failures", self.name)
         outcome = "error"
         try:
             with self.telemetry.timed(self.name):
                 async with asyncio.timeout(self.timeout):
                     yield
             outcome = "ok"
+            self.circuit.succeeded()
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             outcome = "unreachable"
+            self.circuit.broke()
             raise NotSent(f"{self.name}: {what}: {_words(error)}", self.name) from error
         except (httpx.HTTPError, TimeoutError) as error:
             outcome = "no_answer"
+            self.circuit.broke()
             raise Unavailable(f"{self.name}: {what}: {_words(error)}", self.name) from error
         except NeighbourError as error:
             outcome = type(error).__name__.lower()
+            self._judge(error)
             raise type(error)(f"{self.name}: {what}: {error}", self.name) from error.__cause__
         finally:
             self.telemetry.answered(self.name, outcome)
+
+    def _judge(self, error: NeighbourError) -> None:
+        """A refusal or a wrong answer is still an answer: only silence and 5xx open the circuit."""
+        if isinstance(error, Unavailable):
+            self.circuit.broke()
+        else:
+            self.circuit.succeeded()
 
 
 def check_status(response: httpx.Response, *, gone_is_fine: bool = False) -> None:

@@ -95,7 +95,10 @@ class IdleEnforce:
             await idle_spells.plan_steps(connection, spell.id, cancellations(survey.bookings, verdict.slots))
         self.telemetry.decided(Decision.CANCEL, verdict.reason)
         logger.bind(event="decided", reason=str(verdict.reason), user_id=str(spell.user.id)).info(
-            "cancel {} slots of {}: unused for {}", len(verdict.slots), spell.model_name, verdict.idle
+            "cancel {} slots of {}: unused for {:.0f} s",
+            len(verdict.slots),
+            spell.model_name,
+            verdict.idle.total_seconds(),
         )
         return await self._go_on(run, replace(spell, state=SpellState.ENFORCING), survey)
 

@@ -119,7 +119,8 @@ class IdleWarning:
                 await self.post.no_use(connection, spell, events.WARNING, email, run.now, Outcome())
         self.telemetry.decided(Decision.WARN, verdict.reason)
         bound = logger.bind(event="decided", spell=str(spell.id), model=hold.model.name, reason=verdict.reason)
-        bound.info("warn: unused since {}, cancelling not before {}", spell.idle_since, spell.not_before)
+        since, not_before = (moment.isoformat(timespec="seconds") for moment in (spell.idle_since, spell.not_before))
+        bound.info("warn: unused since {}, cancelling not before {}", since, not_before)
         return None
 
     def _spell(self, run: Run, hold: Holding, verdict: Verdict) -> Spell:

@@ -1,0 +1,36 @@
+"""A circuit per neighbour: one that keeps failing is left alone for a while, so that it costs a tick no timeouts."""
+
+import asyncio
+from dataclasses import dataclass
+
+
+@dataclass
+class Circuit:
+    """Closed until `failures` calls in a row failed; then open for `rest` seconds, after which one call may try.
+
+    Times are the event loop's, so that a stopped or stepped wall clock neither opens nor closes it.
+    """
+
+    failures: int
+    rest: float
+    failed: int = 0
+    open_until: float = 0.0
+
+    def admits(self) -> bool:
+        """Whether a call may be made now; after the rest, the first to ask is the one that tries."""
+        if self.failed < self.failures:
+            return True
+        now = asyncio.get_running_loop().time()
+        if now < self.open_until:
+            return False
+        self.open_until = now + self.rest
+        return True
+
+    def succeeded(self) -> None:
+        self.failed = 0
+
+    def broke(self) -> None:
+        """Count a call that got no good answer."""
+        self.failed += 1
+        if self.failed >= self.failures:
+            self.open_until = asyncio.get_running_loop().time() + self.rest
