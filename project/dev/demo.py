@@ -24,7 +24,7 @@ from limiter.db.engine import create_engine
 LONGEST = 150.0  # seconds after which the story is given up
 SAGA_SECONDS = 2.0
 FRAME = 0.25  # seconds between two looks
-TOLD = ("decided", "enforced", "command_ended", "address_learned")
+TOLD = ("decided", "enforced", "command_ended", "critical")
 
 
 async def main() -> int:
@@ -101,7 +101,8 @@ def _logged(replicas: list[Replica]) -> list[tuple[str, str]]:
         for line in replica.fresh_lines():
             if line.get("event") in TOLD and line.get("model"):
                 why = f" ({line['reason']})" if line.get("reason") else ""
-                found.append((line["model"], f"{line['message']}{why}"))
+                said = str(line["message"]).replace(f" of {line['model']}", "")
+                found.append((line["model"], f"{said}{why}"))
     return found
 
 
@@ -138,9 +139,7 @@ def _line(facts: Facts, name: str, used: Any, seen: Any, spell: Any, command: An
         since = max(moment for moment in (seen.first_seen_at, used and used.last_used_at) if moment)
         line.idle = max(0.0, (now - since).total_seconds()) if held else 0.0
     if spell is not None:
-        line.state = (
-            spell.state if spell.state in OPEN_STATES or spell.state != "withdrawn" or line.idle > 0 else "in use"
-        )
+        line.state = spell.state
         line.last = line.last if spell.state == "enforced" and command is not None else spell.reason
     line.rps = _rate(used, now)
     return line
@@ -149,8 +148,9 @@ def _line(facts: Facts, name: str, used: Any, seen: Any, spell: Any, command: An
 def _rate(used: Any, now: datetime) -> float:
     """Calls per second over the last few seconds, from the samples that rps_check keeps."""
     recent = [sample for sample in json.loads(used.samples) if now.timestamp() - sample[0] < 4] if used else []
-    counted = float(sum(calls for _, _, calls in recent))
-    return counted / max(sum(seconds for _, seconds, _ in recent), 1.0)
+    calls: float = sum(calls for _, _, calls in recent)
+    seconds: float = sum(seconds for _, seconds, _ in recent)
+    return calls / max(seconds, 1.0)
 
 
 if __name__ == "__main__":

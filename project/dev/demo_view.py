@@ -50,16 +50,17 @@ def render(board: Board) -> Group:
     """The whole screen."""
     header = Text.assemble((" rps-limiter ", "bold white on blue"), f"  {clock(board.elapsed)}  ", (board.phase, "dim"))
     for name, health in board.replicas.items():
-        header.append(f"   {name} ")
-        header.append("● " + health, "green" if health == "ready" else "red")
+        header.append(f"  {name} ")
+        header.append("●" if health == "ready" else f"● {health}", "green" if health == "ready" else "red")
     return Group(header, _table(board), _happenings(board))
 
 
 def _table(board: Board) -> Table:
     table = Table(expand=True, box=None, padding=(0, 1), header_style="dim")
-    for title, ratio, justify in (("model", 5, "left"), ("RPS", 1, "right"), ("replicas", 2, "left")):
-        table.add_column(title, ratio=ratio, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column(f"idle: warn {N - Y} s, cancel {N} s", width=BAR + 6, no_wrap=True)
+    table.add_column("model", ratio=5, no_wrap=True)
+    table.add_column("RPS", width=3, justify="right", no_wrap=True)
+    table.add_column("replicas", width=8, no_wrap=True)
+    table.add_column(f"warn {N - Y}s, cancel {N}s", width=BAR + 6, no_wrap=True)
     table.add_column("last decision", ratio=7, no_wrap=True)
     for line in board.lines:
         table.add_row(_name(line), _rps(line), _replicas(line), _idle(line), _last(line))

@@ -1,18 +1,56 @@
 """Peers that speak to the stand-in platform; whatever a test makes them ask must be within the contracts."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 
 from dev.platform import Platform
+from limiter.clients.circuit import Circuit
 from limiter.clients.http import Peer
 from limiter.telemetry import Telemetry
 from tests.clients.contract import breach
 
 MakePeer = Callable[..., Peer]
 URLS = {"registry": "registry_url", "dispatcher": "dispatcher_url", "booking": "booking_url"}
+
+
+@pytest.fixture(scope="session")
+async def shared_platform() -> AsyncIterator[Platform]:
+    """One server for all tests of the clients: to start and stop one takes longer than most of them."""
+    async with Platform(saga_seconds=0) as running:
+        yield running
+
+
+@pytest.fixture
+async def platform(shared_platform: Platform) -> AsyncIterator[Platform]:
+    """The stand-in neighbours, as good as new."""
+    with suppress(RuntimeError):  # it runs, unless the test before stopped it
+        await shared_platform.start()
+    yield shared_platform
+    shared_platform.clear_faults()
+    await _calls_ended()
+    _empty(shared_platform)
+
+
+async def _calls_ended() -> None:
+    """Calls that a test gave up enter the history late; it must not be the next test's."""
+    while any("run_asgi" in repr(task.get_coro()) for task in asyncio.all_tasks()):
+        await asyncio.sleep(0.005)
+
+
+def _empty(platform: Platform) -> None:
+    for model in platform.models:
+        platform.remove_model(model)
+    for reservation in platform.reservations:
+        reservation.slots.clear()
+    for place in range(len(platform.metrics_urls)):
+        platform.restart_entrypoint(place)
+    for record in (platform.history, platform.deletions, platform.commands, platform.sagas, platform.violations):
+        record.clear()
 
 
 @pytest.fixture
@@ -32,6 +70,7 @@ def make_peer(platform: Platform, client: httpx.AsyncClient, telemetry: Telemetr
 
     def make(name: str, **changes: Any) -> Peer:
         fields: dict[str, Any] = {"timeout": 1.0, "attempts": 3, "retry_first": 0.001, "concurrency": 10}
+        fields["circuit"] = Circuit(1000, 1.0)  # never opens, where a test does not want it to
         if name in URLS:
             fields["url"] = getattr(platform, URLS[name])
         if name == "booking":

@@ -39,6 +39,13 @@ def test_one_call_is_use() -> None:
     assert readings.used_at() == at(15)
 
 
+def test_every_further_call_moves_the_last_use_on() -> None:
+    readings = Readings()
+    for now, value in ((0, 5), (15, 6), (30, 6), (45, 7), (60, 7)):
+        readings.tick(now, a={"m": value})
+    assert readings.used_at() == at(45)
+
+
 def test_the_last_use_is_the_moment_the_page_was_read_if_that_is_later_than_the_tick() -> None:
     readings = Readings()
     readings.scraped(0, page(0, {"m": 5}))
@@ -137,6 +144,13 @@ def test_the_start_time_narrows_the_gap_to_the_end_of_the_old_process() -> None:
     readings.tick(0, started=-500, a={"m": 5})
     observation = readings.tick(60, started=20, a={"m": 2})
     assert observation.memory.gaps == (Gap("a", at(0), at(20)),)
+
+
+def test_an_unchanged_start_time_does_not_narrow_the_gap_of_a_drop() -> None:
+    readings = Readings()
+    readings.tick(0, started=-500, a={"m": 5})
+    observation = readings.tick(60, started=-500, a={"m": 2})
+    assert observation.memory.gaps == (Gap("a", at(0), at(60)),)
 
 
 def test_a_start_time_in_the_future_does_not_stretch_the_gap() -> None:

@@ -39,6 +39,12 @@ def test_a_burst_is_averaged_over_the_window() -> None:
     assert observation.rate("m", secs(300)) == pytest.approx(2)
 
 
+def test_a_target_that_is_new_does_not_shorten_the_window_of_the_others() -> None:
+    readings = steady(0, 300, 15)
+    observation = readings.tick(315, a={"m": 600}, b={"m": 0})
+    assert observation.rate("m", secs(60)) == pytest.approx(10)
+
+
 def test_a_burst_leaves_the_window_to_the_second() -> None:
     readings = steady(0, 300, 15)
     readings.tick(315, a={"m": 600})
@@ -105,6 +111,7 @@ def test_a_second_reading_at_the_same_instant_is_use_without_a_sample() -> None:
     readings.tick(0, a={"m": 0})
     observation = readings.tick(0, a={"m": 5})
     assert readings.used_at() == at(0)
+    assert readings.memory.usage["m"].samples == ()
     assert observation.rate("m", secs(60)) == 0
 
 
