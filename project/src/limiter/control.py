@@ -101,8 +101,7 @@ class Control:
 
     async def handle(self, body: bytes, message: RabbitMessage) -> None:
         if self._timetable.draining:
-            await message.nack(requeue=True)  # another replica takes it
-            return
+            return  # left unacknowledged: when our channel closes in a moment, another replica gets it
         try:
             asked = ControlMessage.model_validate_json(body)
         except ValidationError as error:

@@ -183,11 +183,12 @@ class Timetable:
         body.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.wait({body})
+        error = None if body.cancelled() else body.exception()
         if guard.lost is not None:
             return RunState.LOST, guard.lost
         if body.cancelled():
             return (RunState.TIMEOUT, self._too_long(claim)) if over_time else (RunState.INTERRUPTED, "stopping")
-        return self._judge(claim, body.exception())
+        return self._judge(claim, error)
 
     def _judge(self, claim: Claim, error: BaseException | None) -> tuple[RunState, str | None]:
         if error is None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from dev.platform import Exchange
 
-INTEGERS = {
+INTEGERS: dict[str, dict[str, tuple[int | None, int | None]]] = {
     "registry": {"offset": (0, None), "limit": (1, 100)},
     "booking": {
         "page": (1, None),

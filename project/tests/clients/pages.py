@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -30,7 +31,7 @@ def read(page: bytes, cache: SeriesCache | None = None, cuts: tuple[int, ...] = 
     """Our reader's answer to a page that comes in pieces, cut at these places."""
     reader = PageReader(cache or SeriesCache(FAMILY))
     edges = [0, *sorted(cut % (len(page) + 1) for cut in cuts), len(page)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in pairwise(edges):
         reader.feed(page[start:end])
     return reader.finish()
 

@@ -11,7 +11,7 @@ import pytest
 from dev.platform import Fault, Platform
 from limiter.clients.booking import Booking
 from limiter.clients.http import ContractBroken, NeighbourError, Rejected, Unavailable
-from limiter.domain.reservations import Reservation, Slot, User
+from limiter.domain.reservations import Bookings, Reservation, Slot, User
 from limiter.telemetry import Telemetry
 from tests.clients.conftest import MakePeer
 from tests.clients.wire import Crowd, counted, edited
@@ -28,19 +28,19 @@ def book(platform: Platform, reservations: int) -> None:
         platform.add_reservation(ANNA, "anna", f"Model/{number}", [(start, start + HOUR)])
 
 
-def names(bookings: Any) -> list[str]:
+def names(bookings: Bookings) -> list[str]:
     return sorted(reservation.model_name for reservation in bookings.reservations)
 
 
+MakeBooking = Callable[..., Booking]
+
+
 @pytest.fixture
-def make_booking(make_peer: MakePeer) -> Callable[..., Booking]:
+def make_booking(make_peer: MakePeer) -> MakeBooking:
     def make(page_size: int = 1000, lookback: float = HOUR, **changes: Any) -> Booking:
         return Booking(make_peer("booking", **changes), page_size, timedelta(seconds=lookback))
 
     return make
-
-
-MakeBooking = Callable[..., Booking]
 
 
 async def test_a_reservation_is_told_of_with_all_that_is_known(platform: Platform, make_booking: MakeBooking) -> None:
@@ -161,9 +161,7 @@ async def test_a_reservation_told_of_twice_means_that_another_was_missed(
         await make_booking().bookings(NOW)
 
 
-async def test_a_bad_entry_does_not_hide_that_another_was_missed(
-    platform: Platform, make_booking: MakeBooking, telemetry: Telemetry
-) -> None:
+async def test_a_bad_entry_does_not_hide_that_another_was_missed(platform: Platform, make_booking: MakeBooking) -> None:
     """Booked are 0, 1, 2 and 3; told of are 0, a bad 1, 0 again and 3, so that nobody hears of 2."""
     book(platform, 4)
 
@@ -172,7 +170,7 @@ async def test_a_bad_entry_does_not_hide_that_another_was_missed(
         body["items"][2] = body["items"][0]
 
     platform.fault("booking", edited(change))
-    with pytest.raises(Unavailable, match="changed"):
+    with pytest.raises(Unavailable):
         await make_booking().bookings(NOW)
 
 
@@ -222,7 +220,8 @@ async def test_two_bad_entries_of_one_model_are_both_counted(
 
     platform.fault("booking", edited(change))
     found = await make_booking().bookings(NOW)
-    assert (names(found), found.unreadable) == (["Model/2"], {"Model/9"})
+    assert names(found) == ["Model/2"]
+    assert found.unreadable == {"Model/9"}
     assert counted(telemetry, "entries_refused_total", peer="booking") == 2
 
 
@@ -234,4 +233,10 @@ async def test_an_entry_without_a_models_name_leaves_no_list(
     book(platform, 3)
     platform.fault("booking", edited(lambda body: body["items"].__setitem__(1, entry)))
     with pytest.raises(ContractBroken, match="without a model name"):
+        await make_booking().bookings(NOW)
+
+
+async def test_a_total_beyond_all_reason_breaks_the_contract(platform: Platform, make_booking: MakeBooking) -> None:
+    platform.fault("booking", Fault.json({"items": [], "total": 10**400}))
+    with pytest.raises(NeighbourError):
         await make_booking().bookings(NOW)

@@ -14,7 +14,7 @@ from limiter.clients.exposition import Family
 from limiter.domain.folding import fold
 from limiter.domain.usage import Memory, Observation, Page, Unknown, Unread
 from tests.clients.conftest import MakePeer
-from tests.clients.wire import raw_server, says
+from tests.clients.wire import history, raw_server, says
 
 GIGACHAT = "Sber/GigaChat-Max-V2"
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
@@ -91,7 +91,7 @@ async def test_a_target_that_cannot_be_read_spoils_only_its_own_reading(
     assert (bad.target, bad.reason) == (platform.metrics_urls[0], reason)
     assert bad.detail
     assert calls(good) == {GIGACHAT: 7}
-    assert len([seen for seen in platform.history if "/0/" in seen.path]) == requests
+    assert len([seen for seen in await history(platform) if "/0/" in seen.path]) == requests
 
 
 async def test_a_target_that_nobody_serves_is_unavailable(platform: Platform, make_entrypoint: MakeEntrypoint) -> None:
@@ -115,7 +115,7 @@ async def test_targets_are_read_side_by_side(platform: Platform, make_entrypoint
     waiting, read = await make_entrypoint(timeout=0.3, attempts=1).scrape()
     assert isinstance(waiting, Unread)
     assert isinstance(read, Page)
-    assert [seen.path for seen in platform.history][0] == "/entrypoint/1/metrics"
+    assert (await history(platform))[0].path == "/entrypoint/1/metrics"
 
 
 async def test_plain_text_is_asked_for(make_entrypoint: MakeEntrypoint) -> None:

@@ -1,40 +1,30 @@
 """The page reader answers as prometheus_client does, or refuses the page: nothing is lost in silence."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limiter.clients.exposition import BrokenPage, Family, NoFamily, SeriesCache
-from tests.clients.pages import (
-    CUTS,
-    FAMILY,
-    LABEL,
-    METRIC,
-    SERIES,
-    Found,
-    Refused,
-    expected,
-    family_lines,
-    found,
-    legal_pages,
-    mutilated_pages,
-    read,
-)
+from limiter.domain.folding import fold
+from limiter.domain.usage import Memory, Page
+from tests.clients import pages
+from tests.clients.pages import CUTS, FAMILY, LABEL, METRIC, Found, Refused, expected, found, read
 
-MANY = settings(deadline=None, database=None, max_examples=200)
+MANY = settings(deadline=None, database=None, max_examples=60)
 ONE = b'model_calls_total{model_name="m"} 1\n'
 
 
 @MANY
-@given(page=legal_pages(), cuts=CUTS)
+@given(page=pages.legal_pages(), cuts=CUTS)
 def test_every_lawful_page_is_read_as_prometheus_client_reads_it(page: bytes, cuts: tuple[int, ...]) -> None:
     assert found(read(page, cuts=cuts)) == expected(page)
 
 
 @MANY
-@given(page=legal_pages(), cuts=CUTS)
+@given(page=pages.legal_pages(), cuts=CUTS)
 def test_a_cache_that_knows_the_page_changes_no_answer(page: bytes, cuts: tuple[int, ...]) -> None:
     cache = SeriesCache(FAMILY)
     first = read(page, cache)
@@ -42,9 +32,9 @@ def test_a_cache_that_knows_the_page_changes_no_answer(page: bytes, cuts: tuple[
 
 
 @MANY
-@given(page=mutilated_pages(), cuts=CUTS)
+@given(page=pages.mutilated_pages(), cuts=CUTS)
 def test_a_mutilated_page_is_read_as_prometheus_client_reads_it_or_refused(page: bytes, cuts: tuple[int, ...]) -> None:
-    lines = family_lines(page)
+    lines = pages.family_lines(page)
     try:
         answer = found(read(page, cuts=cuts))
     except (BrokenPage, NoFamily):
@@ -65,7 +55,7 @@ def _understood(line: bytes) -> bool:
 
 
 @MANY
-@given(lines=SERIES, junk=st.lists(st.binary(max_size=30), max_size=5), cuts=CUTS)
+@given(lines=pages.SERIES, junk=st.lists(st.binary(max_size=30), max_size=5), cuts=CUTS)
 def test_garbage_of_other_families_never_matters(
     lines: list[tuple[object, str]], junk: list[bytes], cuts: tuple[int, ...]
 ) -> None:
@@ -75,7 +65,7 @@ def test_garbage_of_other_families_never_matters(
 
 
 @MANY
-@given(page=legal_pages(), data=st.data())
+@given(page=pages.legal_pages(), data=st.data())
 def test_a_page_cut_in_the_middle_of_a_line_is_refused(page: bytes, data: st.DataObject) -> None:
     places = [place for place in range(1, len(page)) if page[place - 1] != 0x0A]
     with pytest.raises(BrokenPage, match="middle of a line"):
@@ -187,7 +177,7 @@ def test_a_value_no_counter_can_have_makes_its_series_unreadable_not_zero(value:
 
 
 @MANY
-@given(page=legal_pages(), wanted=st.sampled_from(["a", "", "B/"]))
+@given(page=pages.legal_pages(), wanted=st.sampled_from(["a", "", "B/"]))
 def test_only_series_that_carry_the_match_labels_count(page: bytes, wanted: str) -> None:
     family = Family(METRIC, LABEL, {"zone": wanted})
     carrying = page + f'{METRIC}{{zone="{wanted}",{LABEL}="certainly"}} 1\n'.encode()
@@ -225,13 +215,18 @@ def test_the_start_of_the_process_is_read_if_the_page_tells_it(line: bytes, star
             assert read(page, cuts=cuts).started_at == started
 
 
-@pytest.mark.parametrize("value", [b"1e999", b"1e300", b"-1e18"])
-def test_a_start_time_that_no_clock_can_show_is_not_handed_on(value: bytes) -> None:
+@pytest.mark.parametrize("value", [b"1e999", b"1e300", b"-1e18", b"1.77e12"])
+def test_a_start_time_that_no_calendar_has_does_no_harm_at_the_next_restart(value: bytes) -> None:
+    """The last one is what a process says that counts milliseconds; its restart must not stop the ticks for good."""
     try:
         answer = read(b"process_start_time_seconds " + value + b"\n" + ONE)
     except BrokenPage:
         return
-    assert answer.started_at is None
+    now, window = datetime(2026, 3, 2, tzinfo=UTC), timedelta(minutes=5)
+    before = Page("a", now, answer.counters, answer.names, started_at=1.0)
+    after = Page("a", now, answer.counters, answer.names, started_at=answer.started_at)
+    memory = fold(Memory(), [before], {"m"}, now, window).memory
+    fold(memory, [after], {"m"}, now + timedelta(seconds=15), window)
 
 
 def test_the_cache_forgets_label_sets_that_are_gone() -> None:

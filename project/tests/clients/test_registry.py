@@ -196,6 +196,6 @@ async def test_a_page_of_another_shape_breaks_the_contract(
     platform: Platform, make_peer: MakePeer, body: object
 ) -> None:
     platform.fault("registry", Fault.json(body))
-    with pytest.raises(ContractBroken, match="^registry: "):
+    with pytest.raises(ContractBroken, match=r"^registry: "):
         await Registry(make_peer("registry"), 100).running()
     assert len(platform.history) == 1

@@ -2,7 +2,6 @@
 
 import traceback
 
-import httpx
 import pytest
 
 from dev.platform import Fault, Platform
@@ -50,10 +49,10 @@ async def test_the_token_is_in_no_errors_text_when_nobody_is_there(platform: Pla
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize("token", [f"{SECRET}\n", f"{SECRET}\r\nx: y", f" {SECRET}", f"{SECRET}é"])
+@pytest.mark.parametrize("token", [f"{SECRET}\n", f"{SECRET}\r\nx: y", f"{SECRET}é"])
 async def test_a_token_that_cannot_be_sent_is_not_told_either(make_peer: MakePeer, token: str) -> None:
     """A secret read from a file often ends in a line feed."""
-    with pytest.raises((NeighbourError, ValueError, httpx.InvalidURL)) as caught:
+    with pytest.raises((NeighbourError, ValueError)) as caught:
         await make_peer("booking", token=token, attempts=1).get(f"{LIST}/r")
     assert SECRET not in str(caught.value)
     assert isinstance(caught.value, NeighbourError)

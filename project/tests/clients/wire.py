@@ -2,17 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from dev.neighbours.call import Call
 from dev.neighbours.faults import plain
-from dev.platform import Fault
+from dev.platform import Exchange, Fault, Platform
 from limiter.telemetry import Telemetry
 
-Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
+Answer = Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
 @dataclass
@@ -28,16 +28,29 @@ async def raw_server(answer: Answer) -> AsyncIterator[RawServer]:
     """A server that answers every request with whatever bytes `answer` writes, and closes."""
     served = RawServer()
 
+    handling: list[asyncio.Task[Any]] = []
+
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handling.extend(filter(None, [asyncio.current_task()]))
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             served.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
-            await answer(writer)
+            await _until_either(answer(writer), reader.read(1))
         writer.close()
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     async with server:
         served.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         yield served
+        await asyncio.gather(*handling)
+
+
+async def _until_either(answering: Coroutine[Any, Any, None], leaving: Coroutine[Any, Any, bytes]) -> None:
+    """Until the answer is out, or the caller has left."""
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(answering), asyncio.create_task(leaving)]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def says(body: bytes, status: str = "200 OK", headers: str = "") -> Answer:
@@ -96,3 +109,10 @@ class Crowd:
 def counted(telemetry: Telemetry, metric: str, **labels: str) -> float:
     """One of the limiter's own metrics; 0 if it was never counted."""
     return telemetry.registry.get_sample_value(f"rps_limiter_{metric}", labels) or 0.0
+
+
+async def history(platform: Platform) -> list[Exchange]:
+    """Every request so far; one that the caller gave up enters the platform's history a moment late."""
+    while any("run_asgi" in repr(task.get_coro()) for task in asyncio.all_tasks()):  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.005)
+    return platform.history

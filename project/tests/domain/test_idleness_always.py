@@ -106,11 +106,14 @@ def test_slots_to_cancel_are_the_users_own_and_have_not_begun_but_for_the_curren
 
 @UNHURRIED
 @given(RULES, HOLDS, SPELLS, FACTS, WHEN)
-def test_an_unknown_reading_does_nothing(
+def test_an_unknown_reading_takes_nothing_away_and_a_call_that_was_seen_still_withdraws(
     rule: IdleRule, held: Holding, open_spell: Spell | None, known: Facts, seconds: int
 ) -> None:
     verdict = judge(replace(rule, exempt=False), held, open_spell, replace(known, known=False), at(seconds))
-    assert (verdict.decision, verdict.reason) == (Decision.HOLD, Reason.READING_UNKNOWN)
+    if open_spell and known.used_at and known.used_at > open_spell.idle_since:
+        assert (verdict.decision, verdict.reason) == (Decision.WITHDRAW, Reason.USED_AGAIN)
+    else:
+        assert (verdict.decision, verdict.reason) == (Decision.HOLD, Reason.READING_UNKNOWN)
 
 
 @UNHURRIED

@@ -38,7 +38,8 @@ def fold(
         problems.append((Unknown.FLEET_SILENT, "every target fell silent at once"))
     absent = _absent(pages, names)
     if absent and pages and absent == names:
-        problems.append((Unknown.NAMES_MISMATCH, f"no series matches any of {len(names)} running models"))
+        if len(pages) == len(scrapes):
+            problems.append((Unknown.NAMES_MISMATCH, f"no series matches any of {len(names)} running models"))
     else:
         absent = frozenset()
     return Observation(
@@ -55,12 +56,14 @@ def _grow(before: TargetMemory | None, page: Page, at: datetime) -> _Growth:
     """Calls counted between two good readings of one target; a target never seen before only sets the baseline."""
     if before is None:
         return _Growth(_target(page, at, at, 0.0, page.counters), {}, 0.0, None)
-    gap = _gap(before, page, at)
-    old: Mapping[str, float] = {} if gap else before.counters
+    anew = _started_anew(before, page)
+    gap = Gap(page.target, before.read_at, at) if anew or _dropped(before.counters, page) else None
+    old: Mapping[str, float] = {} if anew else before.counters
     calls: dict[str, float] = {}
     total = 0.0
     for series, value in page.counters.items():
-        grown = value - old.get(series, 0.0)
+        known = old.get(series, 0.0)
+        grown = value - known if value >= known else value
         if grown > 0:
             name = page.names[series]
             calls[name] = calls.get(name, 0.0) + grown
@@ -76,18 +79,13 @@ def _target(page: Page, first: datetime, at: datetime, rate: float, counters: Ma
     return TargetMemory(page.target, first, at, page.started_at, rate, counters, {**page.unreadable, **page.names})
 
 
-def _gap(before: TargetMemory, page: Page, at: datetime) -> Gap | None:
-    """The time lost to a restart: some series dropped or vanished, or the process says it started anew."""
-    anew = page.started_at is not None and before.started_at is not None and page.started_at != before.started_at
-    if not anew and not _dropped(before.counters, page):
-        return None
-    until = at
-    if anew and page.started_at is not None:
-        until = min(at, max(before.read_at, datetime.fromtimestamp(page.started_at, at.tzinfo)))
-    return Gap(page.target, before.read_at, until)
+def _started_anew(before: TargetMemory, page: Page) -> bool:
+    """True if the process itself says that it is another one."""
+    return page.started_at is not None and before.started_at is not None and page.started_at != before.started_at
 
 
 def _dropped(old: Mapping[str, float], page: Page) -> bool:
+    """True if some series fell or vanished: the process restarted, whatever it says."""
     counters = page.counters
     return any(counters.get(series, -1.0) < value and series not in page.unreadable for series, value in old.items())
 
@@ -156,6 +154,6 @@ def _append(samples: tuple[Sample, ...], new: Sample, resolution: float) -> tupl
     if samples:
         last = samples[-1]
         joined = (new.until - last.until).total_seconds() + last.seconds
-        if last.until < new.until and joined <= resolution:
+        if last.until < new.until and new.seconds <= joined <= resolution:
             return (*samples[:-1], Sample(new.until, joined, last.calls + new.calls))
     return (*samples, new)

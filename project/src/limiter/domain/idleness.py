@@ -109,14 +109,16 @@ def judge(rule: IdleRule, hold: Holding, spell: Spell | None, facts: Facts, now:
     """The verdict on one holding at `now`; both idle jobs act on the same one, each on its own part."""
     if rule.exempt:
         return Verdict(Decision.WITHDRAW if spell else Decision.HOLD, Reason.EXEMPT)
+    if spell and facts.used_at and facts.used_at > spell.idle_since:
+        return Verdict(
+            Decision.WITHDRAW, Reason.USED_AGAIN, facts.used_at
+        )  # a call seen is proof, whatever else is not
     if not facts.known:
         return Verdict(Decision.HOLD, Reason.READING_UNKNOWN)
     if not facts.bookings_readable:
         return Verdict(Decision.HOLD, Reason.BOOKINGS_UNREADABLE)
     if facts.first_seen_at is None or facts.measured_since is None:
         return Verdict(Decision.HOLD, Reason.NOT_SEEN_RUNNING)
-    if spell and facts.used_at and facts.used_at > spell.idle_since:
-        return Verdict(Decision.WITHDRAW, Reason.USED_AGAIN, facts.used_at)
     if hold.current is None:
         return Verdict(Decision.HOLD, Reason.BETWEEN_SLOTS)
     slots = to_cancel(rule, hold, now)

@@ -57,11 +57,12 @@ class Bookings:
     unreadable: frozenset[str] = frozenset()
 
     @cached_property
-    def by_name(self) -> Mapping[str, tuple[Reservation, ...]]:
-        found: dict[str, list[Reservation]] = {}
+    def by_model(self) -> Mapping[UUID | str, tuple[Reservation, ...]]:
+        """By the model's id where the reservation says it, else by the model's name."""
+        found: dict[UUID | str, list[Reservation]] = {}
         for reservation in self.reservations:
-            found.setdefault(reservation.model_name, []).append(reservation)
-        return {name: tuple(of) for name, of in found.items()}
+            found.setdefault(reservation.model_id or reservation.model_name, []).append(reservation)
+        return {model: tuple(of) for model, of in found.items()}
 
     @cached_property
     def by_id(self) -> Mapping[str, Reservation]:
@@ -102,7 +103,7 @@ def holdings(fleet: Fleet, bookings: Bookings, gap: timedelta, now: datetime) ->
     found: dict[tuple[UUID, UUID], tuple[ServedModel, User, list[Slot]]] = {}
     instances = _instances(fleet)
     for reservation in bookings.reservations:
-        model = _held_instance(instances, reservation)
+        model = _held_instance(fleet, instances, reservation)
         if model is not None:
             key = (model.id, reservation.user.id)
             found.setdefault(key, (model, reservation.user, []))[2].extend(reservation.slots)
@@ -117,12 +118,14 @@ def _instances(fleet: Fleet) -> Mapping[str, Sequence[ServedModel]]:
     return by_name
 
 
-def _held_instance(instances: Mapping[str, Sequence[ServedModel]], reservation: Reservation) -> ServedModel | None:
+def _held_instance(
+    fleet: Fleet, instances: Mapping[str, Sequence[ServedModel]], reservation: Reservation
+) -> ServedModel | None:
     """The instance a reservation is of; one of a bare name counts for the first instance, so that it counts once."""
+    if reservation.model_id is not None:
+        return fleet.by_id.get(reservation.model_id)
     of_name = instances.get(reservation.model_name, ())
-    if reservation.model_id is None:
-        return of_name[0] if of_name else None
-    return next((model for model in of_name if model.id == reservation.model_id), None)
+    return of_name[0] if of_name else None
 
 
 def _holding(model: ServedModel, user: User, slots: Iterable[Slot], gap: timedelta, now: datetime) -> Holding | None:
@@ -166,8 +169,8 @@ def other_users_claim(
     """Whether another user holds this model now, and whether one's slot of it starts within `guard`."""
     theirs = [
         slot
-        for reservation in bookings.by_name.get(model.name, ())
-        if reservation.user.id != user_id and reservation.model_id in (None, model.id)
+        for reservation in bookings.by_model.get(model.id, ()) + bookings.by_model.get(model.name, ())
+        if reservation.user.id != user_id
         for slot in reservation.slots
     ]
     return any(slot.covers(now) for slot in theirs), any(now < slot.start <= now + guard for slot in theirs)

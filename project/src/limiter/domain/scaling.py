@@ -100,8 +100,8 @@ def _wanted(
             return Decision.HOLD, Reason.AT_MAX, replicas
         if now - up_since < rule.up_stabilization:
             return Decision.HOLD, Reason.STABILIZING, replicas
-        step = max(2 * replicas, replicas + 2)
-        return Decision.SCALE_UP, Reason.OVERLOADED, min(rule.max_replicas, step, ceil(load.up / rule.target_rps))
+        needed = max(replicas + 1, ceil(load.up / rule.target_rps))  # never the count there is, whatever the rounding
+        return Decision.SCALE_UP, Reason.OVERLOADED, min(rule.max_replicas, max(2 * replicas, replicas + 2), needed)
     if down_since is not None:
         if now - down_since < rule.down_stabilization:
             return Decision.HOLD, Reason.STABILIZING, replicas

@@ -119,7 +119,7 @@ class Observation:
         used = self.memory.usage.get(name)
         if used is None or not used.samples:
             return 0.0
-        first = min(target.first_read_at for target in self.memory.targets.values())
+        first = min((target.first_read_at for target in self.memory.targets.values()), default=self.at)
         span = min(window, self.at - first).total_seconds()
         return mean_rate(used.samples, self.at, span)
 
