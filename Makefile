@@ -44,9 +44,12 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: test check
+.PHONY: test check faults
 test: install ## all tests, against private Postgres, pgbouncer and RabbitMQ
 	$(PY) -m pytest
+
+faults: install ## three replicas under seeded faults: FAULT_SEEDS=1,2 FAULT_SECONDS=180 make faults
+	$(PY) -m dev.faults
 
 check: install ## black, flake8, ruff, mypy strict, import directions
 	.venv/bin/black --check --quiet project

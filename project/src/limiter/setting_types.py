@@ -28,6 +28,17 @@ def _amqp_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _strip(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _header(value: SecretStr) -> SecretStr:
+    token = value.get_secret_value()
+    if not (token.isascii() and token.isprintable()):
+        raise ValueError("must be printable ASCII: it is sent in a header")
+    return value
+
+
 def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -39,6 +50,7 @@ def _json(value: Any) -> Any:
         raise ValueError(f"must be a JSON object: {error}") from None
 
 
+Token = Annotated[SecretStr, BeforeValidator(_strip), AfterValidator(_header)]
 Url = Annotated[str, AfterValidator(_http_url)]
 AmqpUrl = Annotated[SecretStr, AfterValidator(_amqp_url)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_asyncpg_url)]

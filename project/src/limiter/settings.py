@@ -14,12 +14,12 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from limiter import setting_types as kind
 from limiter.domain.action import Job, Pauses
 from limiter.domain.idleness import IdleRule
 from limiter.domain.policy import Policy
 from limiter.domain.reservations import UnbookingMode
 from limiter.domain.scaling import ScalingRule
-from limiter.setting_types import AmqpUrl, Count, DatabaseUrl, Json, Name, Schema, Seconds, SecondsOrZero, Url, Urls
 
 SECRETS = {"DATABASE_URL", "MIGRATIONS_DATABASE_URL", "RABBITMQ_URL", "BOOKING_SERVICE_TOKEN"}
 
@@ -34,10 +34,10 @@ class Override(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     target_rps_per_replica: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    min_replicas: Count | None = None
-    max_replicas: Count | None = None
-    idle_limit_seconds: Seconds | None = None
-    idle_warning_lead_seconds: Seconds | None = None
+    min_replicas: kind.Count | None = None
+    max_replicas: kind.Count | None = None
+    idle_limit_seconds: kind.Seconds | None = None
+    idle_warning_lead_seconds: kind.Seconds | None = None
     exempt: bool = False
 
 
@@ -48,9 +48,9 @@ class _FromEnvironment(BaseSettings):
 class MigrationSettings(_FromEnvironment):
     """The little that migrations need."""
 
-    database_url: DatabaseUrl
-    migrations_database_url: DatabaseUrl | None = None
-    database_schema: Schema = "rps_limiter"
+    database_url: kind.DatabaseUrl
+    migrations_database_url: kind.DatabaseUrl | None = None
+    database_schema: kind.Schema = "rps_limiter"
 
     @property
     def url(self) -> str:
@@ -60,91 +60,91 @@ class MigrationSettings(_FromEnvironment):
 class Settings(MigrationSettings):
     """Everything the service reads from its environment; `example.env` says what each means."""
 
-    database_pool_size: Count = 5
-    database_timeout_seconds: Seconds = 10
+    database_pool_size: kind.Count = 5
+    database_timeout_seconds: kind.Seconds = 10
 
-    rabbitmq_url: AmqpUrl
-    rabbitmq_timeout_seconds: Seconds = 5
-    rabbitmq_reconnect_seconds: Seconds = 1
-    notifier_exchange: Name = "notifications"
-    notifier_deployed_routing_key: Name = "models.deployed.successfully"
-    notifier_no_use_routing_key: Name = "reservation.no_use"
-    deployed_queue: Name = "rps_limiter.models_deployed"
+    rabbitmq_url: kind.AmqpUrl
+    rabbitmq_timeout_seconds: kind.Seconds = 5
+    rabbitmq_reconnect_seconds: kind.Seconds = 1
+    notifier_exchange: kind.Name = "notifications"
+    notifier_deployed_routing_key: kind.Name = "models.deployed.successfully"
+    notifier_no_use_routing_key: kind.Name = "reservation.no_use"
+    deployed_queue: kind.Name = "rps_limiter.models_deployed"
     deployed_reminder_enabled: bool = False
-    deployed_reminder_grace_seconds: SecondsOrZero = 60
-    control_queue: Name = "rps_limiter.control"
-    control_wait_seconds: Seconds = 2
+    deployed_reminder_grace_seconds: kind.SecondsOrZero = 60
+    control_queue: kind.Name = "rps_limiter.control"
+    control_wait_seconds: kind.Seconds = 2
 
-    model_registry_url: Url
-    model_dispatcher_url: Url
-    booking_service_url: Url
-    booking_service_token: SecretStr = SecretStr("")
-    entrypoint_metrics_urls: Urls
+    model_registry_url: kind.Url
+    model_dispatcher_url: kind.Url
+    booking_service_url: kind.Url
+    booking_service_token: kind.Token = SecretStr("")
+    entrypoint_metrics_urls: kind.Urls
     entrypoint_calls_metric: Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")] = "model_calls_total"
     entrypoint_model_label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] = "model_name"
-    entrypoint_match_labels: Json[dict[str, str]] = Field(default_factory=dict)
+    entrypoint_match_labels: kind.Json[dict[str, str]] = Field(default_factory=dict)
     registry_page_size: Annotated[int, Field(ge=1, le=100)] = 100
     booking_page_size: Annotated[int, Field(ge=1, le=1000)] = 1000
-    booking_lookback_seconds: SecondsOrZero = 86_400
-    http_timeout_seconds: Seconds = 5
+    booking_lookback_seconds: kind.SecondsOrZero = 86_400
+    http_timeout_seconds: kind.Seconds = 5
     http_attempts: Annotated[int, Field(ge=1, le=10)] = 3
-    http_retry_first_seconds: Seconds = 0.2
-    http_concurrency: Count = 10
-    http_circuit_failures: Count = 10
-    http_circuit_rest_seconds: Seconds = 10
+    http_retry_first_seconds: kind.Seconds = 0.2
+    http_concurrency: kind.Count = 10
+    http_circuit_failures: kind.Count = 20
+    http_circuit_rest_seconds: kind.Seconds = 10
 
-    rps_check_interval_seconds: Seconds = 15
-    idle_warning_interval_seconds: Seconds = 60
-    idle_enforce_interval_seconds: Seconds = 60
-    saga_poll_interval_seconds: Seconds = 5
-    event_dispatch_interval_seconds: Seconds = 2
-    rps_check_max_run_seconds: Seconds = 120
-    idle_warning_max_run_seconds: Seconds = 300
-    idle_enforce_max_run_seconds: Seconds = 600
-    saga_poll_max_run_seconds: Seconds = 120
-    event_dispatch_max_run_seconds: Seconds = 300
-    job_attempts: Count = 3
-    tick_longest_seconds: Seconds = 5
-    lock_heartbeat_seconds: Seconds = 3
-    lock_trust_seconds: Seconds = 10
-    lock_idle_timeout_seconds: Seconds = 15
-    clock_skew_limit_seconds: SecondsOrZero = 10
+    rps_check_interval_seconds: kind.Seconds = 15
+    idle_warning_interval_seconds: kind.Seconds = 60
+    idle_enforce_interval_seconds: kind.Seconds = 60
+    saga_poll_interval_seconds: kind.Seconds = 5
+    event_dispatch_interval_seconds: kind.Seconds = 2
+    rps_check_max_run_seconds: kind.Seconds = 120
+    idle_warning_max_run_seconds: kind.Seconds = 300
+    idle_enforce_max_run_seconds: kind.Seconds = 600
+    saga_poll_max_run_seconds: kind.Seconds = 120
+    event_dispatch_max_run_seconds: kind.Seconds = 300
+    job_attempts: kind.Count = 3
+    tick_longest_seconds: kind.Seconds = 5
+    lock_heartbeat_seconds: kind.Seconds = 3
+    lock_trust_seconds: kind.Seconds = 10
+    lock_idle_timeout_seconds: kind.Seconds = 15
+    clock_skew_limit_seconds: kind.SecondsOrZero = 10
 
     scale_target_rps_per_replica: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10
     scale_tolerance: Annotated[float, Field(ge=0, le=10)] = 0.1
     scale_down_headroom: Annotated[float, Field(gt=0, lt=1)] = 0.7
-    scale_up_window_seconds: Seconds = 60
-    scale_down_window_seconds: Seconds = 300
-    scale_up_stabilization_seconds: SecondsOrZero = 30
-    scale_down_stabilization_seconds: SecondsOrZero = 300
-    scale_cooldown_seconds: SecondsOrZero = 60
-    scale_min_replicas: Count = 1
-    scale_max_replicas: Count = 8
-    command_backoff_first_seconds: Seconds = 60
-    command_backoff_longest_seconds: Seconds = 1800
-    saga_timeout_seconds: Seconds = 900
+    scale_up_window_seconds: kind.Seconds = 60
+    scale_down_window_seconds: kind.Seconds = 300
+    scale_up_stabilization_seconds: kind.SecondsOrZero = 30
+    scale_down_stabilization_seconds: kind.SecondsOrZero = 300
+    scale_cooldown_seconds: kind.SecondsOrZero = 60
+    scale_min_replicas: kind.Count = 1
+    scale_max_replicas: kind.Count = 8
+    command_backoff_first_seconds: kind.Seconds = 60
+    command_backoff_longest_seconds: kind.Seconds = 1800
+    saga_timeout_seconds: kind.Seconds = 900
 
-    idle_limit_seconds: Seconds = 3600
-    idle_warning_lead_seconds: Seconds = 900
+    idle_limit_seconds: kind.Seconds = 3600
+    idle_warning_lead_seconds: kind.Seconds = 900
     unbooking_mode: UnbookingMode = UnbookingMode.IN_ROW
-    unbooking_row_gap_seconds: SecondsOrZero = 300
+    unbooking_row_gap_seconds: kind.SecondsOrZero = 300
     unbook_current_slot: bool = False
     uninstall_on_idle: bool = False
-    uninstall_guard_seconds: SecondsOrZero = 1800
-    idle_enforce_max_per_run: Count = 10
+    uninstall_guard_seconds: kind.SecondsOrZero = 1800
+    idle_enforce_max_per_run: kind.Count = 10
     user_email_template: str = ""
-    policy_overrides: Json[dict[str, Override]] = Field(default_factory=dict)
+    policy_overrides: kind.Json[dict[str, Override]] = Field(default_factory=dict)
     dry_run: bool = False
 
-    event_window: Count = 100
-    event_retry_first_seconds: Seconds = 1
-    event_retry_longest_seconds: Seconds = 300
-    history_retention_seconds: Seconds = 604_800
+    event_window: kind.Count = 100
+    event_retry_first_seconds: kind.Seconds = 1
+    event_retry_longest_seconds: kind.Seconds = 300
+    history_retention_seconds: kind.Seconds = 604_800
 
-    http_host: Name = "0.0.0.0"  # noqa: S104 - a container's own address is not known beforehand
+    http_host: kind.Name = "0.0.0.0"  # noqa: S104 - a container's own address is not known beforehand
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
-    liveness_timeout_seconds: Seconds = 30
-    shutdown_timeout_seconds: Seconds = 20
+    liveness_timeout_seconds: kind.Seconds = 30
+    shutdown_timeout_seconds: kind.Seconds = 20
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
 

@@ -12,7 +12,7 @@ from limiter.clients.exposition import Family, PageReader, Series, SeriesCache
 
 METRIC, LABEL = "model_calls_total", "model_name"
 FAMILY = Family(METRIC, LABEL)
-OF_FAMILY = re.compile(METRIC.encode() + rb"[ \t{]")
+OF_FAMILY = re.compile(rb"[ \t]*" + METRIC.encode() + rb"[ \t{]")
 
 
 @dataclass(frozen=True)

@@ -102,6 +102,7 @@ def test_a_series_that_stands_twice_is_refused(again: bytes, between: bytes) -> 
         b'model_calls_total{model_name="m",model_name="n"} 1\n',
         b'model_calls_total{model_name="\xff"} 1\n',
         b'model_calls_total{model_name="m"} 1 yesterday\n',
+        b'model_calls_total x{model_name="m"} 1\n',
     ],
 )
 def test_a_broken_line_of_the_family_refuses_the_page(line: bytes) -> None:

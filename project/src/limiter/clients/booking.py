@@ -13,6 +13,7 @@ from limiter.clients.http import ContractBroken, Peer, Unavailable, decode, expl
 from limiter.domain.reservations import Bookings, Cancellation, Reservation, Slot, User
 
 PATH = "/api/v1/reservations"
+MOST = 1_000_000  # reservations: an answer that announces more is broken, not large
 LATEST = 253_402_300_799  # the last second that a datetime can hold
 
 
@@ -37,7 +38,7 @@ class _Reservation(BaseModel):
 
 class _Page(BaseModel):
     items: list[object]
-    total: int = Field(ge=0)
+    total: int = Field(ge=0, le=MOST)
 
 
 _PAGE = TypeAdapter(_Page)
@@ -70,14 +71,14 @@ class Booking:
     def _understood(self, items: list[object]) -> Bookings:
         """One bad entry spoils its own model only; one that does not even say its model spoils the list."""
         good: dict[str, Reservation] = {}
-        unreadable: set[str] = set()
+        unreadable: list[str] = []
         for item in items:
             try:
                 reservation = _domain(_Reservation.model_validate(item))
                 good[reservation.id] = reservation
             except (ValidationError, ValueError) as error:
-                unreadable.add(self._spoiled(item, error))
-        if len(good) + len(unreadable) < len(items) and not unreadable:
+                unreadable.append(self._spoiled(item, error))
+        if len(good) + len(unreadable) < len(items):
             raise Unavailable("the list changed while it was read", self._peer.name)
         return Bookings(tuple(good.values()), frozenset(unreadable))
 
@@ -92,10 +93,16 @@ class Booking:
 
     async def cancel(self, step: Cancellation) -> bool:
         """Delete a reservation or one slot; false if it was gone already. Raises NeighbourError."""
-        path = f"{PATH}/{quote(step.reservation_id, safe='')}"
+        path = f"{PATH}/{self._segment(step.reservation_id)}"
         if not step.whole:
-            path += f"/slot-usage/{quote(step.slots[0].id, safe='')}"
+            path += f"/slot-usage/{self._segment(step.slots[0].id)}"
         return await self._peer.delete(path)
+
+    def _segment(self, id: str) -> str:
+        """An id as a part of a path; one that would change the path, and so what is deleted, is refused."""
+        if id in (".", ".."):
+            raise ContractBroken(f"{self._peer.name}: {id!r} is no id", self._peer.name)
+        return quote(id, safe="")
 
 
 def _domain(wire: _Reservation) -> Reservation:

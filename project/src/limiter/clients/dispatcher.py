@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 
-from limiter.clients.http import Peer, decode
+from limiter.clients.http import Peer, Rejected, decode
 from limiter.domain.action import Command, CommandKind
 
 
@@ -59,6 +59,8 @@ class Dispatcher:
         """Give the command; raises NeighbourError, of which only NotSent and Rejected say that nothing was done."""
         if command.kind is CommandKind.UNINSTALL:
             raw = await self._peer.post("/v1/command/uninstall", {"modelId": str(command.model_id)})
+        elif command.replicas is None or command.replicas < 1:
+            raise Rejected(f"{self._peer.name}: {command.replicas} replicas: must be at least 1", self._peer.name)
         else:
             body = {"modelId": str(command.model_id), "replicas": command.replicas}
             raw = await self._peer.post("/v1/command/scale", body)

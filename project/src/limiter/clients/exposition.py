@@ -71,10 +71,12 @@ class PageReader:
     def __init__(self, cache: SeriesCache) -> None:
         name = re.escape(cache.family.metric.encode())
         self._cache = cache
+        self._metric = cache.family.metric
         self._name = b"\n" + cache.family.metric.encode()
         # One space, a plain number, no timestamp: how every client library writes.
         self._usual = re.compile(rb"\n" + name + rb"(\{[^{}\n]*\}) ([0-9.eE+-]+)(?=\r?\n)")
         self._any = re.compile(rb"\n(" + name + rb"(?:[ \t]*\{|[ \t])[^\n]*)(?=\n)")
+        self._indented = re.compile(rb"\n[ \t]*(" + name + rb"(?:[ \t]*\{|[ \t])[^\n]*)(?=\n)")
         base = re.escape(cache.family.metric.removesuffix("_total").encode())
         self._declared = re.compile(rb"\n# (?:TYPE|HELP) (?:" + name + rb"|" + base + rb")[ \t]")
         self._rest = b"\n"
@@ -105,11 +107,13 @@ class PageReader:
     def _read(self, block: bytes) -> None:
         if self._found.started_at is None and START_TIME in block:
             self._read_start_time(block)
-        if self._name not in block:
+        if self._name[1:] not in block:
             if not self._family_there:
                 self._family_there = self._declared.search(block) is not None
             return
-        lines = self._any.findall(block)
+        # A line may begin with blanks; to look for that everywhere would cost the search its literal prefix.
+        indented = any(blank + self._name[1:] in block for blank in (b" ", b"\t"))
+        lines = (self._indented if indented else self._any).findall(block)
         self._family_there = self._family_there or bool(lines) or self._declared.search(block) is not None
         usual = self._usual.findall(block)
         if len(usual) == len(lines):
@@ -133,10 +137,10 @@ class PageReader:
                 raise BrokenPage(f"{_shown(value)} is not a number") from None
 
     def _parse_labels(self, raw: bytes) -> tuple[str, str] | None:
-        return self._cache.series(_labels(self._cache.family.metric.encode() + raw + b" 0")[0])
+        return self._cache.series(_labels(self._metric, self._metric.encode() + raw + b" 0")[0])
 
     def _take_odd(self, line: bytes) -> None:
-        labels, value = _labels(line.rstrip(b"\r"))
+        labels, value = _labels(self._metric, line.strip(b" \t\r"))
         series = self._cache.series(labels)
         if series is not None:
             self._store(series, value)
@@ -155,20 +159,23 @@ class PageReader:
         found = re.search(rb"\n" + START_TIME + rb" ([0-9.eE+-]+)\r?\n", block)
         if found is not None:
             try:
-                self._found.started_at = float(found[1])
+                seconds = float(found[1])
             except ValueError:
                 raise BrokenPage(f"{_shown(found[1])} is not a start time") from None
+            self._found.started_at = seconds if math.isfinite(seconds) else None
 
 
-def _labels(line: bytes) -> tuple[dict[str, str], float]:
+def _labels(metric: str, line: bytes) -> tuple[dict[str, str], float]:
     """Labels and value of one line, by prometheus_client's own parser."""
     try:
         samples = [s for family in text_string_to_metric_families(line.decode() + "\n") for s in family.samples]
-    except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+        (sample,) = samples
+        value = float(sample.value)
+    except (ValueError, IndexError, KeyError, OverflowError) as error:
         raise BrokenPage(f"{_shown(line)}: {error}") from None
-    if len(samples) != 1:
-        raise BrokenPage(f"{_shown(line)} is no sample")
-    return dict(samples[0].labels), float(samples[0].value)
+    if sample.name != metric:
+        raise BrokenPage(f"{_shown(line)} is no sample of {metric}")
+    return dict(sample.labels), value
 
 
 def _shown(raw: bytes) -> str:

@@ -119,6 +119,8 @@ class Peer:
             return response
 
     def _headers(self) -> dict[str, str]:
+        if not (self.token.isascii() and self.token.isprintable()):
+            raise Rejected(f"{self.name}: the token has characters that no header can carry", self.name)
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     @asynccontextmanager

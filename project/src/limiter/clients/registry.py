@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from limiter.clients.http import Peer, decode, explain, gathered
 from limiter.domain.fleet import Fleet, ServedModel
 
+MOST = 1_000_000  # models: an answer that announces more is broken, not large
 PATH = "/v2/models/running/find-by"
 
 
@@ -26,7 +27,7 @@ class _Entry(BaseModel):
 
 class _Page(BaseModel):
     items: list[object]
-    total: int = Field(ge=0)
+    total: int = Field(ge=0, le=MOST)
 
 
 _PAGE = TypeAdapter(_Page)
