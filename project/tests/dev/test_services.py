@@ -126,6 +126,10 @@ async def test_a_killed_rabbitmq_keeps_a_persistent_message_in_a_durable_queue(s
     message = aio_pika.Message(b"kept", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
     async with await aio_pika.connect(services.rabbitmq_url) as broker, broker.channel() as channel:
         await channel.declare_queue("durable", durable=True)
+    # RabbitMQ confirms a message once it is on disk, but a new queue before its own note of it is: stop cleanly first.
+    services.rabbitmq.stop()
+    services.rabbitmq.start()
+    async with await aio_pika.connect(services.rabbitmq_url) as broker, broker.channel() as channel:
         await channel.default_exchange.publish(message, routing_key="durable")
     processes = services.rabbitmq.processes()
     services.rabbitmq.kill()
