@@ -1,5 +1,6 @@
 """The demo's story: who booked what, what the traffic does, and what must have happened in the end."""
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,9 +13,12 @@ N, Y = 40, 15  # seconds; in a deployment these are an hour and a quarter of one
 BUSY, STEADY = "Openai/Gpt-oss-120b", "Mistral/Small-24b"
 RETURNED, SHARED, FORGOTTEN = "Google/Medgemma-27b-it", "Sber/GigaChat-Max-V2", "Qwen/Qwen3-32b"
 ANN, BEN, CLEO, DAN, EVE = (uuid5(UUID(int=0), name) for name in ("ann", "ben", "cleo", "dan", "eve"))
+MODELS = (BUSY, STEADY, RETURNED, SHARED, FORGOTTEN)
 NAMES = {ANN: "ann", BEN: "ben", CLEO: "cleo", DAN: "dan", EVE: "eve"}
 
 SETTINGS = {
+    "LOG_FORMAT": "json",
+    "LOG_LEVEL": "DEBUG",  # the ends of ordinary runs are debug lines, and the header shows who ran the last job
     "RPS_CHECK_INTERVAL_SECONDS": 1,
     "IDLE_WARNING_INTERVAL_SECONDS": 2,
     "IDLE_ENFORCE_INTERVAL_SECONDS": 2,
@@ -31,8 +35,21 @@ SETTINGS = {
     "UNINSTALL_ON_IDLE": "true",
     "UNINSTALL_GUARD_SECONDS": 3600,
 }
+STEADY_RPS = 4
+RETURNED_RPS = 0.5  # ann keeps calling once she is back
 TRAFFIC_ENDS_AFTER = 22.0  # seconds of the story
 RETURNS_AFTER_WARNING = 4.0  # seconds that ann takes to come back
+TOLD = ("decided", "enforced", "command_ended", "critical", "reading_distrusted")  # log events that are happenings
+
+
+@dataclass(frozen=True)
+class Happening:
+    """Something worth a line: what kind of thing, to which model, and the reason's code if there is one."""
+
+    kind: str
+    model: str
+    what: str = ""
+    why: str = ""
 
 
 @dataclass
@@ -43,6 +60,8 @@ class Facts:
     events: list[dict[str, Any]] = field(default_factory=list)
     expected_gone: dict[UUID, list[str]] = field(default_factory=dict)
     expected_kept: dict[str, str] = field(default_factory=dict)
+    held_back: set[str] = field(default_factory=set)
+    exits: dict[str, int] = field(default_factory=dict)
 
     def stages(self, user: UUID) -> list[str]:
         """What the user was told, in order."""
@@ -95,7 +114,7 @@ EXPECTATIONS = (
     ),
     Expectation(
         "ann is warned, comes back in time, and hears that the warning is withdrawn",
-        lambda facts: facts.stages(ANN)[:2] == ["warning", "withdrawn"],
+        lambda facts: facts.stages(ANN) == ["warning", "withdrawn"],
         lambda facts: ", ".join(facts.stages(ANN)),
     ),
     Expectation(
@@ -111,9 +130,11 @@ EXPECTATIONS = (
         lambda facts: ", ".join(name for name, slot in facts.expected_kept.items() if slot in facts.booked()),
     ),
     Expectation(
-        f"{SHARED} stays installed, for cleo has booked it",
-        lambda facts: facts.told(BEN, "cancelled").get("uninstalled") is False and facts.runs(SHARED),
-        lambda facts: "running" if facts.runs(SHARED) else "gone",
+        f"{SHARED} stays installed, because cleo's slot starts soon (booked_soon)",
+        lambda facts: facts.told(BEN, "cancelled").get("uninstalled") is False
+        and facts.runs(SHARED)
+        and "booked_soon" in facts.held_back,
+        lambda facts: f"{'running' if facts.runs(SHARED) else 'gone'}; {', '.join(sorted(facts.held_back))}",
     ),
     Expectation(
         f"dan's following slot is cancelled and {FORGOTTEN} uninstalled, and he is told so",
@@ -130,12 +151,17 @@ EXPECTATIONS = (
         lambda facts: f"{len(facts.gone())} slots deleted, {len(facts.platform.violations)} violations",
     ),
 )
+CLEAN_STOP = Expectation(
+    "both replicas stop cleanly when told to (exit code 0)",
+    lambda facts: len(facts.exits) == 2 and set(facts.exits.values()) == {0},
+    lambda facts: ", ".join(f"{name} {code}" for name, code in facts.exits.items()),
+)
 
 
 def begin(platform: Platform) -> Facts:
     """Set the stage: five models, five users, slots around now."""
     facts = Facts(platform)
-    for name in (BUSY, STEADY, RETURNED, SHARED, FORGOTTEN):
+    for name in MODELS:
         platform.add_model(name)
         platform.call(name)
     now = int(time.time())
@@ -151,7 +177,7 @@ def begin(platform: Platform) -> Facts:
     _, dans = book(DAN, FORGOTTEN, (-1, 10), (10, 20))
     facts.expected_gone = {BEN: [first, second], DAN: [dans]}
     facts.expected_kept = {"ben's later slot": later, "cleo's slot": cleos}
-    platform.set_rate(STEADY, 4)
+    platform.set_rate(STEADY, STEADY_RPS)
     platform.set_rate(BUSY, 36)
     return facts
 
@@ -164,24 +190,48 @@ class Script:
     done: set[str] = field(default_factory=set)
     warned_at: float | None = None
 
-    def play(self, elapsed: float) -> list[tuple[str, str]]:
-        """Do what is due after `elapsed` seconds; returns what was done, as (model, text)."""
+    def play(self, elapsed: float) -> list[Happening]:
+        """Do what is due after `elapsed` seconds; returns what was done."""
         happened = []
         if self.warned_at is None and "warning" in self.facts.stages(ANN):
             self.warned_at = elapsed
         if elapsed > TRAFFIC_ENDS_AFTER and self._once("traffic ends"):
             self.facts.platform.set_rate(BUSY, 0)
-            happened.append((BUSY, "its users go home: 36 -> 0 RPS"))
-        if (
-            self.warned_at is not None
-            and elapsed > self.warned_at + RETURNS_AFTER_WARNING
-            and self._once("ann returns")
-        ):
+            happened.append(Happening("users", BUSY, "go home: 36 -> 0 RPS"))
+        back_at = None if self.warned_at is None else self.warned_at + RETURNS_AFTER_WARNING
+        if back_at is not None and elapsed > back_at and self._once("ann returns"):
             self.facts.platform.call(RETURNED)
-            happened.append((RETURNED, "ann reads her mail and calls the model once"))
+            self.facts.platform.set_rate(RETURNED, RETURNED_RPS)
+            happened.append(Happening("users", RETURNED, "ann reads her mail and calls the model"))
         return happened
 
     def _once(self, what: str) -> bool:
         new = what not in self.done
         self.done.add(what)
         return new
+
+
+def mail(event: dict[str, Any]) -> Happening:
+    """An event as its reader gets it."""
+    told = event["reservation"]
+    more = f", {len(told['cancelled_slots'])} slots cancelled" if told["cancelled_slots"] else ""
+    more += ", model uninstalled" if told["uninstalled"] else ""
+    return Happening("mail", told["model_name"], f"to {event['user']['email']}: {told['stage']}{more}")
+
+
+def logged(line: dict[str, Any]) -> Happening | None:
+    """A replica's log line as a happening; None if it tells of nothing that people wait for."""
+    event, said, why = line.get("event"), str(line.get("message", "")), str(line.get("reason", ""))
+    if event not in TOLD:
+        return None
+    model = line.get("model") or next((name for name in MODELS if name in said), "all models")
+    said = re.sub(r"\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)[^,\s]*", r"\1", said.replace(f" of {model}", ""))
+    match event:
+        case "command_ended":
+            return Happening("saga", model, f"{line.get('kind')} {line.get('state')}")
+        case "enforced":
+            return Happening("cancelled", model, said, why)
+        case "decided":
+            kind, _, what = said.partition(" ")
+            return Happening(kind.rstrip(":"), model, what or "the warning", why)
+    return Happening("critical" if event == "critical" else "distrust", model, said, why)

@@ -9,11 +9,32 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from dev.demo_story import EXPECTATIONS, Facts, N, Y
+from dev.demo_story import Expectation, Facts, Happening, N, Y
 
-LAST = 9  # happenings shown
-BAR = 16  # cells of the idle bar
-COLOURS = {"warned": "yellow", "warning_pending": "yellow", "enforcing": "red", "enforced": "red", "withdrawn": "cyan"}
+LAST = 10  # happenings shown
+WIDE = 100  # columns from which on the idle bar and the names get more room
+COLOURS = {
+    "not booked": "dim",
+    "in use": "green",
+    "unused": "cyan",
+    "warned": "yellow",
+    "cancelling": "red",
+    "cancelled": "red",
+    "uninstalled": "magenta",
+}
+KINDS = {
+    "scale_up": "green",
+    "scale_down": "blue",
+    "warn": "yellow",
+    "withdraw": "cyan",
+    "cancel": "red",
+    "cancelled": "red",
+    "uninstall": "magenta",
+    "mail": "bold white",
+    "users": "bold white",
+    "distrust": "yellow",
+    "critical": "bold red",
+}
 
 
 @dataclass
@@ -28,7 +49,11 @@ class Line:
     idle: float = 0.0
     state: str = "in use"
     last: str = ""
-    runs: bool = True
+    why: str = ""
+
+    @property
+    def runs(self) -> bool:
+        return self.replicas > 0
 
 
 @dataclass
@@ -38,74 +63,127 @@ class Board:
     elapsed: float = 0.0
     phase: str = ""
     replicas: dict[str, str] = field(default_factory=dict)
+    last_job: str = ""
     lines: list[Line] = field(default_factory=list)
-    happenings: deque[tuple[float, str, str]] = field(default_factory=lambda: deque(maxlen=LAST))
+    happenings: deque[tuple[float, Happening]] = field(default_factory=lambda: deque(maxlen=LAST))
 
 
 def clock(seconds: float) -> str:
     return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"
 
 
-def render(board: Board) -> Group:
-    """The whole screen."""
-    header = Text.assemble((" rps-limiter ", "bold white on blue"), f"  {clock(board.elapsed)}  ", (board.phase, "dim"))
+def short(model: str) -> str:
+    """The name without its maker."""
+    return model.split("/")[-1]
+
+
+def state_of(spell: str | None, idle: float, *, held: bool, runs: bool) -> str:
+    """What a person calls the state of a model; `spell` is the latest idle spell's state."""
+    if not runs:
+        return "uninstalled"
+    match spell:
+        case "warning_pending" | "warned":
+            return "warned"
+        case "enforcing":
+            return "cancelling"
+        case "enforced":
+            return "cancelled"
+    if not held:
+        return "not booked"
+    return "unused" if idle > Y / 2 else "in use"
+
+
+def render(board: Board, columns: int) -> Group:
+    """The whole screen, for a terminal so wide."""
+    return Group(_header(board), _table(board, columns), _happenings(board, columns))
+
+
+def _header(board: Board) -> Text:
+    text = Text(no_wrap=True, overflow="ellipsis")
+    text.append(" rps-limiter ", "bold white on blue").append(f" {clock(board.elapsed)} ")
     for name, health in board.replicas.items():
-        header.append(f"  {name} ")
-        header.append("●" if health == "ready" else f"● {health}", "green" if health == "ready" else "red")
-    return Group(header, _table(board), _happenings(board))
+        ready = health == "ready"
+        text.append(f" {name} ").append("●" if ready else f"○ {health}", "green" if ready else "red")
+    return text.append(f"  {board.last_job}", "dim")
 
 
-def _table(board: Board) -> Table:
-    table = Table(expand=True, box=None, padding=(0, 1), header_style="dim")
-    table.add_column("model", ratio=5, no_wrap=True)
+def _table(board: Board, columns: int) -> Table:
+    bar = 16 if columns >= WIDE else 8
+    table = Table(expand=True, box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("model", width=20 if columns >= WIDE else 15, no_wrap=True)
+    table.add_column("held by", width=9, no_wrap=True)
     table.add_column("RPS", width=3, justify="right", no_wrap=True)
     table.add_column("replicas", width=8, no_wrap=True)
-    table.add_column(f"warn {N - Y}s, cancel {N}s", width=BAR + 6, no_wrap=True)
-    table.add_column("last decision", ratio=7, no_wrap=True)
+    title = f"warn ┊{N - Y}s, end {N}s" if columns >= WIDE else f"idle ┊{N - Y}s {N}s"
+    table.add_column(title, width=bar + 5, no_wrap=True)
+    table.add_column("state", width=11, no_wrap=True)
+    table.add_column("last done: why" if columns >= WIDE else "why", ratio=1, no_wrap=True)
     for line in board.lines:
-        table.add_row(_name(line), _rps(line), _replicas(line), _idle(line), _last(line))
+        state = Text(line.state, COLOURS.get(line.state, ""))
+        last = Text(f"{line.last}: {line.why}" if line.last and columns >= WIDE else line.why, "dim")
+        table.add_row(_name(line), _holders(line), _rps(line), _replicas(line), idle_bar(line, bar), state, last)
     return table
 
 
 def _name(line: Line) -> Text:
-    short = line.name.split("/")[-1]
-    text = Text(short, "bold" if line.runs else "strike dim")
-    return text.append(f" {line.holders}", "dim not bold")
+    return Text(short(line.name), "bold" if line.runs else "strike dim")
+
+
+def _holders(line: Line) -> Text:
+    return Text(line.holders or "-", "" if line.holders else "dim")
 
 
 def _rps(line: Line) -> Text:
-    return Text(f"{line.rps:.0f}", "bold" if line.rps >= 1 else "dim")
+    return Text(f"{line.rps:.0f}", "bold" if line.rps >= 0.5 else "dim")
 
 
 def _replicas(line: Line) -> Text:
+    """A block for each replica, a hollow one for each that is on its way."""
     if not line.runs:
         return Text("none", "dim")
-    text = Text("■" * line.replicas, "green")
-    if line.wanted is not None and line.wanted > line.replicas:
-        text.append("□" * (line.wanted - line.replicas), "green")
-    return text.append(f" {line.replicas}" + (f"→{line.wanted}" if line.wanted is not None else ""), "dim")
+    wanted = line.replicas if line.wanted is None else line.wanted
+    staying = min(wanted, line.replicas)
+    text = Text("■" * staying, "green").append("■" * (line.replicas - staying), "red")
+    text.append("□" * (wanted - staying), "green")
+    arrow = f"→{wanted}" if wanted != line.replicas else ""
+    return text.append(f" {line.replicas}{arrow}", "dim")
 
 
-def _idle(line: Line) -> Text:
+def idle_bar(line: Line, cells: int) -> Text:
     """A bar that fills towards the warning mark and on to the cancelling."""
-    mark = round(BAR * (N - Y) / N)
-    full = min(BAR, round(BAR * line.idle / N)) if line.runs else 0
+    if not line.runs or not line.holders:
+        return Text("")
+    mark = round(cells * (N - Y) / N)
+    full = min(cells, round(cells * line.idle / N))
     text = Text()
-    for cell in range(BAR):
+    for cell in range(cells):
         colour = "yellow" if cell >= mark else "blue"
         text.append("█" if cell < full else ("┊" if cell == mark else "·"), colour if cell < full else "dim")
-    return text.append(f" {line.idle:3.0f}s" if line.runs else "", "dim")
+    return text.append(f" {line.idle:3.0f}s", "dim")
 
 
-def _last(line: Line) -> Text:
-    return Text.assemble((line.state, COLOURS.get(line.state, "green")), f"  {line.last}")
-
-
-def _happenings(board: Board) -> Panel:
+def _happenings(board: Board, columns: int) -> Panel:
     text = Text(no_wrap=True, overflow="ellipsis")
-    for at, model, what in board.happenings:
-        text.append(f"{clock(at)} ", "dim").append(f"{model.split('/')[-1]:<20} ", "bold").append(what + "\n")
-    return Panel(text, title="what happens", title_align="left", border_style="dim", height=LAST + 2)
+    name = 16 if columns >= WIDE else 15
+    for at, happening in board.happenings:
+        text.append(f"{clock(at)} ", "dim").append(f"{happening.kind:<10} ", KINDS.get(happening.kind, "dim"))
+        text.append(f"{short(happening.model):<{name}} ", "bold").append(happening.what)
+        text.append(f"{'  ' if happening.what else ''}{happening.why}\n", "italic dim")
+    return Panel(
+        text,
+        title="what happens",
+        subtitle=Text(board.phase, "dim"),
+        title_align="left",
+        subtitle_align="right",
+        border_style="dim",
+        height=LAST + 2,
+    )
+
+
+def plain(at: float, happening: Happening) -> str:
+    """One happening as a line of text."""
+    line = f"{clock(at)}  {happening.kind:<10}  {happening.model:<22}  {happening.what}"
+    return f"{line}  {happening.why}".rstrip()
 
 
 class View:
@@ -115,6 +193,7 @@ class View:
         self.console = Console()
         self.board = Board()
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        self._latest: Happening | None = None
 
     def __enter__(self) -> "View":
         if self._live:
@@ -132,25 +211,32 @@ class View:
             print(f"{clock(self.board.elapsed)}  {text}", flush=True)
         self.refresh()
 
-    def happened(self, model: str, what: str) -> None:
-        self.board.happenings.append((self.board.elapsed, model, what))
+    def happened(self, happening: Happening) -> None:
+        """Show it, unless it only repeats what was shown last."""
+        if happening == self._latest:
+            return
+        self._latest = happening
+        self.board.happenings.append((self.board.elapsed, happening))
         if self._live is None:
-            print(f"{clock(self.board.elapsed)}  {model:<24} {what}", flush=True)
+            print(plain(self.board.elapsed, happening), flush=True)
 
     def refresh(self) -> None:
         if self._live:
-            self._live.update(render(self.board), refresh=True)
+            self._live.update(render(self.board, self.console.width), refresh=True)
 
-    def summary(self, facts: Facts, exits: dict[str, int]) -> bool:
-        """The expectations and what was seen of each; returns whether all hold."""
+    def summary(self, facts: Facts, wishes: tuple[Expectation, ...]) -> bool:
+        """The expectations and what was seen of each; returns whether all hold, and names those that do not."""
         table = Table(title="What was expected, and what was seen", title_justify="left", expand=True)
         table.add_column("", width=2)
         table.add_column("expected", ratio=5)
         table.add_column("seen", ratio=3)
-        results = [(wish.holds(facts), wish.title, str(wish.seen(facts))) for wish in EXPECTATIONS]
-        codes = ", ".join(f"{name} {code}" for name, code in exits.items())
-        results.append((set(exits.values()) == {0}, "both replicas stop cleanly when told to (exit code 0)", codes))
-        for held, title, seen in results:
-            table.add_row(Text("✔", "green") if held else Text("✘", "bold red"), title, seen)
+        missing = [wish for wish in wishes if not wish.holds(facts)]
+        for wish in wishes:
+            mark = Text("✘", "bold red") if wish in missing else Text("✔", "green")
+            table.add_row(mark, Text(wish.title), Text(str(wish.seen(facts))))
         self.console.print(table)
-        return all(held for held, _, _ in results)
+        for wish in missing:
+            self.console.print(Text(f"missing: {wish.title}", "bold red"))
+        if not missing:
+            self.console.print(Text(f"All {len(wishes)} expectations hold.", "green"))
+        return not missing

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from uuid import uuid4
@@ -11,14 +12,16 @@ import aio_pika
 from limiter.domain.action import Job
 from limiter.settings import Settings
 
+PATIENCE = 60.0  # seconds to wait for the reply, unless TRIGGER_TIMEOUT_SECONDS says otherwise
+GOOD = ("completed", "paused", "resumed")
 COMMANDS = ("run_job", "pause_job", "resume_job")
 
 
 async def ask(url: str, queue: str, command: str, job: str, patience: float) -> dict[str, object]:
-    """Send the message; raises TimeoutError if no reply comes within `patience` seconds."""
+    """Send the message; raises TimeoutError after `patience` seconds without a reply, DeliveryError without a queue."""
     request = {"command": command, "job": job, "request_id": uuid4().hex}
     async with asyncio.timeout(patience), await aio_pika.connect(url) as connection:
-        channel = await connection.channel()
+        channel = await connection.channel(on_return_raises=True)
         answers = await channel.declare_queue(exclusive=True)
         raw = json.dumps(request).encode()
         message = aio_pika.Message(raw, reply_to=answers.name, correlation_id=request["request_id"])
@@ -27,7 +30,7 @@ async def ask(url: str, queue: str, command: str, job: str, patience: float) -> 
             async for answer in arrived:
                 await answer.ack()
                 return dict(json.loads(answer.body))
-    raise AssertionError("unreachable: the iterator ends only by the timeout")
+    raise ConnectionError("the connection was lost before the reply came")
 
 
 def main(arguments: list[str]) -> int:
@@ -41,17 +44,29 @@ def main(arguments: list[str]) -> int:
         print("RABBITMQ_URL is not set: it is required (in the environment, or in .env)", file=sys.stderr)
         return 2
     queue = os.environ.get("CONTROL_QUEUE") or str(Settings.model_fields["control_queue"].default)
-    patience = float(os.environ.get("TRIGGER_TIMEOUT_SECONDS", "60"))
+    try:
+        patience = float(os.environ.get("TRIGGER_TIMEOUT_SECONDS") or PATIENCE)
+    except ValueError:
+        print(f"TRIGGER_TIMEOUT_SECONDS={os.environ['TRIGGER_TIMEOUT_SECONDS']!r}: must be seconds", file=sys.stderr)
+        return 2
+    return _ask_and_print(url, queue, command, job, patience)
+
+
+def _ask_and_print(url: str, queue: str, command: str, job: str, patience: float) -> int:
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # says once more what the error below says
     try:
         reply = asyncio.run(ask(url, queue, command, job, patience))
     except TimeoutError:
-        print(f"no replica answered on {queue!r} within {patience:g} s", file=sys.stderr)
+        print(f"no replica answered on {queue!r} within {patience:g} s; the message may still wait", file=sys.stderr)
         return 1
-    except (OSError, aio_pika.exceptions.AMQPError) as error:
+    except aio_pika.exceptions.DeliveryError:
+        print(f"there is no queue {queue!r}: no replica has ever started here", file=sys.stderr)
+        return 1
+    except (OSError, ValueError, aio_pika.exceptions.AMQPError) as error:
         print(f"RabbitMQ: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(reply, indent=2))
-    return 0 if reply["outcome"] in ("completed", "paused", "resumed") else 1
+    print(json.dumps(reply, indent=2, ensure_ascii=False))
+    return 0 if reply.get("outcome") in GOOD else 1
 
 
 if __name__ == "__main__":

@@ -101,30 +101,39 @@ def test_a_fleet_that_falls_silent_at_once_is_distrusted_for_exactly_one_tick() 
     assert still_silent.known("m")
 
 
-@pytest.mark.parametrize(("calls", "trusted"), [(1, False), (0.5, False), (0.49, True), (0, True)])
-def test_silence_is_distrusted_from_half_an_expected_call_on(calls: float, trusted: bool) -> None:
+@pytest.mark.parametrize(("calls", "trusted"), [(1, False), (0, True)])
+def test_a_tick_is_distrusted_if_the_one_before_saw_a_single_call(calls: float, trusted: bool) -> None:
     readings = Readings()
     readings.tick(0, a={"m": 0})
     readings.tick(10, a={"m": calls})
-    assert readings.tick(20, a={"m": calls}).complete is trusted
+    assert readings.tick(13, a={"m": calls}).complete is trusted
 
 
-def test_a_longer_tick_expects_more_calls() -> None:
+def test_a_look_soon_after_a_tick_is_trusted_though_no_call_came_since() -> None:
     readings = Readings()
     readings.tick(0, a={"m": 0})
-    readings.tick(100, a={"m": 1})  # one call in 100 seconds: 50 seconds expect half a call
-    assert readings.tick(149, a={"m": 1}).complete
+    readings.tick(15, a={"m": 60})  # 4 RPS
+    assert readings.look(17.4, a={"m": 60}).complete  # 9.6 calls were due
+
+
+def test_a_look_that_misses_ten_calls_is_distrusted() -> None:
     readings = Readings()
     readings.tick(0, a={"m": 0})
-    readings.tick(100, a={"m": 1})
-    assert not readings.tick(150, a={"m": 1}).complete
+    readings.tick(15, a={"m": 60})
+    observation = readings.look(17.5, a={"m": 60})
+    assert not observation.known("m")
+    assert reasons(observation.problems) == [Unknown.FLEET_SILENT]
 
 
-def test_the_expected_calls_of_all_targets_add_up() -> None:
+def test_a_look_after_a_distrusted_tick_is_distrusted_too_until_somebody_calls_or_a_tick_passes() -> None:
     readings = Readings()
-    readings.tick(0, a={"m": 0}, b={"m": 0})
-    readings.tick(10, a={"m": 0.3}, b={"m": 0.3})
-    assert not readings.tick(20, a={"m": 0.3}, b={"m": 0.3}).complete
+    readings.tick(0, a={"m": 0})
+    readings.tick(15, a={"m": 1})
+    readings.tick(30, a={"m": 1})
+    assert not readings.look(31, a={"m": 1}).complete
+    assert readings.look(31, a={"m": 2}).complete
+    readings.tick(45, a={"m": 1})
+    assert readings.look(46, a={"m": 1}).complete
 
 
 def test_a_call_anywhere_shows_that_the_fleet_is_not_silent() -> None:

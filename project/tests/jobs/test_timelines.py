@@ -171,6 +171,26 @@ async def test_use_that_only_the_last_look_sees_still_saves_the_booking(story: S
     assert story.cancelled() == []
 
 
+async def test_sparse_traffic_elsewhere_delays_no_warning(story: Story) -> None:
+    book(story.platform, ANN, hours(0, 2), hours(2, 3))
+    story.platform.set_rate(OTHER, 4)
+    await story.at(N - Y - timedelta(seconds=15), Job.RPS_CHECK)
+    await story.at(N - Y, Job.RPS_CHECK)
+    # The look comes before the next call is due.
+    assert await story.at(N - Y + timedelta(seconds=0.1), Job.IDLE_WARNING, Job.EVENT_DISPATCH) == ["warning"]
+
+
+async def test_a_fleet_that_falls_silent_is_distrusted_until_the_next_tick_by_every_job(story: Story) -> None:
+    book(story.platform, ANN, hours(0, 2), hours(2, 3))
+    quiet = N - Y
+    await story.at(quiet - timedelta(seconds=30), Job.RPS_CHECK)
+    story.platform.call(OTHER)
+    await story.at(quiet - timedelta(seconds=15), Job.RPS_CHECK)
+    assert await story.at(quiet) == []
+    assert await story.at(quiet + timedelta(seconds=1), Job.IDLE_WARNING, Job.EVENT_DISPATCH) == []
+    assert await story.at(quiet + timedelta(seconds=15)) == ["warning"]
+
+
 async def test_nothing_following_means_no_warning(story: Story) -> None:
     book(story.platform, ANN, hours(0, 3))
     assert await story.at(N) == []

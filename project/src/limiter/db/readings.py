@@ -14,7 +14,7 @@ from limiter.db.bulk import upsert
 from limiter.domain.fleet import Sighting
 from limiter.domain.usage import Gap, Memory, Sample, TargetMemory, Usage
 
-TARGET = ("target", "first_read_at", "read_at", "started_at", "rate")
+TARGET = ("target", "first_read_at", "read_at", "started_at", "rate", "silent")
 SIGHTING = ("model_id", "model_name", "replicas", "first_seen_at", "up_since", "down_since")
 
 
@@ -49,11 +49,13 @@ def _changed(row: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> l
 
 
 def _target(row: Any, counters: dict[str, float], names: dict[str, str]) -> TargetMemory:
-    return TargetMemory(row.target, row.first_read_at, row.read_at, row.started_at, row.rate, counters, names)
+    return TargetMemory(
+        row.target, row.first_read_at, row.read_at, row.started_at, row.rate, counters, names, row.silent
+    )
 
 
 def _target_row(_: str, target: TargetMemory) -> tuple[Any, ...]:
-    return (target.target, target.first_read_at, target.read_at, target.started_at, target.rate)
+    return (target.target, target.first_read_at, target.read_at, target.started_at, target.rate, target.silent)
 
 
 def _usage_row(name: str, used: Usage) -> tuple[Any, ...]:

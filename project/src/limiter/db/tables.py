@@ -68,6 +68,7 @@ target = Table(
     _time("read_at"),
     Column("started_at", Float),
     Column("rate", Float, nullable=False),
+    Column("silent", Boolean, nullable=False, server_default=false()),
     postgresql_with={"fillfactor": 50},
 )
 

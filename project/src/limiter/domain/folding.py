@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from limiter.domain.usage import Gap, Memory, Observation, Page, Sample, Scrape, TargetMemory, Unknown, Unread, Usage
 
-SILENCE_EXPECTS_CALLS = 0.5  # fewer expected calls than this, and a silent tick proves nothing either way
+LOOK_EXPECTS_CALLS = 10.0  # of a Poisson stream of calls, one look in 20,000 misses as many by chance
 SAMPLES_PER_WINDOW = 60  # shorter ticks are merged, so that a model's row stays small however fast the ticks are
 
 
@@ -22,9 +22,18 @@ class _Growth:
 
 
 def fold(
-    memory: Memory, scrapes: Sequence[Scrape], names: AbstractSet[str], at: datetime, window: timedelta
+    memory: Memory,
+    scrapes: Sequence[Scrape],
+    names: AbstractSet[str],
+    at: datetime,
+    window: timedelta,
+    *,
+    look: bool = False,
 ) -> Observation:
-    """Fold one reading of every target, taken at `at`, into the memory; `names` are the running models' names."""
+    """Fold one reading of every target, taken at `at`, into the memory; `names` are the running models' names.
+
+    A `look` is a reading between two ticks, whose memory is thrown away.
+    """
     pages = [scrape for scrape in scrapes if isinstance(scrape, Page)]
     problems = [
         (scrape.reason, f"{scrape.target}: {scrape.detail}") for scrape in scrapes if isinstance(scrape, Unread)
@@ -33,8 +42,10 @@ def fold(
     unreadable = frozenset(name for page in pages for name in page.unreadable.values())
     problems += [(Unknown.SERIES_UNREADABLE, name) for name in sorted(unreadable)]
     complete = len(pages) == len(scrapes) and bool(pages)
-    if complete and _silenced(memory, growths):
+    silent = complete and (_look_silenced(memory, growths) if look else _tick_silenced(memory, growths))
+    if silent:
         complete = False
+        growths = [replace(growth, memory=replace(growth.memory, silent=True)) for growth in growths]
         problems.append((Unknown.FLEET_SILENT, "every target fell silent at once"))
     absent = _absent(pages, names)
     if absent and pages and absent == names:
@@ -90,15 +101,29 @@ def _dropped(old: Mapping[str, float], page: Page) -> bool:
     return any(counters.get(series, -1.0) < value and series not in page.unreadable for series, value in old.items())
 
 
-def _silenced(memory: Memory, growths: Iterable[_Growth]) -> bool:
-    """True if calls were to be expected by the last tick's rate, and not one came anywhere."""
-    expected = 0.0
-    for growth in growths:
-        before = memory.targets.get(growth.memory.target)
-        if growth.calls or growth.gap:
-            return False
-        expected += before.rate * growth.seconds if before else 0.0
-    return expected >= SILENCE_EXPECTS_CALLS
+def _tick_silenced(memory: Memory, growths: Iterable[_Growth]) -> bool:
+    """True if the last tick saw calls, and this one sees none anywhere."""
+    return not _alive(growths) and _expected(memory, growths) > 0
+
+
+def _look_silenced(memory: Memory, growths: Iterable[_Growth]) -> bool:
+    """True if the last tick was silenced and nothing has shown life since, or far too many calls are missing.
+
+    A look comes at any time after a tick, often so soon that no call was due: its own silence alone says nothing.
+    """
+    inherited = any(target.silent for target in memory.targets.values())
+    return not _alive(growths) and (inherited or _expected(memory, growths) >= LOOK_EXPECTS_CALLS)
+
+
+def _alive(growths: Iterable[_Growth]) -> bool:
+    """True if some target counted calls, or restarted, which explains why it did not."""
+    return any(growth.calls or growth.gap for growth in growths)
+
+
+def _expected(memory: Memory, growths: Iterable[_Growth]) -> float:
+    """Calls that would have come at the last tick's rate."""
+    known = ((memory.targets.get(growth.memory.target), growth.seconds) for growth in growths)
+    return sum(before.rate * seconds for before, seconds in known if before is not None)
 
 
 def _absent(pages: Iterable[Page], names: AbstractSet[str]) -> frozenset[str]:

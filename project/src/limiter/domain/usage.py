@@ -48,7 +48,10 @@ Scrape = Page | Unread
 
 @dataclass(frozen=True, slots=True)
 class TargetMemory:
-    """The last good reading of one target, and the calls per second the whole target then carried."""
+    """The last good reading of one target, and the calls per second the whole target then carried.
+
+    `silent` marks a tick in which the whole fleet fell silent at once.
+    """
 
     target: str
     first_read_at: datetime
@@ -57,6 +60,7 @@ class TargetMemory:
     rate: float
     counters: Mapping[str, float]
     names: Mapping[str, str]
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

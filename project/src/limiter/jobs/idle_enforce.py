@@ -192,6 +192,8 @@ class IdleEnforce:
         if bar is None and model is not None:
             return await self._plan_uninstall(run, spell, model)
         self.telemetry.decided(Decision.HOLD, bar or Reason.MODEL_GONE)
+        bound = logger.bind(event="not_uninstalled", reason=str(bar), user_id=str(spell.user.id))
+        bound.info("{} is not uninstalled", spell.model_name)
         return False
 
     async def _plan_uninstall(self, run: Run, spell: Spell, model: ServedModel) -> bool | None:

@@ -69,7 +69,7 @@ class Surveyor:
             spells = await idle_spells.open_spells(connection)
             closed = await idle_spells.closed_at(connection, at - self._longest_limit())
             resumed = await locks.resumed_at(connection, Job.IDLE_WARNING, Job.IDLE_ENFORCE)
-        seen = fold(memory, scrapes, fleet.replicas_by_name.keys(), at, self.policy.window)
+        seen = fold(memory, scrapes, fleet.replicas_by_name.keys(), at, self.policy.window, look=True)
         self.telemetry.reading_problems(seen.problems)
         held = holdings(fleet, bookings, self.policy.idle_rule.row_gap, at)
         by_holder = {(hold.model.id, hold.user.id): hold for hold in held}
