@@ -32,16 +32,22 @@ class DemoFailed(Exception):
 class Replica:
     """One replica as a process of its own; its log goes to a file."""
 
-    def __init__(self, name: str, variables: dict[str, str], directory: Path) -> None:
+    def __init__(self, name: str, variables: dict[str, str], directory: Path, clock_off: float = 0) -> None:
+        """`clock_off` is how many seconds its clock is fast."""
         self.name = name
         self.port = free_port()
         self.log = directory / f"{name}.log"
         self.health = "starting"
         self._read = 0
         plain = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG")}
+        program = [str(ROOT / "project/src/main.py")]
+        if clock_off:
+            # freezegun's types look too small to asyncpg's compiled code, which says so and goes on.
+            plain["PYTHONPATH"] = f"{ROOT / 'project/src'}:{ROOT / 'project'}"
+            program = ["-W", "ignore:datetime:RuntimeWarning", "-m", "dev.skewed", str(clock_off)]
         with self.log.open("wb") as sink:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "project/src/main.py")],
+                [sys.executable, *program],
                 env=plain | variables | {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": str(self.port)},
                 stdout=sink,
                 stderr=sink,
@@ -57,6 +63,12 @@ class Replica:
             self.health = "ready" if answer.status_code == 200 else "not ready"
         except httpx.HTTPError:
             self.health = "starting"
+
+    async def is_ready(self) -> bool:
+        """Whether it says so."""
+        async with httpx.AsyncClient() as client:
+            await self.check(client)
+        return self.health == "ready"
 
     def fresh_lines(self) -> list[dict[str, Any]]:
         """The log's new lines since it was last read."""

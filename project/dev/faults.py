@@ -1,6 +1,10 @@
 """`make faults`: three replicas under a seeded schedule of faults, then a check of all that was recorded.
 
 FAULT_SEEDS=1,2,3 FAULT_SECONDS=180 make faults
+
+Each seed begins with a drill, in which a replica is killed and another is frozen in the middle of a run, and what that
+costs is measured. Then comes the storm: one replica after the other is killed, frozen, cut off or given a wrong clock,
+while the servers and the neighbours break too. After it everything must come to rest by itself.
 """
 
 import asyncio
@@ -11,148 +15,183 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dev.demo_stage import Replica, migrate, servers
-from dev.fault_world import SETTINGS, World
-from dev.history import check
-from dev.platform import Fault, Peer, Platform
-from dev.services import Services
+from dev.demo_stage import migrate, servers
+from dev.fault_stage import Kind, Member, Stage
+from dev.fault_world import INTERVAL, SAGA_SECONDS, SETTINGS, World
+from dev.history import Ran, check
+from dev.platform import Fault, Platform
 
-QUIET = 15.0  # seconds without faults at the end, in which everything must come to rest
-PEERS: tuple[Peer, ...] = ("registry", "dispatcher", "booking", "entrypoint")
-FAULTS = (Fault.status(500), Fault.hang(), Fault.reset(), Fault.garbage(b"\x00{"), Fault.json({"x": 1}), Fault.empty())
+SEEDS = "1,2,3,4,5,6,7,8,9,10"
+LONGEST_UNREST = 90.0  # seconds after the last fault, in which everything must come to rest
+KILL_LIMIT, FREEZE_LIMIT = INTERVAL, 20.0  # seconds until the next run of a job whose runner was killed or froze
 
 
 @dataclass
-class Stage:
-    """Everything that can be broken in one seed's run."""
+class Result:
+    """What one seed came to."""
 
-    services: Services
-    platform: Platform
-    variables: dict[str, str]
-    directory: Path
-    dice: random.Random
-    replicas: list[Replica] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     injected: Counter[str] = field(default_factory=Counter)
-    killed_at: list[float] = field(default_factory=list)
-    frozen: list[tuple[float, float]] = field(default_factory=list)
-    number: int = 0
+    figures: Counter[str] = field(default_factory=Counter)
+    after_kill: list[float] = field(default_factory=list)
+    after_freeze: list[float] = field(default_factory=list)
 
-    def add_replica(self) -> None:
-        self.number += 1
-        self.replicas.append(Replica(f"replica-{self.number}", self.variables, self.directory))
+    def add(self, other: "Result") -> None:
+        self.problems += other.problems
+        self.injected.update(other.injected)
+        self.figures.update(other.figures)
+        self.after_kill += other.after_kill
+        self.after_freeze += other.after_freeze
 
-    async def kill_replica(self) -> None:
-        victim = self.replicas.pop(self.dice.randrange(len(self.replicas)))
-        victim.process.kill()
-        await asyncio.to_thread(victim.process.wait)
-        self.killed_at.append(time.time())
-        await asyncio.sleep(self.dice.uniform(0.5, 3))
-        self.add_replica()
-
-    async def freeze_replica(self) -> None:
-        victim = self.dice.choice(self.replicas)
-        since = time.time()
-        victim.process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(self.dice.uniform(1, 10))
-        victim.process.send_signal(signal.SIGCONT)
-        self.frozen.append((since, time.time()))
-
-    async def bounce_pgbouncer(self) -> None:
-        await asyncio.to_thread(self.services.pgbouncer.kill)
-        await asyncio.sleep(self.dice.uniform(0.2, 3))
-        await asyncio.to_thread(self.services.pgbouncer.start)
-
-    async def bounce_postgres(self) -> None:
-        await asyncio.to_thread(self.services.postgres.stop, "immediate")
-        await asyncio.sleep(self.dice.uniform(0.2, 3))
-        await asyncio.to_thread(self.services.postgres.start)
-
-    async def bounce_rabbitmq(self) -> None:
-        await asyncio.to_thread(self.services.rabbitmq.kill)
-        await asyncio.sleep(self.dice.uniform(0.2, 2))
-        await asyncio.to_thread(self.services.rabbitmq.start)
-
-    async def break_neighbour(self) -> None:
-        peer = self.dice.choice(PEERS)
-        self.platform.fault(peer, self.dice.choice(FAULTS))
-        await asyncio.sleep(self.dice.uniform(1, 5))
-        self.platform.clear_faults(peer)
-
-    async def lose_answers(self) -> None:
-        peer: Peer = self.dice.choice(("dispatcher", "booking"))
-        self.platform.fault(peer, Fault.lost_answer(), times=self.dice.randint(1, 3))
-        await asyncio.sleep(self.dice.uniform(1, 4))
-        self.platform.clear_faults(peer)
-
-    async def inject(self) -> None:
-        """One fault, from its beginning to its end."""
-        kinds: tuple[Callable[[], Awaitable[None]], ...] = (
-            self.kill_replica,
-            self.freeze_replica,
-            self.bounce_pgbouncer,
-            self.bounce_postgres,
-            self.bounce_rabbitmq,
-            self.break_neighbour,
-            self.break_neighbour,
-            self.lose_answers,
+    def show(self, what: str) -> None:
+        faults = ", ".join(f"{count} {name}" for name, count in sorted(self.injected.items()))
+        print(f"{what}: {self.injected.total()} faults ({faults})")
+        print("  " + ", ".join(f"{count} {name}" for name, count in self.figures.items()))
+        kills, freezes = (
+            ", ".join(f"{pause:.2f}" for pause in found) for found in (self.after_kill, self.after_freeze)
         )
-        kind = self.dice.choice(kinds)
-        self.injected[kind.__name__] += 1
-        await kind()
+        print(f"  next run of the job after kill -9 of its runner: {kills} s; after it froze: {freezes} s")
+        for problem in self.problems:
+            print(f"  BROKEN: {problem}")
+        print(f"  {f'{len(self.problems)} problems' if self.problems else 'no invariant broken'}", flush=True)
 
 
-async def run(seed: int, seconds: float) -> list[str]:
-    """One seed; returns what was broken."""
-    with tempfile.TemporaryDirectory(prefix="rps-limiter-faults-") as directory:
-        async with servers() as services, Platform(saga_seconds=1.0) as platform:
-            variables = services.environment() | platform.environment() | {"DATABASE_SCHEMA": "faults"}
-            variables |= {name: str(value) for name, value in SETTINGS.items()}
-            await migrate(variables)
-            stage = Stage(services, platform, variables, Path(directory), random.Random(seed))
-            world = World(platform, variables, services.direct_database_url)
-            async with world:
-                for _ in range(3):
-                    stage.add_replica()
-                await _storm(stage, world, seconds)
-                exits = [await replica.stop() for replica in stage.replicas]
-                history = await world.history()
-            problems = check(history) + [f"violation: {told}" for told in platform.violations]
-            problems += [f"a replica ended with code {code} when told to stop" for code in exits if code != 0]
-            problems += await world.restless()
-            _report(seed, stage, world, problems)
-            return problems
+async def run(seed: int, storm: Callable[[Stage], Awaitable[None]]) -> Result:
+    """One seed, from the start of its servers to the check of its history."""
+    async with AsyncExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rps-limiter-faults-")))
+        services = await stack.enter_async_context(servers())
+        platform = await stack.enter_async_context(Platform(saga_seconds=SAGA_SECONDS))
+        variables = services.environment() | platform.environment() | {"DATABASE_SCHEMA": "faults"}
+        variables |= {name: str(value) for name, value in SETTINGS.items()}
+        await migrate(variables)
+        world = await stack.enter_async_context(World(platform, variables, services.direct_database_url))
+        links = await stack.enter_async_context(AsyncExitStack())
+        stage = Stage(services, platform, world, variables, directory, random.Random(seed), links)
+        result = Result(problems=stage.problems, injected=stage.injected)
+        for _ in range(3):
+            await stage.add_replica()
+        await drill(stage, result)
+        await storm(stage)
+        await _judge(stage, result)
+        return result
 
 
-async def _storm(stage: Stage, world: World, seconds: float) -> None:
-    await asyncio.sleep(8)  # until all three run: a fault before that would only delay the start
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        world.live(stage.dice)
-        await stage.inject()
-        await asyncio.sleep(stage.dice.uniform(0, 3))
+async def drill(stage: Stage, result: Result) -> None:
+    """Measure what the death and the freezing of a job's runner cost, with nothing else broken."""
+    await _all_ready(stage)
+    runner, cut_short = await _caught(stage)
+    since = time.time()
+    await stage.kill(runner)
+    result.after_kill.append((await stage.world.run_after(cut_short)).at - since)
     stage.platform.clear_faults()
-    await asyncio.sleep(QUIET)
+    await stage.add_replica()
+    await _all_ready(stage)
+    runner, cut_short = await _caught(stage)
+    since = time.time()
+    runner.replica.process.send_signal(signal.SIGSTOP)
+    result.after_freeze.append((await stage.world.run_after(cut_short)).at - since)
+    stage.platform.clear_faults()
+    runner.replica.process.send_signal(signal.SIGCONT)
+    if max(result.after_kill) > KILL_LIMIT or max(result.after_freeze) > FREEZE_LIMIT:
+        result.problems.append("the job stood still for too long after its runner was killed or froze")
 
 
-def _report(seed: int, stage: Stage, world: World, problems: list[str]) -> None:
-    faults = ", ".join(f"{count} {name}" for name, count in sorted(stage.injected.items()))
-    print(f"seed {seed}: {sum(stage.injected.values())} faults ({faults})")
-    print(f"  {world.figures(stage.killed_at, stage.frozen)}")
-    for problem in problems:
-        print(f"  BROKEN: {problem}")
-    print(f"  {'no invariant broken' if not problems else f'{len(problems)} problems'}", flush=True)
+async def _caught(stage: Stage) -> tuple[Member, Ran]:
+    """A replica in the middle of a run, which the registry keeps waiting."""
+    stage.platform.fault("registry", Fault.hang(), times=1)
+    run = await stage.world.stuck_run()
+    for member in stage.members:
+        if any(line.get("run") == f"{run.job}:{run.epoch}" for line in member.replica.fresh_lines()):
+            return member, run
+    raise RuntimeError(f"no replica says that it runs {run.job}:{run.epoch}")
+
+
+async def _all_ready(stage: Stage) -> None:
+    """Wait until every replica says that it is ready."""
+    async with asyncio.timeout(60):
+        while True:
+            if all([await member.replica.is_ready() for member in stage.members]):
+                return
+            await asyncio.sleep(0.1)
+
+
+def storm_of(seconds: float) -> Callable[[Stage], Awaitable[None]]:
+    """For so many seconds one fault of a replica and one of a server or neighbour at any time, and users."""
+
+    async def storm(stage: Stage) -> None:
+        until = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_track(stage, stage.faults_of_replicas(), until))
+            group.create_task(_track(stage, stage.faults_of_servers(), until))
+            group.create_task(_users(stage, until))
+        stage.platform.clear_faults()
+
+    return storm
+
+
+async def each_once(stage: Stage) -> None:
+    """The short form: every kind of fault once."""
+    until = time.monotonic() + 1
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_track(stage, stage.faults_of_replicas(), until))
+        group.create_task(_track(stage, stage.faults_of_servers(), until))
+        group.create_task(_users(stage, until + 30))
+    stage.platform.clear_faults()
+
+
+async def _track(stage: Stage, kinds: Sequence[Kind], until: float) -> None:
+    """One fault after the other, each kind as often as the next: dealt like cards from a shuffled deck."""
+    while time.monotonic() < until:
+        for kind in stage.dice.sample(kinds, len(kinds)):
+            await stage.inject(kind)
+            await asyncio.sleep(stage.dice.uniform(0, 3))
+
+
+async def _users(stage: Stage, until: float) -> None:
+    while time.monotonic() < until:
+        stage.world.live(stage.dice)
+        await asyncio.sleep(stage.dice.uniform(2, 6))
+
+
+async def _judge(stage: Stage, result: Result) -> None:
+    """Wait until all is over, then check what was recorded; stopped earlier, a replica would leave work to others."""
+    try:
+        await _all_ready(stage)
+    except TimeoutError:
+        result.problems.append("not every replica is ready again")
+    unrest = await _unrest(stage, time.monotonic() + LONGEST_UNREST)
+    for member in list(stage.members):
+        await stage.end(member)
+    result.problems += check(await stage.world.history()) + unrest + stage.strays()
+    result.problems += [f"violation: {told}" for told in stage.platform.violations]
+    result.figures = stage.world.figures()
+
+
+async def _unrest(stage: Stage, give_up: float) -> list[str]:
+    """Wait for rest; returns what has not come to it."""
+    while True:
+        unrest = await stage.world.unrest()
+        if not unrest or time.monotonic() > give_up:
+            return unrest
+        await asyncio.sleep(0.5)
 
 
 async def main() -> int:
-    seeds = [int(seed) for seed in os.environ.get("FAULT_SEEDS", "1").split(",")]
+    seeds = [int(seed) for seed in os.environ.get("FAULT_SEEDS", SEEDS).split(",")]
     seconds = float(os.environ.get("FAULT_SECONDS", "180"))
-    problems = [problem for seed in seeds for problem in await run(seed, seconds)]
-    print(f"{len(seeds)} seeds of {seconds:g} s: {'every invariant held' if not problems else 'BROKEN'}")
-    return 1 if problems else 0
+    total = Result()
+    for seed in seeds:
+        result = await run(seed, storm_of(seconds))
+        result.show(f"seed {seed}")
+        total.add(result)
+    total.show(f"{len(seeds)} seeds of {seconds:g} s")
+    return 1 if total.problems else 0
 
 
 if __name__ == "__main__":

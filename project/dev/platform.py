@@ -188,9 +188,9 @@ class Platform:
 
     def fault(
         self, peer: Peer, fault: Fault, path: str = "", times: int | None = None, method: str | None = None
-    ) -> None:
+    ) -> ArmedFault:
         """From now on break calls to the peer whose path contains `path`, all or so many; faults queue up."""
-        self._wire.armed.append(ArmedFault(peer, fault, path, method, times))
+        return self._wire.arm(ArmedFault(peer, fault, path, method, times))
 
     def clear_faults(self, peer: Peer | None = None) -> None:
         """End the faults of one peer or of all; calls that hang go on and are answered."""

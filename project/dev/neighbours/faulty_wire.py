@@ -76,6 +76,11 @@ class FaultyWire:
         finally:
             self.history.append(_exchange(at, call, armed))
 
+    def arm(self, armed: ArmedFault) -> ArmedFault:
+        """Let it meet calls from now on; its `left` counts down as it does."""
+        self.armed.append(armed)
+        return armed
+
     def clear(self, peer: str | None) -> None:
         """Disarm the faults of one peer, or all, and let hanging calls go on."""
         for armed in self.armed:

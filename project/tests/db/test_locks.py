@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import text, update
+from sqlalchemy.exc import DBAPIError
 
 from limiter.db import tables
 from limiter.db.guard import LockLost
@@ -84,6 +85,25 @@ async def test_a_run_whose_epoch_is_over_cannot_write(make_bench: MakeBench) -> 
         with pytest.raises(LockLost, match="another replica took the job"):
             async with run.write():
                 pytest.fail("a write of an old epoch went through")
+
+
+async def test_a_holder_frozen_inside_a_write_does_not_keep_the_job_for_longer_than_the_idle_timeout(
+    make_bench: MakeBench,
+) -> None:
+    bench = await make_bench(LOCK_HEARTBEAT_SECONDS=0.2, LOCK_TRUST_SECONDS=0.5, LOCK_IDLE_TIMEOUT_SECONDS=1)
+    locks = await locks_of(bench)
+    async with locks.hold(Job.RPS_CHECK) as guard:
+        assert guard is not None
+        old = await locks.claim(Job.RPS_CHECK, HOUR, Cause.SCHEDULE)
+        assert old is not None
+        run = Run(old, datetime.now(UTC), guard, bench.engine, bench.telemetry)
+        with pytest.raises(DBAPIError, match="connection is closed"):
+            async with run.write() as connection:
+                assert await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL) is None
+                async with asyncio.timeout(5):
+                    while await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL) is None:
+                        await asyncio.sleep(0.05)
+                await connection.execute(text("SELECT 1"))
 
 
 async def test_an_interrupted_run_is_resumed_at_once(make_bench: MakeBench) -> None:

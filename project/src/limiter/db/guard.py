@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from sqlalchemy import text
+from sqlalchemy import Function, func, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,13 +22,18 @@ class LockTiming:
     trust: float
     idle_timeout: float
 
+    def bound(self) -> Function[str]:
+        """As part of a statement: Postgres ends this transaction if its client falls silent for `idle_timeout`."""
+        limit = f"{self.idle_timeout * 1000:.0f}"
+        return func.set_config("idle_in_transaction_session_timeout", limit, True)
+
 
 class Guard:
     """A held lock: what is known of it locally, and the heartbeat that keeps it."""
 
     def __init__(self, connection: AsyncConnection, timing: LockTiming, held_at: float) -> None:
         self._connection = connection
-        self._timing = timing
+        self.timing = timing
         self._held_at = held_at  # the loop's time just before the last good statement was sent
         self.lost: str | None = None
         self.on_lost: Callable[[], object] = lambda: None
@@ -36,7 +41,7 @@ class Guard:
     def check(self) -> None:
         """Raise LockLost unless the lock was confirmed within the trust window."""
         silent = asyncio.get_running_loop().time() - self._held_at
-        if self.lost is None and silent > self._timing.trust:
+        if self.lost is None and silent > self.timing.trust:
             self.lose(f"no heartbeat for {silent:.1f} s")
         if self.lost is not None:
             raise LockLost(self.lost)
@@ -49,10 +54,10 @@ class Guard:
 
     async def beat(self) -> None:
         while self.lost is None:
-            await asyncio.sleep(self._timing.heartbeat)
+            await asyncio.sleep(self.timing.heartbeat)
             sent_at = asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout(self._timing.trust - self._timing.heartbeat):
+                async with asyncio.timeout(self.timing.trust - self.timing.heartbeat):
                     await self.refresh()
             except (DBAPIError, OSError, TimeoutError) as error:
                 self.lose(f"heartbeat failed: {type(error).__name__}")
@@ -60,7 +65,8 @@ class Guard:
                 self._held_at = sent_at
 
     async def refresh(self) -> None:
-        limit = int(self._timing.idle_timeout * 1000)
+        # A utility statement: unlike a query it leaves no snapshot open that would hold vacuum back.
+        limit = f"{self.timing.idle_timeout * 1000:.0f}"
         await self._connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {limit}"))
 
 

@@ -105,7 +105,8 @@ class Locks:
         async with self.guards.connect() as connection:
             held_at = asyncio.get_running_loop().time()
             key = (_signed(zlib.crc32(self.schema.encode())), LOCK_NUMBERS[job])
-            if not await connection.scalar(select(func.pg_try_advisory_xact_lock(*key))):
+            attempt = select(func.pg_try_advisory_xact_lock(*key), self.timing.bound())
+            if not await connection.scalar(attempt):
                 yield None
                 return
             guard = Guard(connection, self.timing, held_at)
@@ -114,9 +115,11 @@ class Locks:
                 yield guard
 
     async def claim(self, job: Job, every: float, cause: Cause) -> Claim | None:
-        """Claim a run of a job whose lock is held; None if it is not due any more."""
+        """Claim a run of a job whose lock is held; None if it is not due any more, or its row is being written."""
         async with self.engine.begin() as connection:
-            row = (await connection.execute(_claimable(job, every))).one()
+            row = (await connection.execute(_claimable(job, every).add_columns(self.timing.bound()))).first()
+            if row is None:
+                return None  # a holder before us froze inside a write: Postgres ends that within the idle timeout
             lost = await _mark_lost(connection, job)
             if cause is Cause.SCHEDULE:
                 orphaned = row.running_epoch is not None and row.attempts < self.attempts
@@ -133,6 +136,7 @@ class Locks:
     async def finish(self, claim: Claim, state: RunState, error: str | None) -> None:
         """Record the end of a run; an interrupted one stays claimed, so that another replica resumes it at once."""
         async with self.engine.begin() as connection:
+            await connection.execute(select(self.timing.bound()))
             ours = and_(job_run.c.job == claim.job, job_run.c.epoch == claim.epoch)
             running = and_(ours, job_run.c.state == RunState.RUNNING)
             ended = {"state": state, "ended_at": func.now(), "error": error}
@@ -173,7 +177,7 @@ def _claimable(job: Job, every: float) -> Select[Any]:
     return (
         select(jobs, _is_due(every).label("due"), _slot(every).label("slot"), missed.label("slots_missed"))
         .where(jobs.c.name == job)
-        .with_for_update()
+        .with_for_update(skip_locked=True)
     )
 
 

@@ -1,0 +1,72 @@
+"""A network link that can be cut: a TCP relay that goes silent, as behind a firewall that drops packets."""
+
+import asyncio
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+CHUNK = 65_536
+
+
+class Link:
+    """Relays connections to a port of this machine; while cut, nothing gets through and nobody is told."""
+
+    def __init__(self, to_port: int) -> None:
+        """`to_port` is where connections are relayed to; `port`, once entered, is where to connect instead."""
+        self.port = 0
+        self._to_port = to_port
+        self._way = asyncio.Event()
+        self._way.set()
+        self._relays: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for relay in self._relays:
+            relay.cancel()
+        await asyncio.gather(*self._relays, return_exceptions=True)
+
+    def cut(self) -> None:
+        """From now on nothing gets through: neither bytes, nor that a side has closed, nor new connections."""
+        self._way.clear()
+
+    def heal(self, *, resume: bool) -> None:
+        """Let new connections through; the old ones go on with all that was held back, or stay silent for ever."""
+        if not resume:
+            self._way = asyncio.Event()
+        self._way.set()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relay = asyncio.ensure_future(self._relay(reader, writer, self._way))
+        self._relays.add(relay)
+        relay.add_done_callback(self._relays.discard)
+        with suppress(asyncio.CancelledError):
+            await relay
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: asyncio.Event) -> None:
+        with suppress(OSError):
+            await way.wait()
+            try:
+                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
+                try:
+                    await asyncio.gather(_pump(reader, far_writer, way), _pump(far_reader, writer, way))
+                finally:
+                    far_writer.close()
+            finally:
+                writer.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: asyncio.Event) -> None:
+    while True:
+        data = await reader.read(CHUNK)
+        await way.wait()
+        if not data:
+            return writer.close()
+        writer.write(data)
+        await writer.drain()
