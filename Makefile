@@ -44,12 +44,15 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: test check faults
+.PHONY: test check faults soak
 test: install ## all tests, against private Postgres, pgbouncer and RabbitMQ
 	$(PY) -m pytest
 
 faults: install ## three replicas under seeded faults: FAULT_SEEDS=1,2 FAULT_SECONDS=180 make faults
 	$(PY) -m dev.faults
+
+soak: install ## memory and connections under fast ticks and faults: SOAK_SECONDS=1800 make soak
+	$(PY) -m dev.soak
 
 check: install ## black, flake8, ruff, mypy strict, import directions
 	.venv/bin/black --check --quiet project

@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import aio_pika
 from sqlalchemy import Select, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dev.history import Asked, Deleted, Heard, History, Ran, Told
 from dev.platform import Platform
@@ -163,6 +164,10 @@ class World:
             published=tuple(Told(str(row.message_id)) for row in published),
             always_used=frozenset({"steady"}),
         )
+
+    def database(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A look into the database, past pgbouncer."""
+        return self._engine.connect()
 
     async def _rows(self, table: Any) -> list[Any]:
         async with self._engine.connect() as connection:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,14 +61,20 @@ class Result:
         print(f"  {f'{len(self.problems)} problems' if self.problems else 'no invariant broken'}", flush=True)
 
 
-async def run(seed: int, storm: Callable[[Stage], Awaitable[None]]) -> Result:
+async def run(
+    seed: int,
+    storm: Callable[[Stage], Awaitable[None]],
+    settings: Mapping[str, object] | None = None,
+    *,
+    drilled: bool = True,
+) -> Result:
     """One seed, from the start of its servers to the check of its history."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rps-limiter-faults-")))
         services = await stack.enter_async_context(servers())
         platform = await stack.enter_async_context(Platform(saga_seconds=SAGA_SECONDS))
         variables = services.environment() | platform.environment() | {"DATABASE_SCHEMA": "faults"}
-        variables |= {name: str(value) for name, value in SETTINGS.items()}
+        variables |= {name: str(value) for name, value in {**SETTINGS, **(settings or {})}.items()}
         await migrate(variables)
         world = await stack.enter_async_context(World(platform, variables, services.direct_database_url))
         links = await stack.enter_async_context(AsyncExitStack())
@@ -76,7 +82,9 @@ async def run(seed: int, storm: Callable[[Stage], Awaitable[None]]) -> Result:
         result = Result(problems=stage.problems, injected=stage.injected)
         for _ in range(3):
             await stage.add_replica()
-        await drill(stage, result)
+        await _all_ready(stage)
+        if drilled:
+            await drill(stage, result)
         await storm(stage)
         await _judge(stage, result)
         return result
@@ -84,7 +92,6 @@ async def run(seed: int, storm: Callable[[Stage], Awaitable[None]]) -> Result:
 
 async def drill(stage: Stage, result: Result) -> None:
     """Measure what the death and the freezing of a job's runner cost, with nothing else broken."""
-    await _all_ready(stage)
     runner, cut_short = await _caught(stage)
     since = time.time()
     await stage.kill(runner)

@@ -1,0 +1,103 @@
+"""`make soak`: every job each 0.2 s for half an hour, with faults; memory must stay flat and connections constant.
+
+SOAK_SECONDS=1800 make soak
+
+Replicas are frozen and cut off, servers and neighbours break; none is killed, so that what grows can be seen. Once a
+minute, with nothing broken, each replica's memory and open sockets and Postgres's connections are counted.
+"""
+
+import asyncio
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from sqlalchemy import text
+
+from dev.fault_stage import Member, Stage
+from dev.fault_world import SETTINGS
+from dev.faults import run
+
+INTERVAL = 0.2
+SAMPLE_SECONDS = 60.0
+WARM_UP = 5  # samples until caches, pools and the fleet have their size
+GROWTH_LIMIT = 1.05  # last third against the first third after the warm-up
+FAST = {name: INTERVAL for name in SETTINGS if name.endswith("_INTERVAL_SECONDS")}
+# Old rows go while it runs, so that what is remembered has a bound that is reached; DEBUG lines would fill the disk.
+BOUNDED = {"HISTORY_RETENTION_SECONDS": 120, "LOG_LEVEL": "INFO"}
+
+
+@dataclass
+class Soak:
+    """The samples: for each replica resident MB and sockets, and Postgres's connections."""
+
+    seconds: float
+    memory: dict[str, list[float]] = field(default_factory=dict)
+    sockets: dict[str, list[int]] = field(default_factory=dict)
+    backends: list[int] = field(default_factory=list)
+
+    async def __call__(self, stage: Stage) -> None:
+        until = time.monotonic() + self.seconds
+        kinds = [stage.freeze_replica, stage.cut_network, *stage.faults_of_servers()]
+        while time.monotonic() < until:
+            round_ends = time.monotonic() + SAMPLE_SECONDS
+            for kind in stage.dice.sample(kinds, len(kinds)):
+                stage.world.live(stage.dice)
+                if time.monotonic() < round_ends - 10:
+                    await stage.inject(kind)
+            await asyncio.sleep(max(5.0, round_ends - time.monotonic()))
+            await self._sample(stage)
+
+    async def _sample(self, stage: Stage) -> None:
+        for member in stage.members:
+            self.memory.setdefault(member.replica.name, []).append(_resident_mb(member))
+            self.sockets.setdefault(member.replica.name, []).append(_sockets(member))
+        async with stage.world.database() as connection:
+            query = text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+            self.backends.append(await connection.scalar(query) or 0)
+        memory = ", ".join(f"{name} {found[-1]:.1f} MB {self.sockets[name][-1]}" for name, found in self.memory.items())
+        print(
+            f"minute {len(self.backends)}: {memory} sockets; Postgres has {self.backends[-1]} connections", flush=True
+        )
+
+    def problems(self) -> list[str]:
+        """What grew."""
+        found = []
+        series: dict[str, list[float]] = {f"memory of {name}": values for name, values in self.memory.items()}
+        series |= {f"sockets of {name}": [float(count) for count in counts] for name, counts in self.sockets.items()}
+        series["connections to Postgres"] = [float(count) for count in self.backends]
+        for name, values in series.items():
+            settled = values[WARM_UP:] or values
+            third = max(1, len(settled) // 3)
+            early, late = median(settled[:third]), median(settled[-third:])
+            print(f"{name}: {early:.1f} early, {late:.1f} late, at most {max(settled):.1f}")
+            if late > early * GROWTH_LIMIT:
+                found.append(f"{name} grew from {early:.1f} to {late:.1f}")
+        return found
+
+
+def _resident_mb(member: Member) -> float:
+    status = Path(f"/proc/{member.replica.process.pid}/status").read_text()
+    found = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def _sockets(member: Member) -> int:
+    descriptors = Path(f"/proc/{member.replica.process.pid}/fd").iterdir()
+    return sum(os.readlink(descriptor).startswith("socket:") for descriptor in descriptors)
+
+
+async def main() -> int:
+    soak = Soak(float(os.environ.get("SOAK_SECONDS", "1800")))
+    result = await run(1, soak, {**FAST, **BOUNDED}, drilled=False)
+    result.problems += soak.problems()
+    result.show(f"{soak.seconds:g} s of ticks every {INTERVAL:g} s")
+    return 1 if result.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
