@@ -197,7 +197,10 @@ class World:
     async def run_after(self, before: Ran) -> Ran:
         """Wait for the next run of the same job."""
         later = (tables.job_run.c.job == before.job) & (tables.job_run.c.epoch > before.epoch)
-        return await self._first(select(tables.job_run).where(later).order_by(tables.job_run.c.epoch))
+        try:
+            return await self._first(select(tables.job_run).where(later).order_by(tables.job_run.c.epoch))
+        except TimeoutError:
+            raise TimeoutError(f"no run of {before.job} followed {before.epoch}") from None
 
     async def _first(self, query: Select[Any]) -> Ran:
         async with asyncio.timeout(60):

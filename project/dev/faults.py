@@ -10,6 +10,7 @@ while the servers and the neighbours break too. After it everything must come to
 import asyncio
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -70,7 +71,7 @@ async def run(
 ) -> Result:
     """One seed, from the start of its servers to the check of its history."""
     async with AsyncExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rps-limiter-faults-")))
+        directory = Path(tempfile.mkdtemp(prefix="rps-limiter-faults-"))
         services = await stack.enter_async_context(servers())
         platform = await stack.enter_async_context(Platform(saga_seconds=SAGA_SECONDS))
         variables = services.environment() | platform.environment() | {"DATABASE_SCHEMA": "faults"}
@@ -83,10 +84,17 @@ async def run(
         for _ in range(3):
             await stage.add_replica()
         await _all_ready(stage)
-        if drilled:
-            await drill(stage, result)
-        await storm(stage)
+        try:
+            if drilled:
+                await drill(stage, result)
+            await storm(stage)
+        except TimeoutError as error:
+            result.problems.append(f"waited in vain: {error}")
         await _judge(stage, result)
+        if result.problems:
+            result.problems.append(f"the replicas' logs are kept in {directory}")
+        else:
+            shutil.rmtree(directory)
         return result
 
 
@@ -102,9 +110,11 @@ async def drill(stage: Stage, result: Result) -> None:
     runner, cut_short = await _caught(stage)
     since = time.time()
     runner.replica.process.send_signal(signal.SIGSTOP)
-    result.after_freeze.append((await stage.world.run_after(cut_short)).at - since)
-    stage.platform.clear_faults()
-    runner.replica.process.send_signal(signal.SIGCONT)
+    try:
+        result.after_freeze.append((await stage.world.run_after(cut_short)).at - since)
+    finally:
+        stage.platform.clear_faults()
+        runner.replica.process.send_signal(signal.SIGCONT)
     if max(result.after_kill) > KILL_LIMIT or max(result.after_freeze) > FREEZE_LIMIT:
         result.problems.append("the job stood still for too long after its runner was killed or froze")
 

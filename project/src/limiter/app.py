@@ -5,7 +5,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import aio_pika
 import uvicorn
+from aio_pika.abc import AbstractRobustConnection
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPChannelError
 from dishka import AsyncContainer
 from faststream.rabbit import RabbitBroker
 from loguru import logger
@@ -19,6 +22,8 @@ from limiter.schedule import Timetable
 from limiter.settings import Settings, WrongSettings, load
 from limiter.telemetry import Telemetry, setup_logging
 from limiter.wiring import make_container
+
+LEFTOVER_CANCELS = 5  # what survives one cancel ends at the second; what survives all of these is not waited for here
 
 
 class _Server(uvicorn.Server):
@@ -59,6 +64,7 @@ async def serve(settings: Settings) -> int:
     server.should_exit = True
     await http
     await container.close()
+    await _end_leftovers()
     logger.bind(event="stopped", code=code).info("stopped")
     return code
 
@@ -109,14 +115,51 @@ async def _wait_for_database(settings: Settings, container: AsyncContainer) -> N
 
 
 async def start_broker(container: AsyncContainer) -> RabbitBroker:
-    """Connect, however long that takes, and consume once everything a message may need is declared."""
+    """Consume messages; while RabbitMQ is away, or refuses what we declare, say so and try again."""
     broker, queues = await container.get(RabbitBroker), await container.get(Queues)
+    settings, telemetry = await container.get(Settings), await container.get(Telemetry)
     subscribe(broker, queues, await container.get(Control), await container.get(Announcements))
-    await broker.connect()
-    await declare(broker, queues)
-    await broker.start()
+    while True:
+        try:
+            await _consume(settings, broker, queues)
+            break
+        except AMQPChannelError as error:
+            telemetry.critical("rabbitmq_refused", f"at start: {explain(error)}")
+        except CONNECTION_EXCEPTIONS as error:
+            telemetry.critical("rabbitmq_unavailable", f"at start: {explain(error)}")
+        await asyncio.sleep(settings.rabbitmq_reconnect_seconds)
     logger.bind(event="broker_connected").info("connected to RabbitMQ")
+    _watch(await broker.connect(), await container.get(Timetable), telemetry)
     return broker
+
+
+def _watch(connection: AbstractRobustConnection, timetable: Timetable, telemetry: Telemetry) -> None:
+    """Say when RabbitMQ is lost, for as long as it is, and when it is back; aio-pika connects again by itself."""
+
+    def lost(_: object, error: BaseException | None) -> None:
+        if not timetable.draining:
+            telemetry.critical("rabbitmq_unavailable", explain(error) if error else "connection closed")
+
+    def back(_: object) -> None:
+        logger.bind(event="broker_connected").info("connected to RabbitMQ again")
+
+    connection.close_callbacks.add(lost)
+    connection.reconnect_callbacks.add(back)
+
+
+async def _consume(settings: Settings, broker: RabbitBroker, queues: Queues) -> None:
+    """Declare everything before anything is consumed: a refusal costs the channel, and the deliveries on it."""
+    patience = settings.rabbitmq_timeout_seconds
+    # The broker would wait in silence for a RabbitMQ that is away, so it is asked only when one answers.
+    async with await aio_pika.connect(settings.rabbitmq_url.get_secret_value(), timeout=patience):
+        await broker.connect()
+    async with asyncio.timeout(patience):
+        await declare(broker, queues)
+        for name in (queues.control, queues.deployed):
+            await broker.declare_queue(queues.live(name))
+        for subscriber in broker.subscribers:
+            if not subscriber.running:  # by an earlier attempt, which failed at the next queue
+                await subscriber.start()
 
 
 async def _shut_down(settings: Settings, container: AsyncContainer, work: asyncio.Task[None]) -> None:
@@ -124,8 +167,18 @@ async def _shut_down(settings: Settings, container: AsyncContainer, work: asynci
     await timetable.stop(settings.shutdown_timeout_seconds)
     work.cancel()
     await asyncio.wait({work})
-    try:
-        async with asyncio.timeout(settings.rabbitmq_timeout_seconds):
-            await broker.stop()
-    except TimeoutError:
-        logger.bind(event="broker_left").warning("RabbitMQ did not let us go in time")
+    leaving = asyncio.ensure_future(broker.stop())
+    await asyncio.wait({leaving}, timeout=settings.rabbitmq_timeout_seconds)
+    if not leaving.done() or leaving.exception() is not None:
+        why = leaving.exception() if leaving.done() else "no answer in time"
+        logger.bind(event="broker_left").warning("left RabbitMQ without its consent: {}", why)
+
+
+async def _end_leftovers() -> None:
+    """End what libraries left running: aio-pika, while it connects, survives a cancel, and the loop would never end."""
+    for _ in range(LEFTOVER_CANCELS):
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=1)

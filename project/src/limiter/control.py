@@ -19,7 +19,7 @@ from loguru import logger
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from limiter.clients.http import explain
+from limiter.clients.http import Storable, explain
 from limiter.db import contacts
 from limiter.db.engine import DATABASE_ERRORS
 from limiter.db.engine import explain as explain_database
@@ -58,10 +58,10 @@ class Deployed(BaseModel):
     """The platform's announcement that booked models run, which carries the user's address."""
 
     user_id: UUID
-    user_name: str
-    user_email: str = Field(pattern=r"^[^@\s]+@[^@\s]+$")
+    user_name: Storable
+    user_email: str = Field(pattern=r"^[^@\s\x00]+@[^@\s\x00]+$")
     model_ids: list[UUID] = Field(default_factory=list)
-    reservation_ids: list[str] = Field(default_factory=list)
+    reservation_ids: list[Storable] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _rejected(body: bytes, why: str) -> Reply:
     except (ValueError, RecursionError):
         sent = None
     echo = {
-        name: sent[name][:MAX_REPLY_ECHO]
+        name: sent[name][:MAX_REPLY_ECHO].encode(errors="replace").decode()  # a lone surrogate cannot be sent
         for name in ("request_id", "command", "job")
         if isinstance(sent, dict) and isinstance(sent.get(name), str)
     }

@@ -158,6 +158,7 @@ def setup_logging(level: str, style: str) -> None:
         text = "{time:HH:mm:ss.SSS} {level:<7} {message} {extra}"
         logger.add(sys.stderr, level=level, format=text, backtrace=False, diagnose=False)
     logging.basicConfig(handlers=[_Intercept()], level=logging.INFO, force=True)
+    logging.captureWarnings(True)
     for name in list(logging.root.manager.loggerDict):
         logging.getLogger(name).handlers = []
     for name, at_least in _QUIET.items():

@@ -1,6 +1,5 @@
 """Metrics pages: read by our reader in pieces, read by prometheus_client, and invented by hypothesis."""
 
-import math
 import re
 from dataclasses import dataclass
 from itertools import pairwise
@@ -8,7 +7,7 @@ from itertools import pairwise
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from limiter.clients.exposition import Family, PageReader, Series, SeriesCache
+from limiter.clients.exposition import MOST, Family, PageReader, Series, SeriesCache
 
 METRIC, LABEL = "model_calls_total", "model_name"
 FAMILY = Family(METRIC, LABEL)
@@ -50,7 +49,7 @@ def expected(page: bytes, family: Family = FAMILY) -> Found:
         if frozenset(labels.items()) in seen:
             raise Refused("twice")
         seen.add(frozenset(labels.items()))
-        if math.isfinite(value) and value >= 0:
+        if 0 <= value <= MOST:
             counters.append((labels[LABEL], value))
         else:
             unreadable.append(labels[LABEL])

@@ -87,8 +87,9 @@ async def test_a_run_whose_epoch_is_over_cannot_write(make_bench: MakeBench) -> 
                 pytest.fail("a write of an old epoch went through")
 
 
+@pytest.mark.parametrize("between", ["statements", "the messages of one statement"])
 async def test_a_holder_frozen_inside_a_write_does_not_keep_the_job_for_longer_than_the_idle_timeout(
-    make_bench: MakeBench,
+    make_bench: MakeBench, between: str
 ) -> None:
     bench = await make_bench(LOCK_HEARTBEAT_SECONDS=0.2, LOCK_TRUST_SECONDS=0.5, LOCK_IDLE_TIMEOUT_SECONDS=1)
     locks = await locks_of(bench)
@@ -97,8 +98,13 @@ async def test_a_holder_frozen_inside_a_write_does_not_keep_the_job_for_longer_t
         old = await locks.claim(Job.RPS_CHECK, HOUR, Cause.SCHEDULE)
         assert old is not None
         run = Run(old, datetime.now(UTC), guard, bench.engine, bench.telemetry)
-        with pytest.raises(DBAPIError, match="connection is closed"):
+        with pytest.raises(DBAPIError):
             async with run.write() as connection:
+                if between != "statements":
+                    # Parsed and not executed: Postgres waits for the rest, and its idle timeout does not run.
+                    driver = (await connection.get_raw_connection()).driver_connection
+                    assert driver is not None
+                    await driver.prepare("SELECT 1")
                 assert await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL) is None
                 async with asyncio.timeout(5):
                     while await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL) is None:

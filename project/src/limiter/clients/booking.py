@@ -9,7 +9,7 @@ from uuid import UUID
 from loguru import logger
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from limiter.clients.http import ContractBroken, Peer, Unavailable, decode, explain, gathered
+from limiter.clients.http import ContractBroken, Peer, Storable, Unavailable, decode, explain, gathered
 from limiter.domain.reservations import Bookings, Cancellation, Reservation, Slot, User
 
 PATH = "/api/v1/reservations"
@@ -19,19 +19,19 @@ LATEST = 253_402_300_799  # the last second that a datetime can hold
 
 class _User(BaseModel):
     id: UUID
-    name: str
+    name: Storable
 
 
 class _Slot(BaseModel):
-    id: str = Field(min_length=1)
+    id: Storable = Field(min_length=1)
     start: int = Field(ge=0, le=LATEST)
     end: int = Field(ge=0, le=LATEST)
 
 
 class _Reservation(BaseModel):
-    id: str = Field(min_length=1)
+    id: Storable = Field(min_length=1)
     user: _User
-    model_name: str
+    model_name: Storable
     model_id: UUID | None = None
     slots: list[_Slot]
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from prometheus_client.parser import text_string_to_metric_families
 
 START_TIME = b"process_start_time_seconds"
+MOST = 1e18  # calls: no counter gets there, and sums of larger ones could overflow
 
 
 class BrokenPage(Exception):
@@ -54,7 +55,8 @@ class SeriesCache:
     def series(self, labels: Mapping[str, str]) -> tuple[str, str] | None:
         """The canonical series of these labels and its model name; None if it does not count."""
         name = labels.get(self.family.label)
-        if name is None or any(labels.get(key) != value for key, value in self.family.match.items()):
+        # No running model is named so, and Postgres could not store it.
+        if name is None or "\x00" in name or any(labels.get(key) != value for key, value in self.family.match.items()):
             return None
         return ",".join(f"{key}={labels[key]!r}" for key in sorted(labels)), name
 
@@ -150,7 +152,7 @@ class PageReader:
         if key in self._found.names:
             raise BrokenPage(f"series {{{key}}} stands twice on the page")
         self._found.names[key] = name
-        if math.isfinite(value) and value >= 0:
+        if 0 <= value <= MOST:
             self._found.counters[key] = value
         else:
             self._found.unreadable[key] = name

@@ -13,15 +13,17 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from limiter.clients.circuit import Circuit
 from limiter.telemetry import Telemetry
 
 T = TypeVar("T")
+# Postgres cannot store NUL: one such name would stop the writes for all.
+Storable = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 
 
 class NeighbourError(Exception):

@@ -6,20 +6,20 @@ from uuid import UUID
 from loguru import logger
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from limiter.clients.http import Peer, decode, explain, gathered
+from limiter.clients.http import Peer, Storable, decode, explain, gathered
 from limiter.domain.fleet import Fleet, ServedModel
 
-MOST = 1_000_000  # models: an answer that announces more is broken, not large
+MOST = 1_000_000  # models, or replicas of one: an answer that tells of more is broken, not large
 PATH = "/v2/models/running/find-by"
 
 
 class _Instance(BaseModel):
-    replicas: int = Field(ge=0)
+    replicas: int = Field(ge=0, le=MOST)
 
 
 class _Entry(BaseModel):
     id: UUID
-    name: str = Field(min_length=1)
+    name: Storable = Field(min_length=1)
     status: str
     deleted: bool
     instance: _Instance

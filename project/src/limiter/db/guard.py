@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from sqlalchemy import Function, func, text
-from sqlalchemy.exc import DBAPIError
+from asyncpg import InterfaceError, PostgresError
+from sqlalchemy import Function, func
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 
@@ -22,10 +22,14 @@ class LockTiming:
     trust: float
     idle_timeout: float
 
-    def bound(self) -> Function[str]:
-        """As part of a statement: Postgres ends this transaction if its client falls silent for `idle_timeout`."""
+    def bound(self) -> tuple[Function[str], ...]:
+        """As part of a statement: Postgres ends this transaction if its client falls silent for `idle_timeout`.
+
+        Two settings, because Postgres does not call it idle when the silence falls between a statement's own messages.
+        """
         limit = f"{self.idle_timeout * 1000:.0f}"
-        return func.set_config("idle_in_transaction_session_timeout", limit, True)
+        settings = ("idle_in_transaction_session_timeout", "statement_timeout")
+        return tuple(func.set_config(name, limit, True) for name in settings)
 
 
 class Guard:
@@ -59,15 +63,21 @@ class Guard:
             try:
                 async with asyncio.timeout(self.timing.trust - self.timing.heartbeat):
                     await self.refresh()
-            except (DBAPIError, OSError, TimeoutError) as error:
-                self.lose(f"heartbeat failed: {type(error).__name__}")
+            except (OSError, TimeoutError) as error:
+                self.lose(str(error) or "heartbeat not answered in time")
             else:
                 self._held_at = sent_at
 
     async def refresh(self) -> None:
-        # A utility statement: unlike a query it leaves no snapshot open that would hold vacuum back.
+        # A utility statement: unlike a query it leaves no snapshot open that would hold vacuum back. In one message, by
+        # the driver itself: a process may freeze between the two parts of a statement, where no idle timeout runs.
+        driver = (await self._connection.get_raw_connection()).driver_connection
+        assert driver is not None
         limit = f"{self.timing.idle_timeout * 1000:.0f}"
-        await self._connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {limit}"))
+        try:
+            await driver.execute(f"SET LOCAL idle_in_transaction_session_timeout = {limit}")
+        except (PostgresError, InterfaceError) as error:
+            raise ConnectionError(f"heartbeat failed: {type(error).__name__}: {error}") from error
 
 
 @asynccontextmanager

@@ -6,7 +6,8 @@ and every write of a run checks it, so that a holder that lost the lock without 
 
 The guard transaction runs nothing but the lock and its heartbeat: an SQL error in it would drop the lock silently.
 The heartbeat repeats `SET LOCAL idle_in_transaction_session_timeout`, which frees the lock of a frozen holder, and,
-being a utility statement, leaves no snapshot open that would hold vacuum back. Times are the database's.
+being a utility statement, leaves no snapshot open that would hold vacuum back. Every transaction that locks a job's row
+carries the same timeout. Times are the database's.
 """
 
 import asyncio
@@ -105,7 +106,7 @@ class Locks:
         async with self.guards.connect() as connection:
             held_at = asyncio.get_running_loop().time()
             key = (_signed(zlib.crc32(self.schema.encode())), LOCK_NUMBERS[job])
-            attempt = select(func.pg_try_advisory_xact_lock(*key), self.timing.bound())
+            attempt = select(func.pg_try_advisory_xact_lock(*key), *self.timing.bound())
             if not await connection.scalar(attempt):
                 yield None
                 return
@@ -117,7 +118,7 @@ class Locks:
     async def claim(self, job: Job, every: float, cause: Cause) -> Claim | None:
         """Claim a run of a job whose lock is held; None if it is not due any more, or its row is being written."""
         async with self.engine.begin() as connection:
-            row = (await connection.execute(_claimable(job, every).add_columns(self.timing.bound()))).first()
+            row = (await connection.execute(_claimable(job, every).add_columns(*self.timing.bound()))).first()
             if row is None:
                 return None  # a holder before us froze inside a write: Postgres ends that within the idle timeout
             lost = await _mark_lost(connection, job)
@@ -135,8 +136,7 @@ class Locks:
 
     async def finish(self, claim: Claim, state: RunState, error: str | None) -> None:
         """Record the end of a run; an interrupted one stays claimed, so that another replica resumes it at once."""
-        async with self.engine.begin() as connection:
-            await connection.execute(select(self.timing.bound()))
+        async with self._writing() as connection:
             ours = and_(job_run.c.job == claim.job, job_run.c.epoch == claim.epoch)
             running = and_(ours, job_run.c.state == RunState.RUNNING)
             ended = {"state": state, "ended_at": func.now(), "error": error}
@@ -145,15 +145,22 @@ class Locks:
                 mine = and_(jobs.c.name == claim.job, jobs.c.epoch == claim.epoch)
                 await connection.execute(update(jobs).where(mine).values(running_epoch=None))
 
-    async def pause(self, job: Job) -> None:
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that may lock a job's row, but not for longer than the idle timeout if we freeze in it."""
         async with self.engine.begin() as connection:
+            await connection.execute(select(*self.timing.bound()))
+            yield connection
+
+    async def pause(self, job: Job) -> None:
+        async with self._writing() as connection:
             await connection.execute(update(jobs).where(jobs.c.name == job).values(paused=True))
 
     async def resume(self, job: Job, at: datetime) -> None:
         """Let the job run again, at once; idle time counts from `at` on."""
         running = {"paused": False, "resumed_at": at, "next_due_at": func.now()}
         paused = and_(jobs.c.name == job, jobs.c.paused)
-        async with self.engine.begin() as connection:
+        async with self._writing() as connection:
             await connection.execute(update(jobs).where(paused).values(running))
 
 

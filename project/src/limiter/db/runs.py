@@ -44,7 +44,7 @@ class Run:
         """A short transaction that only commits while no later run of the job was claimed; never held over a call."""
         self.check()
         async with self.engine.begin() as connection:
-            fence = select(job.c.epoch, self.lease.timing.bound())
+            fence = select(job.c.epoch, *self.lease.timing.bound())
             mine = fence.where(job.c.name == self.claim.job, job.c.epoch == self.claim.epoch)
             if (await connection.execute(mine.with_for_update(read=True))).first() is None:
                 raise LockLost(f"epoch {self.claim.epoch} of {self.claim.job} is over: another replica took the job")

@@ -1,0 +1,308 @@
+"""100,000 mutated inputs through the code that reads them: each is refused or understood, none crashes or hangs.
+
+What is understood goes on into the code behind: what Postgres cannot store, or arithmetic not bear, was not understood.
+"""
+
+import json
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID
+
+import httpx
+import pytest
+from loguru import logger
+
+from limiter.clients.booking import Booking
+from limiter.clients.circuit import Circuit
+from limiter.clients.entrypoint import Entrypoint
+from limiter.clients.exposition import Family
+from limiter.clients.http import NeighbourError, Peer
+from limiter.clients.registry import Registry
+from limiter.control import Announcements, Control
+from limiter.db import contacts
+from limiter.db.locks import RunState
+from limiter.domain.fleet import Fleet, ServedModel
+from limiter.domain.folding import fold
+from limiter.domain.reservations import holdings, other_users_claim
+from limiter.domain.usage import Memory, Page
+from limiter.schedule import Report
+from limiter.telemetry import Telemetry
+from tests.clients.mutations import mutated_bytes, mutated_json, mutated_page
+
+EACH = 20_000  # inputs of each of the five kinds
+SLOWEST = 2.0  # seconds that one input may take; thousands of times the usual, and still no hang
+NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+IDS = [str(UUID(int=number)) for number in range(1, 9)]
+MODELS = ("Sber/GigaChat-Max-V2", "Qwen/Qwen3-32b", "a")
+
+
+def encoded(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+CONTROL = [
+    encoded({"command": "run_job", "job": "idle_enforce", "request_id": "r-1"}),
+    encoded({"command": "pause_job", "job": "rps_check"}),
+    encoded({"command": "resume_job", "job": "saga_poll", "request_id": "é\n"}),
+]
+DEPLOYED = [
+    encoded(
+        {"user_id": IDS[0], "user_name": name, "user_email": f"{name}@example.org", "model_ids": IDS[: len(name)]}
+        | {"model_names": list(MODELS), "reservation_ids": ["r1", "r2"]}
+    )
+    for name in ("ann", "ben-ö")
+]
+REGISTRY = [
+    encoded(
+        {
+            "items": [
+                {
+                    "id": id,
+                    "name": name,
+                    "status": "RUNNING",
+                    "deleted": False,
+                    "instance": {"replicas": 2, "ownerId": None},
+                }
+                for id, name in zip(IDS, MODELS, strict=False)
+            ],
+            "total": len(MODELS),
+        }
+    )
+]
+BOOKING = [
+    encoded(
+        {
+            "items": [
+                {
+                    "id": f"r{number}",
+                    "user": {"id": IDS[number], "name": "ann"},
+                    "model_name": name,
+                    "model_id": model_id,
+                    "slots": [
+                        {"id": f"s{number}.{hour}", "start": _from + 3600 * hour, "end": _from + 3600 * hour + 3600}
+                        for hour in range(3)
+                    ],
+                }
+                for number, (name, model_id) in enumerate(zip(MODELS, (None, IDS[1], None), strict=True))
+            ],
+            "total": len(MODELS),
+        }
+    )
+    for _from in (int(NOW.timestamp()) - 60,)
+]
+PAGE = b"# HELP model_calls_total Calls\n# TYPE model_calls_total counter\n" + b"".join(
+    f'model_calls_total{{model_name="{name}",service_name="entrypoint"}} {10.0 * place}\n'.encode()
+    for place, name in enumerate(MODELS)
+)
+PAGES = [PAGE, PAGE + b"process_start_time_seconds 1.7e+09\n", PAGE.replace(b"} 1", b"} 1.81039e+0")]
+
+
+class Wire(httpx.AsyncBaseTransport):
+    """Answers the next request with `body`, and further ones, for pages that a wrong total announces, with 500."""
+
+    body: bytes | None = None
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        body, self.body = self.body, None
+        return httpx.Response(500) if body is None else httpx.Response(200, content=body)
+
+
+@dataclass
+class Tally:
+    """What became of the inputs of one kind."""
+
+    kind: str
+    outcomes: Counter[str] = field(default_factory=Counter)
+    slowest: float = 0.0
+
+    async def take(self, body: bytes, read: Callable[[bytes], Awaitable[str]]) -> None:
+        started = time.perf_counter()
+        try:
+            outcome = await read(body)
+        except Exception as error:
+            raise AssertionError(f"{self.kind}: {type(error).__name__}: {error} on {body[:2000]!r}") from error
+        self.outcomes[outcome] += 1
+        self.slowest = max(self.slowest, time.perf_counter() - started)
+
+    def judge(self) -> None:
+        told = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.most_common())
+        print(f"\n{self.kind}: {self.outcomes.total()} inputs: {told}; slowest {self.slowest * 1000:.1f} ms", end="")
+        assert self.outcomes.total() == EACH
+        assert self.outcomes["understood"] > EACH / 100, "the mutations leave nothing that is understood"
+        assert self.outcomes["understood"] < EACH, "the mutations spoil nothing"
+        assert self.slowest < SLOWEST
+
+
+async def run(
+    kind: str, examples: list[bytes], shape: Callable[..., bytes], read: Callable[[bytes], Awaitable[str]]
+) -> None:
+    dice, tally = random.Random(kind), Tally(kind)
+    for _ in range(EACH):
+        example = dice.choice(examples)
+        body = shape(dice, example) if dice.random() < 0.6 else mutated_bytes(dice, example, examples)
+        await tally.take(body, read)
+    tally.judge()
+
+
+def storable(*texts: str) -> None:
+    """Postgres takes no NUL, and the driver no lone surrogate."""
+    for text in texts:
+        assert "\x00" not in text, text
+        text.encode()
+
+
+@pytest.fixture(autouse=True)
+def silence() -> Iterator[None]:
+    """A line for each refused input would be all that this test does."""
+    logger.disable("limiter")
+    yield
+    logger.enable("limiter")
+
+
+@pytest.fixture
+async def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+async def peer(wire: Wire) -> AsyncIterator[Peer]:
+    async with httpx.AsyncClient(transport=wire) as client:
+        yield Peer("neighbour", "http://neighbour", client, Telemetry(), 5.0, 1, 0.001, 4, Circuit(10**9, 1.0))
+
+
+async def test_registry_pages(wire: Wire, peer: Peer) -> None:
+    registry = Registry(peer, 100)
+
+    async def read(body: bytes) -> str:
+        wire.body = body
+        try:
+            fleet = await registry.running()
+        except NeighbourError as error:
+            return type(error).__name__
+        for model in fleet.models:
+            storable(model.name)
+            assert 0 <= model.replicas < 2**31
+        assert all(total < 2**40 for total in fleet.replicas_by_name.values())
+        return "understood" if fleet.complete else "understood in part"
+
+    await run("registry", REGISTRY, mutated_json, read)
+
+
+async def test_booking_pages(wire: Wire, peer: Peer) -> None:
+    booking = Booking(peer, 1000, timedelta(days=1))
+    fleet = Fleet(tuple(ServedModel(UUID(id), name, 1) for id, name in zip(IDS, MODELS, strict=False)))
+
+    async def read(body: bytes) -> str:
+        wire.body = body
+        try:
+            bookings = await booking.bookings(NOW)
+        except NeighbourError as error:
+            return type(error).__name__
+        for hold in holdings(fleet, bookings, timedelta(minutes=5), NOW):
+            storable(hold.user.name, hold.model.name, *(slot.id + slot.reservation_id for slot in hold.slots))
+            other_users_claim(hold.model, hold.user.id, bookings, timedelta(minutes=30), NOW)
+        return "understood in part" if bookings.unreadable else "understood"
+
+    await run("booking", BOOKING, mutated_json, read)
+
+
+async def test_metric_pages(wire: Wire, peer: Peer) -> None:
+    entrypoint = Entrypoint([peer], Family("model_calls_total", "model_name"), lambda: NOW)
+    good = Page(peer.url, NOW, {"s": 5.0}, {"s": MODELS[0]})
+
+    async def read(body: bytes) -> str:
+        wire.body = body
+        (scrape,) = await entrypoint.scrape()
+        seen = Memory()
+        for place, reading in enumerate((good, scrape, good, scrape)):
+            at = NOW + timedelta(seconds=15 * place)
+            observed = fold(seen, [reading], frozenset(MODELS), at, timedelta(minutes=5))
+            seen = observed.memory
+            for name, used in seen.usage.items():
+                storable(name)
+                assert used.last_used_at <= at
+                assert 0 <= observed.rate(name, timedelta(minutes=1)) < math.inf
+        for target in seen.targets.values():
+            storable(*target.counters, *target.names.values())
+            assert all(0 <= value < math.inf for value in (*target.counters.values(), target.rate))
+        if isinstance(scrape, Page):
+            return "understood in part" if scrape.unreadable else "understood"
+        return scrape.reason
+
+    await run("metrics", PAGES, mutated_page, read)
+
+
+class Message:
+    """A message as the handlers use it: answered once, and acknowledged or rejected once."""
+
+    def __init__(self) -> None:
+        self.reply_to = "answers"
+        self.raw_message = SimpleNamespace(reply_to="answers", correlation_id="c")
+        self.ended: list[str] = []
+
+    async def ack(self) -> None:
+        self.ended.append("understood")
+
+    async def reject(self, *, requeue: bool) -> None:
+        assert not requeue
+        self.ended.append("rejected")
+
+
+class Parts:
+    """What a control message reaches when it is understood, and where the answers go."""
+
+    draining = False
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+
+    async def by_hand(self, job: object, patience: float) -> Report:
+        return Report("run", RunState.COMPLETED)
+
+    async def pause(self, job: object) -> None: ...
+
+    async def resume(self, job: object, at: datetime) -> None: ...
+
+    async def publish(self, message: Any, *to: object, **options: object) -> None:
+        self.answers.append(message)
+
+
+async def test_control_messages() -> None:
+    parts = cast(Any, Parts())
+    handler = Control(parts, parts, parts, lambda: NOW, 1.0)
+
+    async def read(body: bytes) -> str:
+        message = Message()
+        parts.answers.clear()
+        await handler.handle(body, cast(Any, message))
+        (answer,), (ended,) = parts.answers, message.ended
+        reply = answer if isinstance(answer, dict) else answer.model_dump(mode="json")
+        json.dumps(reply, ensure_ascii=False).encode()
+        assert reply.keys() == {"request_id", "command", "job", "outcome", "run_id", "detail"}
+        assert (reply["outcome"] == "rejected") == (ended == "rejected")
+        return ended
+
+    await run("control", CONTROL, mutated_json, read)
+
+
+async def test_deployed_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def learn(_: object, user: UUID, name: str, email: str, started: list[tuple[str, UUID]]) -> None:
+        storable(name, email, *(reservation for reservation, _ in started))
+
+    monkeypatch.setattr(contacts, "learn", learn)
+    handler = Announcements(cast(Any, None), Telemetry(), 1.0)
+
+    async def read(body: bytes) -> str:
+        message = Message()
+        await handler.handle(body, cast(Any, message))
+        (ended,) = message.ended
+        return ended
+
+    await run("deployed", DEPLOYED, mutated_json, read)

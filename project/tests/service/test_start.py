@@ -1,0 +1,244 @@
+"""Replicas that start before their servers do, and outlive them: real processes, real servers."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+import aio_pika
+import httpx
+import pytest
+from aio_pika.exceptions import DeliveryError
+from sqlalchemy import func, select
+
+from dev.platform import Platform
+from dev.services import Services
+from limiter.db import tables
+from limiter.db.engine import create_engine
+from limiter.domain.action import Job
+from tests.bench import environment
+from tests.service.test_replicas import FAST, Replica, replicas
+
+OK = dict.fromkeys(("database", "rabbitmq", "scheduler", "clock"), "ok")
+# AMQP methods (class and number) as they stand in a frame: the first and the last thing a replica asks for.
+EXCHANGE_DECLARE = b"\x00\x28\x00\x0a"
+BASIC_CANCEL = b"\x00\x3c\x00\x1e"
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Services]:
+    """A RabbitMQ that nobody else misses; not started."""
+    servers = Services()
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture
+def variables(services: Services, own: Services, schema: str, platform: Platform) -> dict[str, str]:
+    """A replica's environment: everybody's Postgres, our own RabbitMQ."""
+    ours = {"RABBITMQ_URL": own.rabbitmq_url, "RABBITMQ_TIMEOUT_SECONDS": "2"}
+    return environment(services, schema, platform, **FAST) | ours
+
+
+async def answers(own: Services, variables: dict[str, str]) -> None:
+    """Have the replica run a job by hand, once its queue is there, and wait for its answer."""
+    async with await aio_pika.connect(own.rabbitmq_url) as connection, asyncio.timeout(30):
+        channel = await connection.channel(on_return_raises=True)
+        replies = await channel.declare_queue(exclusive=True)
+        body = json.dumps({"command": "run_job", "job": "saga_poll"}).encode()
+        message = aio_pika.Message(body, reply_to=replies.name, correlation_id=uuid4().hex)
+        while True:
+            try:
+                await channel.default_exchange.publish(message, variables["CONTROL_QUEUE"])
+                break
+            except DeliveryError:  # connected, and so ready, but its queues are not declared yet
+                await asyncio.sleep(0.05)
+        async with replies.iterator() as arrived:
+            answer = await anext(aiter(arrived))
+            await answer.ack()
+            assert json.loads(answer.body)["outcome"] == "completed"
+
+
+def only(dependency: str) -> Callable[[httpx.Response], bool]:
+    """A condition for the readiness page: this dependency is unavailable, and no other."""
+
+    def holds(answer: httpx.Response) -> bool:
+        states = answer.json()["dependencies"]
+        unavailable = str(states[dependency]).startswith("unavailable")
+        return answer.status_code == 503 and unavailable and states | {dependency: "ok"} == OK
+
+    return holds
+
+
+def criticals(replica: Replica, reason: str) -> list[str]:
+    return [str(line["message"]) for line in replica.lines() if line.get("reason") == reason]
+
+
+async def two_runs(services: Services, schema: str) -> None:
+    """Wait until a job completed twice by the timetable."""
+    run = tables.job_run
+    ended = select(func.count()).where(run.c.job == Job.RPS_CHECK, run.c.state == "completed")
+    engine = create_engine(services.database_url, schema, 1, 10)
+    async with asyncio.timeout(20), engine.connect() as connection:
+        while (await connection.scalar(ended) or 0) < 2:
+            await connection.rollback()
+            await asyncio.sleep(0.05)
+    await engine.dispose()
+
+
+async def test_without_rabbitmq_the_jobs_run_and_it_is_joined_when_it_comes(
+    services: Services, own: Services, schema: str, variables: dict[str, str], tmp_path: Path
+) -> None:
+    await asyncio.to_thread(own.rabbitmq.kill)
+    async with replicas(1, variables, tmp_path) as (replica,):
+        await replica.until(only("rabbitmq"))
+        assert (await replica.get("/health/liveness")).status_code == 200
+        await two_runs(services, schema)
+        page = (await replica.get("/metrics")).text
+        assert 'critical_errors_total{reason="rabbitmq_unavailable"}' in page
+        assert str(own.rabbitmq.port) in criticals(replica, "rabbitmq_unavailable")[0]
+        await asyncio.to_thread(own.rabbitmq.start)
+        await replica.ready()
+        await answers(own, variables)
+        assert await replica.end() == 0
+        text = replica.log.read_text()
+    assert "Traceback" not in text
+    assert "guest:guest" not in text
+
+
+@asynccontextmanager
+async def breaking(port: int, at: bytes, times: int) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """A way to RabbitMQ that breaks as soon as a client sends `at`, so many times; its port, and a list of breaks."""
+    broken: list[bytes] = []
+
+    async def forward(source: asyncio.StreamReader, sink: asyncio.StreamWriter, watched: bool) -> None:
+        while data := await source.read(65_536):
+            if watched and at in data and len(broken) < times:
+                broken.append(data)
+                break
+            sink.write(data)
+        sink.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(forward(reader, back, True), forward(there, writer, False), return_exceptions=True)
+
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    try:
+        yield server.sockets[0].getsockname()[1], broken
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("how", ["dead", "frozen"])
+async def test_a_stop_is_clean_while_rabbitmq_is_waited_for(
+    own: Services, variables: dict[str, str], tmp_path: Path, how: Literal["dead", "frozen"]
+) -> None:
+    await asyncio.to_thread(own.rabbitmq.start if how == "frozen" else own.rabbitmq.kill)
+    own.rabbitmq.freeze()
+    try:
+        async with replicas(1, variables, tmp_path) as (replica,):
+            await replica.until(only("rabbitmq"))
+            assert await replica.end() == 0
+            assert "Traceback" not in replica.log.read_text()
+    finally:
+        own.rabbitmq.thaw()
+
+
+async def test_a_stop_is_clean_when_rabbitmq_has_just_frozen(
+    own: Services, variables: dict[str, str], tmp_path: Path
+) -> None:
+    await asyncio.to_thread(own.rabbitmq.start)
+    async with replicas(1, variables, tmp_path) as (replica,):
+        await answers(own, variables)
+        own.rabbitmq.freeze()
+        try:
+            assert await replica.end() == 0
+        finally:
+            own.rabbitmq.thaw()
+        assert "Traceback" not in replica.log.read_text()
+        assert "broker_left" in {line.get("event") for line in replica.lines()}
+
+
+async def test_a_stop_is_clean_when_the_connection_breaks_during_it(
+    own: Services, variables: dict[str, str], tmp_path: Path
+) -> None:
+    await asyncio.to_thread(own.rabbitmq.start)
+    async with breaking(own.rabbitmq.port, BASIC_CANCEL, times=1) as (port, broken):
+        url = {"RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{port}/"}
+        async with replicas(1, variables | url, tmp_path) as (replica,):
+            await answers(own, variables)
+            assert await replica.end() == 0
+            assert len(broken) == 1
+            assert "Traceback" not in replica.log.read_text()
+
+
+async def test_a_connection_lost_between_connecting_and_declaring_is_made_again(
+    own: Services, variables: dict[str, str], tmp_path: Path
+) -> None:
+    await asyncio.to_thread(own.rabbitmq.start)
+    async with breaking(own.rabbitmq.port, EXCHANGE_DECLARE, times=3) as (port, broken):
+        url = {"RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{port}/"}
+        async with replicas(1, variables | url, tmp_path) as (replica,):
+            await answers(own, variables)
+            assert await replica.end() == 0
+            assert len(broken) == 3
+            assert criticals(replica, "rabbitmq_unavailable")
+            assert "Traceback" not in replica.log.read_text()
+
+
+async def test_a_queue_declared_otherwise_by_somebody_is_named_and_waited_for(
+    services: Services, own: Services, schema: str, variables: dict[str, str], tmp_path: Path
+) -> None:
+    await asyncio.to_thread(own.rabbitmq.start)
+    name = variables["DEPLOYED_QUEUE"]
+    async with await aio_pika.connect(own.rabbitmq_url) as connection:
+        somebodys = await (await connection.channel()).declare_queue(name, durable=True)
+        async with replicas(1, variables, tmp_path) as (replica,):
+            await two_runs(services, schema)
+            assert "PRECONDITION_FAILED" in criticals(replica, "rabbitmq_refused")[0]
+            assert all(f"queue '{name}'" in line for line in criticals(replica, "rabbitmq_refused"))
+            await somebodys.delete()
+            await answers(own, variables)
+            assert await replica.end() == 0
+            assert "Traceback" not in replica.log.read_text()
+
+
+async def test_a_killed_rabbitmq_is_joined_again(own: Services, variables: dict[str, str], tmp_path: Path) -> None:
+    await asyncio.to_thread(own.rabbitmq.start)
+    async with replicas(1, variables, tmp_path) as (replica,):
+        await answers(own, variables)
+        await replica.ready()
+        await asyncio.to_thread(own.rabbitmq.kill)
+        await replica.until(only("rabbitmq"))
+        assert criticals(replica, "rabbitmq_unavailable")
+        await asyncio.to_thread(own.rabbitmq.start)
+        await replica.ready()
+        await answers(own, variables)
+        assert len([line for line in replica.lines() if line.get("event") == "broker_connected"]) == 2
+        said = criticals(replica, "rabbitmq_unavailable")
+        assert await replica.end() == 0
+        assert criticals(replica, "rabbitmq_unavailable") == said  # to be told to stop is no loss
+
+
+@pytest.mark.parametrize("absent", ["postgres", "pgbouncer"])
+async def test_a_database_that_comes_later_is_joined(
+    services: Services, schema: str, platform: Platform, tmp_path: Path, absent: Literal["postgres", "pgbouncer"]
+) -> None:
+    server = services.postgres if absent == "postgres" else services.pgbouncer
+    await asyncio.to_thread(server.stop, "immediate")
+    try:
+        async with replicas(1, environment(services, schema, platform, **FAST), tmp_path) as (replica,):
+            waiting = await replica.until(lambda answer: answer.status_code == 503)
+            assert waiting.json()["dependencies"]["database"].startswith("unavailable")
+            assert (await replica.get("/health/liveness")).status_code == 200
+            await asyncio.to_thread(server.start)
+            await replica.ready()
+            await two_runs(services, schema)
+            assert criticals(replica, "database_unavailable")
+            assert await replica.end() == 0
+    finally:
+        await asyncio.to_thread(server.start)
