@@ -1,10 +1,77 @@
-"""Seeded mutations of valid inputs: of their bytes, and of what JSON or a metrics page means."""
+"""Valid inputs of each kind, and seeded mutations of them: of their bytes, and of what JSON or a metrics page means."""
 
 import json
 import random
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
+
+NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+IDS = [str(UUID(int=number)) for number in range(1, 9)]
+MODELS = ("Sber/GigaChat-Max-V2", "Qwen/Qwen3-32b", "a")
+
+
+def encoded(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+CONTROL = [
+    encoded({"command": "run_job", "job": "idle_enforce", "request_id": "r-1"}),
+    encoded({"command": "pause_job", "job": "rps_check"}),
+    encoded({"command": "resume_job", "job": "saga_poll", "request_id": "é\n"}),
+]
+DEPLOYED = [
+    encoded(
+        {"user_id": IDS[0], "user_name": name, "user_email": f"{name}@example.org", "model_ids": IDS[: len(name)]}
+        | {"model_names": list(MODELS), "reservation_ids": ["r1", "r2"]}
+    )
+    for name in ("ann", "ben-ö")
+]
+REGISTRY = [
+    encoded(
+        {
+            "items": [
+                {
+                    "id": id,
+                    "name": name,
+                    "status": "RUNNING",
+                    "deleted": False,
+                    "instance": {"replicas": 2, "ownerId": None},
+                }
+                for id, name in zip(IDS, MODELS, strict=False)
+            ],
+            "total": len(MODELS),
+        }
+    )
+]
+BOOKING = [
+    encoded(
+        {
+            "items": [
+                {
+                    "id": f"r{number}",
+                    "user": {"id": IDS[number], "name": "ann"},
+                    "model_name": name,
+                    "model_id": model_id,
+                    "slots": [
+                        {"id": f"s{number}.{hour}", "start": _from + 3600 * hour, "end": _from + 3600 * hour + 3600}
+                        for hour in range(3)
+                    ],
+                }
+                for number, (name, model_id) in enumerate(zip(MODELS, (None, IDS[1], None), strict=True))
+            ],
+            "total": len(MODELS),
+        }
+    )
+    for _from in (int(NOW.timestamp()) - 60,)
+]
+PAGE = b"# HELP model_calls_total Calls\n# TYPE model_calls_total counter\n" + b"".join(
+    f'model_calls_total{{model_name="{name}",service_name="entrypoint"}} {10.0 * place}\n'.encode()
+    for place, name in enumerate(MODELS)
+)
+PAGES = [PAGE, PAGE + b"process_start_time_seconds 1.7e+09\n", PAGE.replace(b"} 1", b"} 1.81039e+0")]
 
 NASTY_BYTES = (
     b"\x00",
@@ -24,7 +91,7 @@ NASTY_BYTES = (
 )
 NASTY_VALUES: tuple[Any, ...] = (
     None, True, False, "", " ", 0, -1, -0.0, 1.5, 2**31, 2**53, 2**63, 10**18, 10**400, float("nan"), 1e308,
-    float("inf"), 253_402_300_799, "\x00", "a\x00b", "\ud800", "\u202e", "x" * 100_000, [], {}, [None], {"": None}, "..",
+    float("inf"), 253_402_300_799, "\x00", "a\x00b", "\ud800", "\u202e", "x" * 100_000, [], {}, [None], {"": None},
 )  # fmt: skip
 NASTY_LINES = (
     b'model_calls_total{model_name="a"} NaN\n',

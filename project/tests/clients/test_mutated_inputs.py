@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
@@ -34,74 +34,22 @@ from limiter.domain.reservations import holdings, other_users_claim
 from limiter.domain.usage import Memory, Page
 from limiter.schedule import Report
 from limiter.telemetry import Telemetry
-from tests.clients.mutations import mutated_bytes, mutated_json, mutated_page
+from tests.clients.mutations import (
+    BOOKING,
+    CONTROL,
+    DEPLOYED,
+    IDS,
+    MODELS,
+    NOW,
+    PAGES,
+    REGISTRY,
+    mutated_bytes,
+    mutated_json,
+    mutated_page,
+)
 
 EACH = 20_000  # inputs of each of the five kinds
 SLOWEST = 2.0  # seconds that one input may take; thousands of times the usual, and still no hang
-NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
-IDS = [str(UUID(int=number)) for number in range(1, 9)]
-MODELS = ("Sber/GigaChat-Max-V2", "Qwen/Qwen3-32b", "a")
-
-
-def encoded(value: object) -> bytes:
-    return json.dumps(value).encode()
-
-
-CONTROL = [
-    encoded({"command": "run_job", "job": "idle_enforce", "request_id": "r-1"}),
-    encoded({"command": "pause_job", "job": "rps_check"}),
-    encoded({"command": "resume_job", "job": "saga_poll", "request_id": "é\n"}),
-]
-DEPLOYED = [
-    encoded(
-        {"user_id": IDS[0], "user_name": name, "user_email": f"{name}@example.org", "model_ids": IDS[: len(name)]}
-        | {"model_names": list(MODELS), "reservation_ids": ["r1", "r2"]}
-    )
-    for name in ("ann", "ben-ö")
-]
-REGISTRY = [
-    encoded(
-        {
-            "items": [
-                {
-                    "id": id,
-                    "name": name,
-                    "status": "RUNNING",
-                    "deleted": False,
-                    "instance": {"replicas": 2, "ownerId": None},
-                }
-                for id, name in zip(IDS, MODELS, strict=False)
-            ],
-            "total": len(MODELS),
-        }
-    )
-]
-BOOKING = [
-    encoded(
-        {
-            "items": [
-                {
-                    "id": f"r{number}",
-                    "user": {"id": IDS[number], "name": "ann"},
-                    "model_name": name,
-                    "model_id": model_id,
-                    "slots": [
-                        {"id": f"s{number}.{hour}", "start": _from + 3600 * hour, "end": _from + 3600 * hour + 3600}
-                        for hour in range(3)
-                    ],
-                }
-                for number, (name, model_id) in enumerate(zip(MODELS, (None, IDS[1], None), strict=True))
-            ],
-            "total": len(MODELS),
-        }
-    )
-    for _from in (int(NOW.timestamp()) - 60,)
-]
-PAGE = b"# HELP model_calls_total Calls\n# TYPE model_calls_total counter\n" + b"".join(
-    f'model_calls_total{{model_name="{name}",service_name="entrypoint"}} {10.0 * place}\n'.encode()
-    for place, name in enumerate(MODELS)
-)
-PAGES = [PAGE, PAGE + b"process_start_time_seconds 1.7e+09\n", PAGE.replace(b"} 1", b"} 1.81039e+0")]
 
 
 class Wire(httpx.AsyncBaseTransport):

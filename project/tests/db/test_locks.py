@@ -99,17 +99,24 @@ async def test_a_holder_frozen_inside_a_write_does_not_keep_the_job_for_longer_t
         assert old is not None
         run = Run(old, datetime.now(UTC), guard, bench.engine, bench.telemetry)
         with pytest.raises(DBAPIError):
-            async with run.write() as connection:
-                if between != "statements":
-                    # Parsed and not executed: Postgres waits for the rest, and its idle timeout does not run.
-                    driver = (await connection.get_raw_connection()).driver_connection
-                    assert driver is not None
-                    await driver.prepare("SELECT 1")
-                assert await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL) is None
-                async with asyncio.timeout(5):
-                    while await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL) is None:
-                        await asyncio.sleep(0.05)
-                await connection.execute(text("SELECT 1"))
+            await _freeze_inside(run, locks, between)
+
+
+async def _freeze_inside(run: Run, locks: Locks, between: str) -> None:
+    """Fall silent inside a write until another can claim the job; then go on."""
+    async with run.write() as connection:
+        if between != "statements":
+            # Parsed and not executed: Postgres waits for the rest, and its idle timeout does not run.
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None
+            await driver.prepare("SELECT 1")
+        claim = await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL)
+        assert claim is None
+        async with asyncio.timeout(5):
+            while claim is None:
+                await asyncio.sleep(0.05)
+                claim = await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL)
+        await connection.execute(text("SELECT 1"))
 
 
 async def test_an_interrupted_run_is_resumed_at_once(make_bench: MakeBench) -> None:

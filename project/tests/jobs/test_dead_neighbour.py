@@ -1,10 +1,9 @@
 """A neighbour that does not answer costs a run no timeouts once its circuit is open, and other jobs nothing at all."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
 from time import perf_counter
-from uuid import UUID
+from typing import Literal
 
 import pytest
 
@@ -13,12 +12,85 @@ from limiter.domain.action import Job
 from tests.bench import Bench
 from tests.conftest import MakeBench
 
-TIMEOUT, ATTEMPTS, FAILURES, REST = 1.0, 2, 4, 3.0
-CIRCUIT = {"HTTP_CIRCUIT_FAILURES": FAILURES, "HTTP_CIRCUIT_REST_SECONDS": REST}
-OPEN_RUN = 0.1  # seconds: what a run may cost while the circuit is open; the quickest of a few, as the machine is busy
+TIMEOUT, REST = 1.0, 4.0  # seconds
+CIRCUIT = {"HTTP_TIMEOUT_SECONDS": TIMEOUT, "HTTP_ATTEMPTS": 2, "HTTP_CIRCUIT_FAILURES": 4}
+MILLISECONDS = 0.1  # seconds: what a dead neighbour may cost a run; on a busy machine the run itself may take longer
 
-# Who is dead, a job that needs it, and those that go on without it.
-DEAD: dict[str, tuple[Peer, Job, tuple[Job, ...]]] = {
-    "booking": ("booking", Job.IDLE_WARNING, (Job.RPS_CHECK, Job.SAGA_POLL, Job.EVENT_DISPATCH)),
-    "registry": ("registry", Job.RPS_CHECK, (Job.SAGA_POLL, Job.EVENT_DISPATCH)),
-}
+# Who dies, by which address it is known, a job that needs it, and jobs that do not.
+DEAD: list[tuple[Peer, str, Job, tuple[Job, ...]]] = [
+    ("booking", "BOOKING_SERVICE_URL", Job.IDLE_WARNING, (Job.RPS_CHECK, Job.SAGA_POLL, Job.EVENT_DISPATCH)),
+    ("registry", "MODEL_REGISTRY_URL", Job.RPS_CHECK, (Job.SAGA_POLL, Job.EVENT_DISPATCH)),
+    ("entrypoint", "ENTRYPOINT_METRICS_URLS", Job.RPS_CHECK, (Job.SAGA_POLL, Job.EVENT_DISPATCH)),
+]
+WAYS: tuple[Literal["hangs", "refuses"], ...] = ("hangs", "refuses")
+
+
+async def timed(bench: Bench, job: Job) -> tuple[float, bool]:
+    """One run: the seconds it took, and whether nothing was wrong with it."""
+    before, started = bench.criticals(), perf_counter()
+    report = await bench.attempt(job)
+    return perf_counter() - started, report.state == "completed" and bench.criticals() == before
+
+
+async def seconds_of_each(bench: Bench, jobs: Iterable[Job]) -> list[float]:
+    """Run these jobs, which must complete; the seconds each took."""
+    seconds = []
+    for job in jobs:
+        started = perf_counter()
+        await bench.run(job)
+        seconds.append(perf_counter() - started)
+    return seconds
+
+
+def asked(bench: Bench, peer: Peer) -> float:
+    """How many calls really went out to the neighbour."""
+    return sum(bench.count("http_requests_total", peer=peer, outcome=how) for how in ("no_answer", "unreachable"))
+
+
+async def until_left_alone(bench: Bench, peer: Peer, job: Job) -> list[float]:
+    """Run the job until the circuit is open; the seconds of the runs that opened it."""
+    seconds: list[float] = []
+    while True:
+        run, good = await timed(bench, job)
+        assert not good
+        if bench.count("http_requests_total", peer=peer, outcome="circuit_open"):
+            return seconds
+        seconds.append(run)
+
+
+async def until_good(bench: Bench, job: Job) -> None:
+    while True:
+        if (await timed(bench, job))[1]:
+            return
+
+
+def shown(seconds: list[float]) -> str:
+    return " ".join(f"{1000 * run:.0f}" for run in seconds) + " ms"
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("peer", "address", "job", "others"), DEAD, ids=[peer for peer, *_ in DEAD])
+async def test_a_dead_neighbour_costs_milliseconds_once_its_circuit_is_open(
+    make_bench: MakeBench, peer: Peer, address: str, job: Job, others: tuple[Job, ...], way: Literal["hangs", "refuses"]
+) -> None:
+    async with Platform() as dying, asyncio.timeout(60):
+        here = {address: dying.environment()[address]}
+        bench = await make_bench(**CIRCUIT, **here, HTTP_CIRCUIT_REST_SECONDS=REST)
+        await until_good(bench, job)
+        alive = await seconds_of_each(bench, [job] * 3)
+        dying.fault(peer, Fault.hang()) if way == "hangs" else await dying.stop()
+        opening, meanwhile = await asyncio.gather(until_left_alone(bench, peer, job), seconds_of_each(bench, others))
+        before = asked(bench, peer)
+        left_alone = [(await timed(bench, job))[0] for _ in range(3)]
+        beside = await seconds_of_each(bench, others)
+        assert asked(bench, peer) == before
+        dying.clear_faults() if way == "hangs" else await dying.start()
+        await until_good(bench, job)
+        assert all([(await timed(bench, job))[1] for _ in range(3)])
+    print(f"alive {shown(alive)}, opening {shown(opening)}, left alone {shown(left_alone)}")
+    print(f"the other jobs meanwhile {shown(meanwhile)}, then {shown(beside)}")
+    if way == "hangs":
+        assert min(opening) >= TIMEOUT
+    assert min(left_alone) < min(alive) + MILLISECONDS
+    assert max(left_alone) < TIMEOUT
+    assert max(meanwhile + beside) < TIMEOUT
