@@ -16,7 +16,7 @@ import aio_pika
 import httpx
 
 from dev.demo_story import NAMES
-from dev.processes import free_port
+from dev.processes import as_account, free_port
 from dev.services import Services
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ class Replica:
             program = ["-W", "ignore:datetime:RuntimeWarning", "-m", "dev.skewed", str(clock_off)]
         with self.log.open("wb") as sink:
             self.process = subprocess.Popen(
-                [sys.executable, *program],
+                as_account(None, signal.SIGKILL, [sys.executable, *program]),
                 env=plain | variables | {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": str(self.port)},
                 stdout=sink,
                 stderr=sink,

@@ -28,7 +28,7 @@ from dev.history import Ran, check
 from dev.platform import Fault, Platform
 
 SEEDS = "1,2,3,4,5,6,7,8,9,10"
-LONGEST_UNREST = 90.0  # seconds after the last fault, in which everything must come to rest
+LONGEST_UNREST = 300.0  # seconds after the last fault, in which everything must come to rest
 KILL_LIMIT, FREEZE_LIMIT = INTERVAL, 20.0  # seconds until the next run of a job whose runner was killed or froze
 
 
@@ -131,7 +131,7 @@ async def _caught(stage: Stage) -> tuple[Member, Ran]:
 
 async def _all_ready(stage: Stage) -> None:
     """Wait until every replica says that it is ready."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LONGEST_UNREST):
         while True:
             if all([await member.replica.is_ready() for member in stage.members]):
                 return
