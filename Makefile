@@ -44,7 +44,7 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: test check faults soak
+.PHONY: test check faults soak compare
 test: install ## all tests, against private Postgres, pgbouncer and RabbitMQ
 	$(PY) -m pytest
 
@@ -53,6 +53,9 @@ faults: install ## three replicas under seeded faults: FAULT_SEEDS=1,2 FAULT_SEC
 
 soak: install ## memory and connections under fast ticks and faults: SOAK_SECONDS=1800 make soak
 	$(PY) -m dev.soak
+
+compare: install ## our scaling beside Kubernetes HPA's and Knative's, on three shapes of load
+	$(PY) -m dev.comparison
 
 check: install ## black, flake8, ruff, mypy strict, import directions
 	.venv/bin/black --check --quiet project

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from dev.comparison import table
 from limiter.db.locks import RunState
 from limiter.domain.idleness import ARROWS
 
@@ -28,3 +29,7 @@ def test_the_picture_of_an_idle_spell_has_the_arrows_of_the_code_and_no_other() 
 
 def test_the_picture_of_a_run_has_every_way_in_which_a_run_can_end() -> None:
     assert set(arrows("locking.md")["running"]) == set(RunState) - {RunState.RUNNING}
+
+
+def test_the_comparison_is_what_its_command_prints() -> None:
+    assert table() in (DOCS / "comparison.md").read_text()

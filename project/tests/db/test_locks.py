@@ -7,7 +7,10 @@ import pytest
 from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 
+from dev.link import Link
+from dev.services import Services
 from limiter.db import tables
+from limiter.db.engine import create_engine
 from limiter.db.guard import LockLost
 from limiter.db.locks import Cause, Locks, RunState
 from limiter.db.runs import Run
@@ -88,34 +91,39 @@ async def test_a_run_whose_epoch_is_over_cannot_write(make_bench: MakeBench) -> 
 
 
 @pytest.mark.parametrize("between", ["statements", "the messages of one statement"])
-async def test_a_holder_frozen_inside_a_write_does_not_keep_the_job_for_longer_than_the_idle_timeout(
-    make_bench: MakeBench, between: str
+async def test_a_holder_silent_inside_a_write_does_not_keep_the_job_for_long(
+    services: Services, schema: str, make_bench: MakeBench, between: str
 ) -> None:
     bench = await make_bench(LOCK_HEARTBEAT_SECONDS=0.2, LOCK_TRUST_SECONDS=0.5, LOCK_IDLE_TIMEOUT_SECONDS=1)
     locks = await locks_of(bench)
-    async with locks.hold(Job.RPS_CHECK) as guard:
+    async with locks.hold(Job.RPS_CHECK) as guard, Link(services.pgbouncer.port) as link:
         assert guard is not None
         old = await locks.claim(Job.RPS_CHECK, HOUR, Cause.SCHEDULE)
         assert old is not None
-        run = Run(old, datetime.now(UTC), guard, bench.engine, bench.telemetry)
+        through = services.database_url.replace(str(services.pgbouncer.port), str(link.port))
+        engine = create_engine(through, schema, 1, 10)
+        run = Run(old, datetime.now(UTC), guard, engine, bench.telemetry)
         with pytest.raises(DBAPIError):
-            await _freeze_inside(run, locks, between)
+            await _silent_inside(run, locks, link, between)
+        await engine.dispose()
 
 
-async def _freeze_inside(run: Run, locks: Locks, between: str) -> None:
+async def _silent_inside(run: Run, locks: Locks, link: Link, between: str) -> None:
     """Fall silent inside a write until another can claim the job; then go on."""
     async with run.write() as connection:
         if between != "statements":
-            # Parsed and not executed: Postgres waits for the rest, and its idle timeout does not run.
+            # Parsed and not executed: Postgres waits for the rest, and does not call that idle.
             driver = (await connection.get_raw_connection()).driver_connection
             assert driver is not None
             await driver.prepare("SELECT 1")
+        link.cut()
         claim = await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL)
         assert claim is None
         async with asyncio.timeout(5):
             while claim is None:
                 await asyncio.sleep(0.05)
                 claim = await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL)
+        link.heal(resume=True)
         await connection.execute(text("SELECT 1"))
 
 

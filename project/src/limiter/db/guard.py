@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from asyncpg import InterfaceError, PostgresError
-from sqlalchemy import Function, func
+from sqlalchemy import Function, func, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 
@@ -22,22 +23,51 @@ class LockTiming:
     trust: float
     idle_timeout: float
 
-    def bound(self) -> tuple[Function[str], ...]:
-        """As part of a statement: Postgres ends this transaction if its client falls silent for `idle_timeout`.
 
-        Two settings, because Postgres does not call it idle when the silence falls between a statement's own messages.
-        """
-        limit = f"{self.idle_timeout * 1000:.0f}"
-        settings = ("idle_in_transaction_session_timeout", "statement_timeout")
-        return tuple(func.set_config(name, limit, True) for name in settings)
+def idle_limit(seconds: float) -> Function[str]:
+    """As part of a statement: Postgres ends this transaction if its client is idle in it for so long."""
+    return func.set_config("idle_in_transaction_session_timeout", f"{seconds * 1000:.0f}", True)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a transaction carries that locks a job's row, so that it can be ended when its client has frozen in it.
+
+    The idle timeout does that, unless the client froze between the messages of one statement: Postgres does not call
+    that idle, and no timeout of its own ends it. So the transaction holds a shared advisory lock besides, which nobody
+    ever waits for: it tells the next holder of the job which backends to end.
+    """
+
+    schema: int
+    number: int
+    idle_timeout: float
+
+    def columns(self) -> tuple[Function[Any], ...]:
+        """To be part of the transaction's first statement."""
+        return idle_limit(self.idle_timeout), func.pg_try_advisory_xact_lock_shared(self.schema, self.number)
+
+    async def end_silent(self, connection: AsyncConnection) -> int:
+        """End the transactions with this mark that were silent for the idle timeout; returns how many."""
+        silent = {"schema": self.schema & 0xFFFFFFFF, "number": self.number, "seconds": self.idle_timeout}
+        return len((await connection.execute(END_SILENT, silent)).all())
+
+
+# Backends may end others of their own user.
+END_SILENT = text("""
+    SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+    WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND classid::bigint = :schema AND objid::bigint = :number AND mode = 'ShareLock'
+      AND state_change < clock_timestamp() - make_interval(secs => :seconds)
+    """)
 
 
 class Guard:
     """A held lock: what is known of it locally, and the heartbeat that keeps it."""
 
-    def __init__(self, connection: AsyncConnection, timing: LockTiming, held_at: float) -> None:
+    def __init__(self, connection: AsyncConnection, timing: LockTiming, mark: Mark, held_at: float) -> None:
+        self.mark = mark
         self._connection = connection
-        self.timing = timing
+        self._timing = timing
         self._held_at = held_at  # the loop's time just before the last good statement was sent
         self.lost: str | None = None
         self.on_lost: Callable[[], object] = lambda: None
@@ -45,7 +75,7 @@ class Guard:
     def check(self) -> None:
         """Raise LockLost unless the lock was confirmed within the trust window."""
         silent = asyncio.get_running_loop().time() - self._held_at
-        if self.lost is None and silent > self.timing.trust:
+        if self.lost is None and silent > self._timing.trust:
             self.lose(f"no heartbeat for {silent:.1f} s")
         if self.lost is not None:
             raise LockLost(self.lost)
@@ -58,10 +88,10 @@ class Guard:
 
     async def beat(self) -> None:
         while self.lost is None:
-            await asyncio.sleep(self.timing.heartbeat)
+            await asyncio.sleep(self._timing.heartbeat)
             sent_at = asyncio.get_running_loop().time()
             try:
-                async with asyncio.timeout(self.timing.trust - self.timing.heartbeat):
+                async with asyncio.timeout(self._timing.trust - self._timing.heartbeat):
                     await self.refresh()
             except (OSError, TimeoutError) as error:
                 self.lose(str(error) or "heartbeat not answered in time")
@@ -73,7 +103,7 @@ class Guard:
         # the driver itself: a process may freeze between the two parts of a statement, where no idle timeout runs.
         driver = (await self._connection.get_raw_connection()).driver_connection
         assert driver is not None
-        limit = f"{self.timing.idle_timeout * 1000:.0f}"
+        limit = f"{self._timing.idle_timeout * 1000:.0f}"
         try:
             await driver.execute(f"SET LOCAL idle_in_transaction_session_timeout = {limit}")
         except (PostgresError, InterfaceError) as error:

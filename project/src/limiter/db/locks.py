@@ -7,7 +7,7 @@ and every write of a run checks it, so that a holder that lost the lock without 
 The guard transaction runs nothing but the lock and its heartbeat: an SQL error in it would drop the lock silently.
 The heartbeat repeats `SET LOCAL idle_in_transaction_session_timeout`, which frees the lock of a frozen holder, and,
 being a utility statement, leaves no snapshot open that would hold vacuum back. Every transaction that locks a job's row
-carries the same timeout. Times are the database's.
+is marked, so that it can be ended if its client freezes in it. Times are the database's.
 """
 
 import asyncio
@@ -20,11 +20,12 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from loguru import logger
 from sqlalchemy import ColumnElement, Row, Select, Update, and_, func, literal, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from limiter.db.guard import Guard, LockTiming, watched
+from limiter.db.guard import Guard, LockTiming, Mark, idle_limit, watched
 from limiter.db.tables import job as jobs
 from limiter.db.tables import job_run
 from limiter.domain.action import Job
@@ -105,12 +106,12 @@ class Locks:
         """Hold the job's lock; None if another replica does."""
         async with self.guards.connect() as connection:
             held_at = asyncio.get_running_loop().time()
-            key = (_signed(zlib.crc32(self.schema.encode())), LOCK_NUMBERS[job])
-            attempt = select(func.pg_try_advisory_xact_lock(*key), *self.timing.bound())
+            key = (self._schema_key, LOCK_NUMBERS[job])
+            attempt = select(func.pg_try_advisory_xact_lock(*key), idle_limit(self.timing.idle_timeout))
             if not await connection.scalar(attempt):
                 yield None
                 return
-            guard = Guard(connection, self.timing, held_at)
+            guard = Guard(connection, self.timing, self._mark(job), held_at)
             await guard.refresh()
             async with watched(connection, guard):
                 yield guard
@@ -118,9 +119,12 @@ class Locks:
     async def claim(self, job: Job, every: float, cause: Cause) -> Claim | None:
         """Claim a run of a job whose lock is held; None if it is not due any more, or its row is being written."""
         async with self.engine.begin() as connection:
-            row = (await connection.execute(_claimable(job, every).add_columns(*self.timing.bound()))).first()
-            if row is None:
-                return None  # a holder before us froze inside a write: Postgres ends that within the idle timeout
+            mark = self._mark(job)
+            row = (await connection.execute(_claimable(job, every).add_columns(*mark.columns()))).first()
+            if row is None:  # a holder before us may have frozen inside a write
+                if await mark.end_silent(connection):
+                    logger.bind(event="silent_writer_ended", job=str(job)).warning("a silent transaction was ended")
+                return None
             lost = await _mark_lost(connection, job)
             if cause is Cause.SCHEDULE:
                 orphaned = row.running_epoch is not None and row.attempts < self.attempts
@@ -136,7 +140,7 @@ class Locks:
 
     async def finish(self, claim: Claim, state: RunState, error: str | None) -> None:
         """Record the end of a run; an interrupted one stays claimed, so that another replica resumes it at once."""
-        async with self._writing() as connection:
+        async with self._writing(claim.job) as connection:
             ours = and_(job_run.c.job == claim.job, job_run.c.epoch == claim.epoch)
             running = and_(ours, job_run.c.state == RunState.RUNNING)
             ended = {"state": state, "ended_at": func.now(), "error": error}
@@ -146,21 +150,28 @@ class Locks:
                 await connection.execute(update(jobs).where(mine).values(running_epoch=None))
 
     @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that may lock a job's row, but not for longer than the idle timeout if we freeze in it."""
+    async def _writing(self, job: Job) -> AsyncIterator[AsyncConnection]:
+        """A transaction that locks the job's row, but not for ever if we freeze in it."""
         async with self.engine.begin() as connection:
-            await connection.execute(select(*self.timing.bound()))
+            await connection.execute(select(*self._mark(job).columns()))
             yield connection
 
+    @property
+    def _schema_key(self) -> int:
+        return _signed(zlib.crc32(self.schema.encode()))
+
+    def _mark(self, job: Job) -> Mark:
+        return Mark(self._schema_key, len(Job) + LOCK_NUMBERS[job], self.timing.idle_timeout)
+
     async def pause(self, job: Job) -> None:
-        async with self._writing() as connection:
+        async with self._writing(job) as connection:
             await connection.execute(update(jobs).where(jobs.c.name == job).values(paused=True))
 
     async def resume(self, job: Job, at: datetime) -> None:
         """Let the job run again, at once; idle time counts from `at` on."""
         running = {"paused": False, "resumed_at": at, "next_due_at": func.now()}
         paused = and_(jobs.c.name == job, jobs.c.paused)
-        async with self._writing() as connection:
+        async with self._writing(job) as connection:
             await connection.execute(update(jobs).where(paused).values(running))
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from limiter.db.engine import DATABASE_ERRORS
-from limiter.db.guard import LockLost, LockTiming
+from limiter.db.guard import LockLost, Mark
 from limiter.db.locks import Claim
 from limiter.db.tables import job
 from limiter.telemetry import Telemetry
@@ -20,7 +20,7 @@ from limiter.telemetry import Telemetry
 class Lease(Protocol):
     """What a run needs of the lock it holds."""
 
-    timing: LockTiming
+    mark: Mark
 
     def check(self) -> None: ...
 
@@ -44,7 +44,7 @@ class Run:
         """A short transaction that only commits while no later run of the job was claimed; never held over a call."""
         self.check()
         async with self.engine.begin() as connection:
-            fence = select(job.c.epoch, *self.lease.timing.bound())
+            fence = select(job.c.epoch, *self.lease.mark.columns())
             mine = fence.where(job.c.name == self.claim.job, job.c.epoch == self.claim.epoch)
             if (await connection.execute(mine.with_for_update(read=True))).first() is None:
                 raise LockLost(f"epoch {self.claim.epoch} of {self.claim.job} is over: another replica took the job")
