@@ -22,7 +22,7 @@ from tests.conftest import MakeBench
 SPELLS, STEPS = 2600, 4
 TOTAL = SPELLS * STEPS
 KEY, LATE_KEY = "reservation.no_use", "reservation.late"  # a queue is bound to the second only towards the end
-LATE = 50  # the first event of every so manieth spell has the late key, and must hold up the spell's other events
+LATE = 50  # the first event of every 50th spell has the late key, and must hold up the others of its spell
 PREFETCH = 200
 PATIENCE = 300  # seconds for all of it; two free cores need 30, most of them for the three starts of RabbitMQ
 
@@ -72,7 +72,7 @@ class Notificator:
 
 
 async def queue_on_disk(services: Services, exchange: str) -> Notificator:
-    """A notificator not yet listening; its queue is safely on disk: RabbitMQ was shut down cleanly since declaring it."""
+    """A notificator that does not listen yet; its queue outlives a kill, as RabbitMQ was shut down cleanly since."""
     async with await aio_pika.connect(services.rabbitmq_url) as connection:
         channel = await connection.channel()
         topic = await channel.declare_exchange(exchange, "topic", durable=True)
