@@ -25,6 +25,7 @@ INTERVAL = 0.2
 SAMPLE_SECONDS = 60.0
 WARM_UP = 5  # samples until caches, pools and the fleet have their size
 GROWTH_LIMIT = 1.05  # last third against the first third after the warm-up
+IDLE_SOCKETS = 3  # HTTP connections kept for the next call come and go
 FAST = {name: INTERVAL for name in SETTINGS if name.endswith("_INTERVAL_SECONDS")}
 # Old rows go while it runs, so that what is remembered has a bound that is reached; DEBUG lines would fill the disk.
 BOUNDED = {"HISTORY_RETENTION_SECONDS": 120, "LOG_LEVEL": "INFO"}
@@ -66,17 +67,21 @@ class Soak:
     def problems(self) -> list[str]:
         """What grew."""
         found = []
-        series: dict[str, list[float]] = {f"memory of {name}": values for name, values in self.memory.items()}
-        series |= {f"sockets of {name}": [float(count) for count in counts] for name, counts in self.sockets.items()}
-        series["connections to Postgres"] = [float(count) for count in self.backends]
-        for name, values in series.items():
+        series = {f"memory of {name}": (values, 0) for name, values in self.memory.items()}
+        series |= {f"sockets of {name}": (_floats(counts), IDLE_SOCKETS) for name, counts in self.sockets.items()}
+        series["connections to Postgres"] = (_floats(self.backends), IDLE_SOCKETS)
+        for name, (values, slack) in series.items():
             settled = values[WARM_UP:] or values
             third = max(1, len(settled) // 3)
             early, late = median(settled[:third]), median(settled[-third:])
             print(f"{name}: {early:.1f} early, {late:.1f} late, at most {max(settled):.1f}")
-            if late > early * GROWTH_LIMIT:
+            if late > early * GROWTH_LIMIT + slack:
                 found.append(f"{name} grew from {early:.1f} to {late:.1f}")
         return found
+
+
+def _floats(counts: list[int]) -> list[float]:
+    return [float(count) for count in counts]
 
 
 def _resident_mb(member: Member) -> float:
