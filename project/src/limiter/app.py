@@ -85,15 +85,14 @@ def _server(settings: Settings, health: Health) -> _Server:
 def _exit_code(work: asyncio.Task[None], asked: bool) -> int:
     """0 if we were asked to stop; otherwise something ended that should not have."""
     if work.done() and not work.cancelled() and work.exception() is not None:
-        logger.bind(event="cannot_run").error("{}", work.exception())
+        logger.bind(event="cannot_run").error("{}", str(work.exception()) or repr(work.exception()))
         return 1
     return 0 if asked else 1
 
 
 async def _work(settings: Settings, container: AsyncContainer) -> None:
     """Everything but HTTP; ends only by an error or by being cancelled."""
-    await _wait_for_database(settings, container)
-    await (await container.get(Locks)).register()
+    await wait_for_database(settings, container)
     timetable = await container.get(Timetable)
     timetable.start()
     logger.bind(event="started").info("the timetable is running")
@@ -101,12 +100,14 @@ async def _work(settings: Settings, container: AsyncContainer) -> None:
     await asyncio.Event().wait()
 
 
-async def _wait_for_database(settings: Settings, container: AsyncContainer) -> None:
-    """Wait until Postgres answers; raises SchemaMissing if it answers without our schema."""
+async def wait_for_database(settings: Settings, container: AsyncContainer) -> None:
+    """Wait until Postgres answers, and note the jobs there; raises SchemaMissing if it answers without our schema."""
     engine, telemetry = await container.get(AsyncEngine), await container.get(Telemetry)
+    locks = await container.get(Locks)
     while True:
         try:
-            return await check_schema(engine, settings.database_schema)
+            await check_schema(engine, settings.database_schema)
+            return await locks.register()
         except SchemaMissing:
             raise
         except DATABASE_ERRORS as error:

@@ -16,10 +16,13 @@ from sqlalchemy import func, select
 
 from dev.platform import Platform
 from dev.services import Services
+from limiter.app import wait_for_database
 from limiter.db import tables
 from limiter.db.engine import create_engine
+from limiter.db.locks import Locks
 from limiter.domain.action import Job
 from tests.bench import environment
+from tests.conftest import MakeBench
 from tests.service.test_replicas import FAST, Replica, replicas
 
 OK = dict.fromkeys(("database", "rabbitmq", "scheduler", "clock"), "ok")
@@ -242,3 +245,24 @@ async def test_a_database_that_comes_later_is_joined(
             assert await replica.end() == 0
     finally:
         await asyncio.to_thread(server.start)
+
+
+async def test_a_database_lost_in_the_middle_of_the_start_is_waited_for(
+    services: Services, make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, register = await make_bench(), Locks.register
+    tries: list[Locks] = []
+
+    async def unlucky(locks: Locks) -> None:
+        tries.append(locks)
+        if len(tries) == 1:
+            await asyncio.to_thread(services.pgbouncer.kill)
+        try:
+            await register(locks)
+        finally:
+            await asyncio.to_thread(services.pgbouncer.start)
+
+    monkeypatch.setattr(Locks, "register", unlucky)
+    await wait_for_database(bench.settings, bench.container)
+    assert len(tries) == 2
+    assert bench.criticals() == {"database_unavailable": 1}
