@@ -157,7 +157,6 @@ def upgrade() -> None:
         sa.Column("read_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("started_at", sa.Float(), nullable=True),
         sa.Column("rate", sa.Float(), nullable=False),
-        sa.Column("silent", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.PrimaryKeyConstraint("target", name=op.f("pk_target")),
         postgresql_with={"fillfactor": 50},
     )
