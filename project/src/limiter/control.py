@@ -170,6 +170,7 @@ class Announcements:
         self._engine = engine
         self._telemetry = telemetry
         self._retry = retry
+        self._in_order = asyncio.Lock()  # messages are handed over side by side: of two addresses the later must stay
 
     async def handle(self, body: bytes, message: RabbitMessage) -> None:
         try:
@@ -179,15 +180,18 @@ class Announcements:
             await message.reject(requeue=False)
             return
         started = [(reservation, model) for reservation in told.reservation_ids for model in told.model_ids]
+        async with self._in_order:
+            await self._learn(told, started)
+        await message.ack()
+        logger.bind(event="address_learned", user_id=str(told.user_id)).info("address of {} learned", told.user_name)
+
+    async def _learn(self, told: Deployed, started: list[tuple[str, UUID]]) -> None:
         while True:
             try:
-                await contacts.learn(self._engine, told.user_id, told.user_name, told.user_email, started)
-                break
+                return await contacts.learn(self._engine, told.user_id, told.user_name, told.user_email, started)
             except DATABASE_ERRORS as error:
                 self._telemetry.critical("database_unavailable", f"{explain_database(error)}: address not yet learned")
                 await asyncio.sleep(self._retry)
-        await message.ack()
-        logger.bind(event="address_learned", user_id=str(told.user_id)).info("address of {} learned", told.user_name)
 
 
 async def _raw(message: RabbitMessage) -> bytes:

@@ -1,11 +1,14 @@
 """The lock, the due row and the fence, through a real pgbouncer."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dev.link import Link
 from dev.services import Services
@@ -90,11 +93,12 @@ async def test_a_run_whose_epoch_is_over_cannot_write(make_bench: MakeBench) -> 
                 pytest.fail("a write of an old epoch went through")
 
 
-@pytest.mark.parametrize("between", ["statements", "the messages of one statement"])
-async def test_a_holder_silent_inside_a_write_does_not_keep_the_job_for_long(
-    services: Services, schema: str, make_bench: MakeBench, between: str
+@pytest.mark.parametrize("inside", ["a write", "a statement of a write", "a statement of the finish"])
+async def test_a_holder_that_fell_silent_does_not_keep_the_job_for_long(
+    services: Services, schema: str, make_bench: MakeBench, inside: str
 ) -> None:
-    bench = await make_bench(LOCK_HEARTBEAT_SECONDS=0.2, LOCK_TRUST_SECONDS=0.5, LOCK_IDLE_TIMEOUT_SECONDS=1)
+    quick = {"LOCK_HEARTBEAT_SECONDS": 0.2, "LOCK_TRUST_SECONDS": 0.5, "LOCK_IDLE_TIMEOUT_SECONDS": 1}
+    bench = await make_bench(**quick, DATABASE_TIMEOUT_SECONDS=1)
     locks = await locks_of(bench)
     async with locks.hold(Job.RPS_CHECK) as guard, Link(services.pgbouncer.port) as link:
         assert guard is not None
@@ -103,26 +107,31 @@ async def test_a_holder_silent_inside_a_write_does_not_keep_the_job_for_long(
         through = services.database_url.replace(str(services.pgbouncer.port), str(link.port))
         engine = create_engine(through, schema, 1, 10)
         run = Run(old, datetime.now(UTC), guard, engine, bench.telemetry)
+        finish = replace(locks, engine=engine)._writing(Job.RPS_CHECK)
         with pytest.raises(DBAPIError):
-            await _silent_inside(run, locks, link, between)
+            await _silent_inside(finish if "finish" in inside else run.write(), locks, link, inside)
         await engine.dispose()
 
 
-async def _silent_inside(run: Run, locks: Locks, link: Link, between: str) -> None:
-    """Fall silent inside a write until another can claim the job; then go on."""
-    async with run.write() as connection:
-        if between != "statements":
+async def _silent_inside(
+    writing: AbstractAsyncContextManager[AsyncConnection], locks: Locks, link: Link, inside: str
+) -> None:
+    """Fall silent inside a transaction until another can claim the job; then go on."""
+    async with writing as connection:
+        if "finish" in inside:
+            await connection.execute(update(tables.job_run).values(error="ended"))
+        if "statement" in inside:
             # Parsed and not executed: Postgres waits for the rest, and does not call that idle.
             driver = (await connection.get_raw_connection()).driver_connection
             assert driver is not None
             await driver.prepare("SELECT 1")
         link.cut()
-        claim = await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL)
-        assert claim is None
-        async with asyncio.timeout(5):
+        claim = None
+        async with asyncio.timeout(8):
             while claim is None:
+                with suppress(DBAPIError, TimeoutError):
+                    claim = await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL)
                 await asyncio.sleep(0.05)
-                claim = await locks.claim(Job.RPS_CHECK, HOUR, Cause.MANUAL)
         link.heal(resume=True)
         await connection.execute(text("SELECT 1"))
 

@@ -40,15 +40,18 @@ class Mark:
 
     schema: int
     number: int
-    idle_timeout: float
+    timing: LockTiming
 
     def columns(self) -> tuple[Function[Any], ...]:
         """To be part of the transaction's first statement."""
-        return idle_limit(self.idle_timeout), func.pg_try_advisory_xact_lock_shared(self.schema, self.number)
+        return idle_limit(self.timing.idle_timeout), func.pg_try_advisory_xact_lock_shared(self.schema, self.number)
 
     async def end_silent(self, connection: AsyncConnection) -> int:
-        """End the transactions with this mark that were silent for the idle timeout; returns how many."""
-        silent = {"schema": self.schema & 0xFFFFFFFF, "number": self.number, "seconds": self.idle_timeout}
+        """For the holder of the job's lock: end what an earlier holder left open; returns how many transactions.
+
+        Its guard has been silent for the idle timeout by then, so its writes have been for all of that but a heartbeat.
+        """
+        silent = {"schema": self.schema & 0xFFFFFFFF, "number": self.number, "seconds": self.timing.heartbeat}
         return len((await connection.execute(END_SILENT, silent)).all())
 
 

@@ -121,10 +121,11 @@ class Locks:
         async with self.engine.begin() as connection:
             mark = self._mark(job)
             row = (await connection.execute(_claimable(job, every).add_columns(*mark.columns()))).first()
-            if row is None:  # a holder before us may have frozen inside a write
+            if row is None or row.running_epoch is not None:  # a holder before us may have frozen inside a write
                 if await mark.end_silent(connection):
                     logger.bind(event="silent_writer_ended", job=str(job)).warning("a silent transaction was ended")
-                return None
+                if row is None:
+                    return None
             lost = await _mark_lost(connection, job)
             if cause is Cause.SCHEDULE:
                 orphaned = row.running_epoch is not None and row.attempts < self.attempts
@@ -161,7 +162,7 @@ class Locks:
         return _signed(zlib.crc32(self.schema.encode()))
 
     def _mark(self, job: Job) -> Mark:
-        return Mark(self._schema_key, len(Job) + LOCK_NUMBERS[job], self.timing.idle_timeout)
+        return Mark(self._schema_key, len(Job) + LOCK_NUMBERS[job], self.timing)
 
     async def pause(self, job: Job) -> None:
         async with self._writing(job) as connection:
