@@ -7,8 +7,9 @@ from uuid import UUID, uuid4
 
 import aio_pika
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from limiter.db import tables
+from limiter.db import contacts, tables
 from limiter.db.locks import Locks
 from limiter.domain.action import Job
 from tests.bench import Bench
@@ -153,6 +154,28 @@ async def test_an_address_is_learned_from_the_announcement_and_renewed_by_a_late
     await announce(bench, deployed(user, "new@example.org"))
     await bench.until(tables.contact, lambda rows: [row.email for row in rows] == ["new@example.org"])
     assert [row.reservation_id for row in await bench.rows(tables.reminder)] == ["r-1"]
+
+
+async def test_announcements_that_come_together_are_learned_one_after_the_other(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, user, learn = await make_bench(), uuid4(), contacts.learn
+    began: list[str] = []
+    ended: list[str] = []
+
+    async def slow(engine: AsyncEngine, user_id: UUID, name: str, email: str, started: Any) -> None:
+        assert began == ended
+        began.append(email)
+        await asyncio.sleep(0.1)  # a database that takes its time
+        await learn(engine, user_id, name, email, started)
+        ended.append(email)
+
+    monkeypatch.setattr(contacts, "learn", slow)
+    addresses = [f"{number}@example.org" for number in range(4)]
+    for address in addresses:
+        await announce(bench, deployed(user, address))
+    await bench.until(tables.contact, lambda rows: [row.email for row in rows] == addresses[-1:])
+    assert ended == addresses
 
 
 async def test_a_poisoned_announcement_goes_to_the_dead_letter_queue_and_the_next_is_heard(
