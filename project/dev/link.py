@@ -43,23 +43,30 @@ class Link:
         self._way.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        relay = asyncio.ensure_future(self._relay(reader, writer, self._way))
-        self._relays.add(relay)
-        relay.add_done_callback(self._relays.discard)
-        with suppress(asyncio.CancelledError):
-            await relay
+        task = asyncio.current_task()
+        assert task is not None
+        self._relays.add(task)
+        try:
+            await self._relay(reader, writer, self._way)
+        finally:
+            self._relays.discard(task)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: asyncio.Event) -> None:
-        with suppress(OSError):
+        sides = [writer]
+        try:
             await way.wait()
-            try:
-                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
-                try:
-                    await asyncio.gather(_pump(reader, far_writer, way), _pump(far_reader, writer, way))
-                finally:
-                    far_writer.close()
-            finally:
-                writer.close()
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to_port)
+            sides.append(far_writer)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_pump(reader, far_writer, way))
+                both.create_task(_pump(far_reader, writer, way))
+        except* OSError:
+            pass  # a side that breaks ends both, which is what it would see
+        finally:
+            for side in sides:
+                side.transport.abort()
+                with suppress(OSError):
+                    await side.wait_closed()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: asyncio.Event) -> None:
