@@ -48,6 +48,8 @@ class Link:
         self._relays.add(task)
         try:
             await self._relay(reader, writer, self._way)
+        except asyncio.CancelledError:
+            pass  # only we cancel it, at our end; asyncio would tell a cancelled handler as an error
         finally:
             self._relays.discard(task)
 

@@ -46,13 +46,15 @@ class Call:
         self._send = send
         self._protocol = protocol
 
-    async def read(self) -> None:
-        """Take the whole body off the wire."""
+    async def read(self) -> bool:
+        """Take the whole body off the wire; false if the caller left before it was whole."""
         while True:
             message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return False
             self.body += message.get("body", b"")
             if not message.get("more_body", False):
-                return
+                return True
 
     async def handle(self) -> Answer:
         """Let the neighbour act, and keep its answer."""

@@ -66,7 +66,8 @@ class FaultyWire:
         if protocol is None:
             return  # the caller left before its request was looked at
         call = Call(self._app, scope, receive, send, protocol)
-        await call.read()
+        if not await call.read():
+            return  # half a request, as of a process killed while it sends, is none
         armed = self._take(_peer(scope), scope["method"], scope["path"])
         try:
             if armed is None:

@@ -154,6 +154,9 @@ class Settings(MigrationSettings):
             of = f" (POLICY_OVERRIDES of {name!r})" if name else ""
             _ordered(f"SCALE_MIN_REPLICAS <= SCALE_MAX_REPLICAS{of}", scaling.min_replicas, scaling.max_replicas)
             _ordered(f"IDLE_WARNING_LEAD_SECONDS < IDLE_LIMIT_SECONDS{of}", _s(idle.lead), _s(idle.limit))
+            _ordered(
+                f"IDLE_LIMIT_SECONDS < HISTORY_RETENTION_SECONDS{of}", _s(idle.limit), self.history_retention_seconds
+            )
         _ordered("LOCK_HEARTBEAT_SECONDS < LOCK_TRUST_SECONDS", self.lock_heartbeat_seconds, self.lock_trust_seconds)
         _ordered(
             "LOCK_TRUST_SECONDS < LOCK_IDLE_TIMEOUT_SECONDS", self.lock_trust_seconds, self.lock_idle_timeout_seconds
@@ -204,6 +207,7 @@ class Settings(MigrationSettings):
             ),
             enforce_per_run=self.idle_enforce_max_per_run,
             saga_timeout=timedelta(seconds=self.saga_timeout_seconds),
+            retention=timedelta(seconds=self.history_retention_seconds),
             dry_run=self.dry_run,
         )
 

@@ -30,7 +30,7 @@ from limiter.jobs.commands import Commands
 from limiter.jobs.event_dispatch import EventDispatch
 from limiter.jobs.events import Post
 from limiter.jobs.idle_enforce import IdleEnforce
-from limiter.jobs.idle_warning import Ending, IdleWarning, Retention
+from limiter.jobs.idle_warning import Ending, IdleWarning
 from limiter.jobs.reminder import Reminder
 from limiter.jobs.rps_check import RpsCheck
 from limiter.jobs.saga_poll import SagaPoll
@@ -193,10 +193,6 @@ class Jobs(Provider):
     @provide
     def reminder(self, settings: Settings, post: Post) -> Reminder:
         return Reminder(post, settings.deployed_reminder_enabled, _seconds(settings.deployed_reminder_grace_seconds))
-
-    @provide
-    def retention(self, settings: Settings) -> Retention:
-        return Retention(timedelta(seconds=settings.history_retention_seconds))
 
     @provide
     def saga_poll(

@@ -9,7 +9,15 @@ from limiter.domain.policy import Policy
 from tests.domain.build import IDLE, PAUSES, SCALING, secs
 
 OWN = replace(SCALING, target_rps=99), replace(IDLE, exempt=True)
-POLICY = Policy(SCALING, IDLE, {"own": OWN}, PAUSES, enforce_per_run=10, saga_timeout=timedelta(minutes=15))
+POLICY = Policy(
+    SCALING,
+    IDLE,
+    {"own": OWN},
+    PAUSES,
+    enforce_per_run=10,
+    saga_timeout=timedelta(minutes=15),
+    retention=timedelta(days=7),
+)
 
 
 def test_a_model_with_rules_of_its_own_goes_by_them_and_the_others_by_the_fleets() -> None:

@@ -21,11 +21,11 @@ class Story:
     """A bench with a clock: minutes after 10:00, and what the user hears."""
 
     def __init__(self, bench: Bench, time: FrozenDateTimeFactory) -> None:
-        self.bench, self.platform, self._time = bench, bench.platform, time
+        self.bench, self.platform, self.clock = bench, bench.platform, time
 
     async def at(self, moment: timedelta, *jobs: Job) -> list[str]:
         """Move to that time after the start, run the jobs (all of them, if none is named), and tell what was heard."""
-        self._time.move_to(START + moment)
+        self.clock.move_to(START + moment)
         await self.bench.run(*(jobs or SWEEP))
         return await self.bench.stages()
 
@@ -83,6 +83,31 @@ async def test_a_late_warning_delays_the_cancelling_by_as_much(story: Story) -> 
     assert await story.at(late + Y - timedelta(seconds=1)) == []
     assert story.cancelled() == []
     assert await story.at(late + Y) == ["cancelled"]
+
+
+async def test_no_idle_time_reaches_back_beyond_the_spell_before_however_long_ago_that_ended(story: Story) -> None:
+    book(story.platform, ANN, hours(0, 9), hours(9, 10))
+    await story.at(N - Y)
+    await story.at(N)
+    book(story.platform, ANN, hours(9, 10))
+    assert await _idle_since(story, 3 * N) == START + N
+
+
+async def test_no_idle_time_reaches_back_beyond_what_is_remembered(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    story = await begin(make_bench, time, HISTORY_RETENTION_SECONDS=7200)
+    book(story.platform, ANN, hours(0, 9), hours(9, 10))
+    assert await _idle_since(story, 5 * N) == START + 3 * N
+
+
+async def _idle_since(story: Story, moment: timedelta) -> datetime:
+    await story.at(moment - N, Job.RPS_CHECK)
+    await story.bench.events()
+    story.clock.move_to(START + moment)
+    await story.bench.run(Job.IDLE_WARNING, Job.EVENT_DISPATCH)
+    (warning,) = await story.bench.events()
+    return datetime.fromisoformat(warning["reservation"]["idle_since"])
 
 
 async def test_in_row_stops_at_the_first_pause_longer_than_the_gap(story: Story) -> None:

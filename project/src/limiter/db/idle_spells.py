@@ -60,10 +60,10 @@ async def open_spells(connection: AsyncConnection) -> dict[Holder, Spell]:
     return {(row.model_id, row.user_id): _spell(row) for row in rows}
 
 
-async def closed_at(connection: AsyncConnection, since: datetime) -> dict[Holder, datetime]:
-    """When the latest ended spell of each holder ended, as far as that is later than `since`."""
+async def closed_at(connection: AsyncConnection) -> dict[Holder, datetime]:
+    """When the latest ended spell of each holder ended; however long ago, for no idle time reaches back beyond it."""
     latest = func.max(spell.c.closed_at)
-    query = select(spell.c.model_id, spell.c.user_id, latest).where(spell.c.closed_at > since)
+    query = select(spell.c.model_id, spell.c.user_id, latest).where(spell.c.closed_at.is_not(None))
     rows = await connection.execute(query.group_by(spell.c.model_id, spell.c.user_id))
     return {(model_id, user_id): at for model_id, user_id, at in rows}
 

@@ -19,6 +19,7 @@ class Policy:
     pauses: Pauses
     enforce_per_run: int
     saga_timeout: timedelta
+    retention: timedelta  # what ended longer ago is forgotten, so no idle time reaches back further
     dry_run: bool = False
 
     def scaling(self, name: str) -> ScalingRule:

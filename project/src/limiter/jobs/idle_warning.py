@@ -1,7 +1,6 @@
 """idle_warning: begin and end idle spells. It warns; it never cancels."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 from uuid import uuid4
 
 from loguru import logger
@@ -56,13 +55,6 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Retention:
-    """How long ended things are remembered."""
-
-    span: timedelta
-
-
-@dataclass(frozen=True)
 class IdleWarning:
     """Warns the users of models unused for N - Y, and withdraws what no longer holds."""
 
@@ -71,7 +63,6 @@ class IdleWarning:
     ending: Ending
     reminder: Reminder
     telemetry: Telemetry
-    retention: Retention
 
     async def __call__(self, run: Run) -> None:
         survey = await self.surveyor.look(run, run.now)
@@ -84,7 +75,7 @@ class IdleWarning:
                     await self._one(run, survey, hold, spell)
         await self.reminder.remind(run, survey)
         async with run.write() as connection:
-            await history.forget(connection, run.now - self.retention.span)
+            await history.forget(connection, run.now - self.surveyor.policy.retention)
 
     async def _without_holding(self, run: Run, survey: Survey, spell: Spell) -> None:
         reason = survey.ending(spell)

@@ -7,7 +7,7 @@ fresh as its own scrape, and two jobs never disagree about the memory.
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 from limiter.clients.booking import Booking
@@ -67,7 +67,7 @@ class Surveyor:
             memory = await readings.load(connection, self.entrypoint.targets)
             sightings = await readings.sightings(connection)
             spells = await idle_spells.open_spells(connection)
-            closed = await idle_spells.closed_at(connection, at - self._longest_limit())
+            closed = await idle_spells.closed_at(connection)
             resumed = await locks.resumed_at(connection, Job.IDLE_WARNING, Job.IDLE_ENFORCE)
         seen = fold(memory, scrapes, fleet.replicas_by_name.keys(), at, self.policy.window, look=True)
         self.telemetry.reading_problems(seen.problems)
@@ -79,10 +79,6 @@ class Surveyor:
         """A fresh look right before harm is done."""
         return await self.look(run, self.clock())
 
-    def _longest_limit(self) -> timedelta:
-        own = (idle.limit for _, idle in self.policy.own_rules.values())
-        return max((self.policy.idle_rule.limit, *own))
-
     def judge(self, survey: Survey, hold: Holding, spell: Spell | None) -> Verdict:
         rule = self.policy.idle(hold.model.name)
         return judge(rule, hold, spell, self._facts(survey, hold), survey.at)
@@ -91,10 +87,11 @@ class Surveyor:
         name = hold.model.name
         sighting = survey.sightings.get(hold.model.id)
         used = survey.seen.memory.usage.get(name)
+        measured = survey.seen.memory.measured_since
         facts = Facts(
             known=survey.seen.known(name),
             first_seen_at=sighting.first_seen_at if sighting else None,
-            measured_since=survey.seen.memory.measured_since,
+            measured_since=max(measured, survey.at - self.policy.retention) if measured else None,
             used_at=used.last_used_at if used else None,
             resumed_at=survey.resumed_at,
             closed_at=survey.closed.get((hold.model.id, hold.user.id)),
