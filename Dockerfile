@@ -9,7 +9,8 @@ RUN python -m venv --without-pip /opt/venv \
 
 FROM python:3.11-slim-bookworm AS runtime
 RUN groupadd --system --gid 10001 limiter \
-    && useradd --system --uid 10001 --gid limiter --no-create-home --home-dir /app --shell /usr/sbin/nologin limiter
+    && useradd --system --uid 10001 --gid limiter --no-create-home --home-dir /app --shell /usr/sbin/nologin limiter \
+    && install --directory --owner=limiter --group=limiter /recordings
 COPY --from=packages /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -1,6 +1,5 @@
 """The demo's story: who booked what, what the traffic does, and what must have happened in the end."""
 
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -225,13 +224,13 @@ def logged(line: dict[str, Any]) -> Happening | None:
     if event not in TOLD:
         return None
     model = line.get("model") or next((name for name in MODELS if name in said), "all models")
-    said = re.sub(r"\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)[^,\s]*", r"\1", said.replace(f" of {model}", ""))
+    said = said.replace(f" of {model}", "")
     match event:
         case "command_ended":
             return Happening("saga", model, f"{line.get('kind')} {line.get('state')}")
         case "enforced":
             return Happening("cancelled", model, said, why)
         case "decided":
-            kind, _, what = said.partition(" ")
-            return Happening(kind.rstrip(":"), model, what or "the warning", why)
+            _, _, what = said.partition(f"{model}: ")
+            return Happening(str(line.get("decision")), model, what, why)
     return Happening("critical" if event == "critical" else "distrust", model, said, why)

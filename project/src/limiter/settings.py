@@ -1,51 +1,29 @@
 """Environment -> typed, validated settings -> rule values. Every constant an operator may want to change is here."""
 
-from dataclasses import replace
-from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from limiter import setting_types as kind
-from limiter.domain.action import Job, Pauses
-from limiter.domain.idleness import IdleRule
-from limiter.domain.policy import Policy
-from limiter.domain.reservations import UnbookingMode
-from limiter.domain.scaling import ScalingRule
+from limiter.domain.action import Job
+from limiter.policy_settings import FromEnvironment, PolicySettings, ordered
 
 SECRETS = {"DATABASE_URL", "MIGRATIONS_DATABASE_URL", "RABBITMQ_URL", "BOOKING_SERVICE_TOKEN"}
+
+
+Loaded = TypeVar("Loaded", bound=FromEnvironment)
 
 
 class WrongSettings(Exception):
     """The environment is wrong; the text names each variable, its value and the rule it breaks."""
 
 
-class Override(BaseModel):
-    """What one model may have of its own, in POLICY_OVERRIDES."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    target_rps_per_replica: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    min_replicas: kind.Count | None = None
-    max_replicas: kind.Count | None = None
-    idle_limit_seconds: kind.Seconds | None = None
-    idle_warning_lead_seconds: kind.Seconds | None = None
-    exempt: bool = False
-
-
-class _FromEnvironment(BaseSettings):
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
-
-
-class MigrationSettings(_FromEnvironment):
+class MigrationSettings(FromEnvironment):
     """The little that migrations need."""
 
     database_url: kind.DatabaseUrl
@@ -57,7 +35,7 @@ class MigrationSettings(_FromEnvironment):
         return (self.migrations_database_url or self.database_url).get_secret_value()
 
 
-class Settings(MigrationSettings):
+class Settings(MigrationSettings, PolicySettings):
     """Everything the service reads from its environment; `example.env` says what each means."""
 
     database_pool_size: kind.Count = 5
@@ -110,36 +88,12 @@ class Settings(MigrationSettings):
     lock_idle_timeout_seconds: kind.Seconds = 15
     clock_skew_limit_seconds: kind.SecondsOrZero = 10
 
-    scale_target_rps_per_replica: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10
-    scale_tolerance: Annotated[float, Field(ge=0, le=10)] = 0.1
-    scale_down_headroom: Annotated[float, Field(gt=0, lt=1)] = 0.7
-    scale_up_window_seconds: kind.Seconds = 60
-    scale_down_window_seconds: kind.Seconds = 300
-    scale_up_stabilization_seconds: kind.SecondsOrZero = 30
-    scale_down_stabilization_seconds: kind.SecondsOrZero = 300
-    scale_cooldown_seconds: kind.SecondsOrZero = 60
-    scale_min_replicas: kind.Count = 1
-    scale_max_replicas: kind.Count = 8
-    command_backoff_first_seconds: kind.Seconds = 60
-    command_backoff_longest_seconds: kind.Seconds = 1800
-    saga_timeout_seconds: kind.Seconds = 900
-
-    idle_limit_seconds: kind.Seconds = 3600
-    idle_warning_lead_seconds: kind.Seconds = 900
-    unbooking_mode: UnbookingMode = UnbookingMode.IN_ROW
-    unbooking_row_gap_seconds: kind.SecondsOrZero = 300
-    unbook_current_slot: bool = False
-    uninstall_on_idle: bool = False
-    uninstall_guard_seconds: kind.SecondsOrZero = 1800
-    idle_enforce_max_per_run: kind.Count = 10
     user_email_template: str = ""
-    policy_overrides: kind.Json[dict[str, Override]] = Field(default_factory=dict)
-    dry_run: bool = False
-
     event_window: kind.Count = 100
     event_retry_first_seconds: kind.Seconds = 1
     event_retry_longest_seconds: kind.Seconds = 300
-    history_retention_seconds: kind.Seconds = 604_800
+    record_readings: str = ""
+    record_readings_max_bytes: kind.Count = 1_000_000_000
 
     http_host: kind.Name = "0.0.0.0"  # noqa: S104 - a container's own address is not known beforehand
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
@@ -149,67 +103,17 @@ class Settings(MigrationSettings):
     log_format: Literal["json", "text"] = "json"
 
     @model_validator(mode="after")
-    def _rules_across_fields(self) -> Self:
-        for name, (scaling, idle) in {"": self._rules(Override()), **self._own_rules()}.items():
-            of = f" (POLICY_OVERRIDES of {name!r})" if name else ""
-            _ordered(f"SCALE_MIN_REPLICAS <= SCALE_MAX_REPLICAS{of}", scaling.min_replicas, scaling.max_replicas)
-            _ordered(f"IDLE_WARNING_LEAD_SECONDS < IDLE_LIMIT_SECONDS{of}", _s(idle.lead), _s(idle.limit))
-            _ordered(
-                f"IDLE_LIMIT_SECONDS < HISTORY_RETENTION_SECONDS{of}", _s(idle.limit), self.history_retention_seconds
-            )
-        _ordered("LOCK_HEARTBEAT_SECONDS < LOCK_TRUST_SECONDS", self.lock_heartbeat_seconds, self.lock_trust_seconds)
-        _ordered(
+    def _lock_rules(self) -> Self:
+        ordered("LOCK_HEARTBEAT_SECONDS < LOCK_TRUST_SECONDS", self.lock_heartbeat_seconds, self.lock_trust_seconds)
+        ordered(
             "LOCK_TRUST_SECONDS < LOCK_IDLE_TIMEOUT_SECONDS", self.lock_trust_seconds, self.lock_idle_timeout_seconds
         )
         window = min(self.scale_up_window_seconds, self.scale_down_window_seconds)
-        _ordered("RPS_CHECK_INTERVAL_SECONDS <= SCALE_*_WINDOW_SECONDS", self.rps_check_interval_seconds, window)
+        ordered("RPS_CHECK_INTERVAL_SECONDS <= SCALE_*_WINDOW_SECONDS", self.rps_check_interval_seconds, window)
         template = self.user_email_template
         if template and ("{user_name}" not in template or "@" not in template):
             raise ValueError(f"USER_EMAIL_TEMPLATE={template!r}: must contain {{user_name}} and @")
         return self
-
-    def _rules(self, own: Override) -> tuple[ScalingRule, IdleRule]:
-        scaling = ScalingRule(
-            target_rps=own.target_rps_per_replica or self.scale_target_rps_per_replica,
-            tolerance=self.scale_tolerance,
-            headroom=self.scale_down_headroom,
-            min_replicas=own.min_replicas or self.scale_min_replicas,
-            max_replicas=own.max_replicas or self.scale_max_replicas,
-            up_window=timedelta(seconds=self.scale_up_window_seconds),
-            down_window=timedelta(seconds=self.scale_down_window_seconds),
-            up_stabilization=timedelta(seconds=self.scale_up_stabilization_seconds),
-            down_stabilization=timedelta(seconds=self.scale_down_stabilization_seconds),
-        )
-        idle = IdleRule(
-            limit=timedelta(seconds=own.idle_limit_seconds or self.idle_limit_seconds),
-            lead=timedelta(seconds=own.idle_warning_lead_seconds or self.idle_warning_lead_seconds),
-            mode=self.unbooking_mode,
-            row_gap=timedelta(seconds=self.unbooking_row_gap_seconds),
-            cancel_current=self.unbook_current_slot,
-            uninstall=self.uninstall_on_idle,
-            uninstall_guard=timedelta(seconds=self.uninstall_guard_seconds),
-        )
-        return replace(scaling, exempt=own.exempt), replace(idle, exempt=own.exempt)
-
-    def _own_rules(self) -> dict[str, tuple[ScalingRule, IdleRule]]:
-        return {name: self._rules(own) for name, own in self.policy_overrides.items()}
-
-    def policy(self) -> Policy:
-        scaling, idle = self._rules(Override())
-        return Policy(
-            scaling_rule=scaling,
-            idle_rule=idle,
-            own_rules=self._own_rules(),
-            pauses=Pauses(
-                cooldown=timedelta(seconds=self.scale_cooldown_seconds),
-                backoff_first=timedelta(seconds=self.command_backoff_first_seconds),
-                backoff_longest=timedelta(seconds=self.command_backoff_longest_seconds),
-            ),
-            enforce_per_run=self.idle_enforce_max_per_run,
-            saga_timeout=timedelta(seconds=self.saga_timeout_seconds),
-            retention=timedelta(seconds=self.history_retention_seconds),
-            dry_run=self.dry_run,
-        )
 
     def interval(self, job: Job) -> float:
         """Seconds between two runs of the job."""
@@ -220,19 +124,15 @@ class Settings(MigrationSettings):
         return float(getattr(self, f"{job}_max_run_seconds"))
 
 
-def _s(duration: timedelta) -> float:
-    return duration.total_seconds()
-
-
-def _ordered(rule: str, low: float, high: float) -> None:
-    if low > high or (low == high and "<=" not in rule):
-        raise ValueError(f"{rule}: broken by {low:g} and {high:g}")
-
-
 def load() -> Settings:
     """The settings from the environment; raises WrongSettings."""
+    return load_as(Settings)
+
+
+def load_as(kind: type[Loaded], **given: object) -> Loaded:
+    """Settings of one kind from the environment, or `given` by their field names; raises WrongSettings."""
     try:
-        return Settings()
+        return kind(**given)
     except ValidationError as error:
         raise WrongSettings("\n".join(_explain(dict(problem)) for problem in error.errors())) from None
 

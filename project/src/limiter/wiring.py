@@ -26,6 +26,7 @@ from limiter.db.locks import Locks
 from limiter.domain.action import Job
 from limiter.domain.policy import Policy
 from limiter.http_api import Health
+from limiter.jobs.audit import Audit
 from limiter.jobs.commands import Commands
 from limiter.jobs.event_dispatch import EventDispatch
 from limiter.jobs.events import Post
@@ -35,6 +36,8 @@ from limiter.jobs.reminder import Reminder
 from limiter.jobs.rps_check import RpsCheck
 from limiter.jobs.saga_poll import SagaPoll
 from limiter.jobs.survey import Surveyor
+from limiter.policy_settings import PolicySettings
+from limiter.recording import Recorder
 from limiter.schedule import Cadence, JobBody, Timetable
 from limiter.settings import Settings
 from limiter.telemetry import Telemetry
@@ -59,6 +62,11 @@ class Stores(Provider):
     @provide
     def policy(self, settings: Settings) -> Policy:
         return settings.policy()
+
+    @provide
+    def recorder(self, settings: Settings) -> Recorder:
+        told = settings.model_dump(mode="json", include=set(PolicySettings.model_fields))
+        return Recorder(settings.record_readings, settings.record_readings_max_bytes, told)
 
     @provide
     async def engine(self, settings: Settings) -> AsyncIterator[AsyncEngine]:
@@ -166,6 +174,7 @@ class Jobs(Provider):
     """The jobs, and what runs and asks them."""
 
     scope = Scope.APP
+    audit = provide(Audit)
     ending = provide(Ending)
     idle_warning = provide(IdleWarning)
     rps_check = provide(RpsCheck)

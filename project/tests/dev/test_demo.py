@@ -149,12 +149,9 @@ def test_the_users_play_their_part_once() -> None:
 
 
 def test_log_lines_become_happenings_with_their_reason() -> None:
-    scaled = {"event": "decided", "model": BUSY, "reason": "overloaded", "message": "scale_up: 1 -> 3 replicas"}
-    assert logged(scaled) == Happening("scale_up", BUSY, "1 -> 3 replicas", "overloaded")
-    withdrawn = {"event": "decided", "reason": "used_again", "message": f"withdraw of {RETURNED}"}
-    assert logged(withdrawn) == Happening("withdraw", RETURNED, "the warning", "used_again")
-    warned = {"event": "decided", "model": SHARED, "message": "warn: unused since 2026-01-02T03:04:05+00:00, wait"}
-    assert logged(warned) == Happening("warn", SHARED, "unused since 03:04:05, wait")
+    scaled = {"event": "decided", "decision": "scale_up", "model": BUSY, "reason": "overloaded"}
+    said = {"message": f"scale_up {BUSY}: 12.0 RPS per replica: 1 → 3"}
+    assert logged(scaled | said) == Happening("scale_up", BUSY, "12.0 RPS per replica: 1 → 3", "overloaded")
     assert logged({"event": "run_ended", "message": "rps_check completed"}) is None
 
 

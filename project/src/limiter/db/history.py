@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from limiter.db import readings, tables
+from limiter.db import decisions, readings, tables
 
 
 async def forget(connection: AsyncConnection, before: datetime) -> None:
@@ -18,4 +18,5 @@ async def forget(connection: AsyncConnection, before: datetime) -> None:
     ended = tables.spell.c.closed_at < before
     told = tables.spell.c.id.not_in(unpublished.where(tables.outbox.c.spell_id.is_not(None)))
     await connection.execute(delete(tables.spell).where(ended, told))
+    await decisions.forget(connection, before)
     await readings.forget(connection, before)

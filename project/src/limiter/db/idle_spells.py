@@ -15,8 +15,7 @@ from limiter.db.tables import OPEN_SQL, cancellation, spell
 from limiter.domain.action import Reason
 from limiter.domain.idleness import ARROWS, OPEN_STATES, Spell, SpellState
 from limiter.domain.reservations import Cancellation, Slot, User
-
-Holder = tuple[UUID, UUID]  # model id, user id
+from limiter.domain.survey import Holder
 
 
 class StepState(StrEnum):

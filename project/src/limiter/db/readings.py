@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from limiter.domain.fleet import Sighting
 from limiter.domain.usage import Gap, Memory, Sample, TargetMemory, Usage
 
 TARGET = ("target", "first_read_at", "read_at", "started_at", "rate", "silent")
-SIGHTING = ("model_id", "model_name", "replicas", "first_seen_at", "up_since", "down_since")
+SIGHTING = ("model_id", "model_name", "replicas", "first_seen_at", "up_since", "down_since", "standing")
 
 
 async def load(connection: AsyncConnection, targets: Collection[str]) -> Memory:
@@ -100,11 +101,7 @@ async def save_sightings(
         gone = before.keys() - {seen.model_id for seen in after}
         if gone:
             await connection.execute(delete(tables.sighting).where(tables.sighting.c.model_id.in_(gone)))
-    changed = [
-        (seen.model_id, seen.name, seen.replicas, seen.first_seen_at, seen.up_since, seen.down_since)
-        for seen in after
-        if before.get(seen.model_id) != seen
-    ]
+    changed = [astuple(seen) for seen in after if before.get(seen.model_id) != seen]
     await upsert(connection, tables.sighting, SIGHTING, changed)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from limiter.db.engine import DATABASE_ERRORS
 from limiter.db.guard import LockLost, Mark
 from limiter.db.locks import Claim
 from limiter.db.tables import job
+from limiter.domain.survey import Notes
 from limiter.telemetry import Telemetry
 
 
@@ -34,6 +35,7 @@ class Run:
     lease: Lease
     engine: AsyncEngine
     telemetry: Telemetry
+    notes: Notes = field(default_factory=Notes)
 
     def check(self) -> None:
         """Raise LockLost unless this run may still act; to be called right before every effect outside."""

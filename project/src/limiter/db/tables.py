@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-REVISION = "0002"  # what the service needs; a test keeps it equal to alembic's newest
+REVISION = "0003"  # what the service needs; a test keeps it equal to alembic's newest
 
 
 NAMES = {"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s", "fk": "fk_%(table_name)s"}
@@ -108,8 +108,27 @@ sighting = Table(
     _time("first_seen_at"),
     _time("up_since", nullable=True),
     _time("down_since", nullable=True),
+    Column("standing", Text),
     postgresql_with={"fillfactor": 50},
 )
+
+decision = Table(
+    "decision",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    _time("decided_at"),
+    Column("model_id", Uuid, nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("user_id", Uuid),
+    Column("decision", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("numbers", JSONB, nullable=False),
+    Column("dry_run", Boolean, nullable=False),
+    Column("stands", Boolean, nullable=False),
+)
+Index("ix_decision_model_name_id", decision.c.model_name, decision.c.id)
+Index("ix_decision_decided_at", decision.c.decided_at)
+Index("ix_decision_stands", decision.c.model_id, decision.c.user_id, postgresql_where=text("stands"))
 
 command = Table(
     "command",

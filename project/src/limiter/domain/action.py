@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from limiter.domain.fleet import ServedModel
+
 
 class Job(StrEnum):
     """The independent jobs; the values are their names in messages, metrics and rows."""
@@ -64,6 +66,7 @@ class Reason(StrEnum):
     HELD_BY_ANOTHER = "held_by_another"  # not uninstalled: another user holds the model now
     BOOKED_SOON = "booked_soon"  # not uninstalled: another user's slot starts soon
     MODE_CHANGED = "mode_changed"  # DRY_RUN was switched since the spell began
+    REFUSED = "refused"  # the booking service refused to cancel some of the slots
 
 
 class CommandKind(StrEnum):
@@ -113,6 +116,23 @@ def backoff(failures: int, first: timedelta, longest: timedelta) -> timedelta:
     """The pause after `failures` failures in a row: first, 2 x first, 4 x first ... up to longest."""
     doublings = min(max(failures, 1) - 1, 30)
     return min(longest, first * float(2**doublings))
+
+
+def intend(
+    id: UUID,
+    model: ServedModel,
+    kind: CommandKind,
+    replicas: int | None,
+    last: Command | None,
+    now: datetime,
+    *,
+    dry_run: bool,
+) -> Command:
+    """A new command for the ledger; in a dry run it is recorded as ended."""
+    failures = last.failures if last and last.state is CommandState.FAILED else 0
+    state = CommandState.DRY_RUN if dry_run else CommandState.PLANNED
+    ended = now if dry_run else None
+    return Command(id, model.id, model.name, kind, replicas, state, now, finished_at=ended, failures=failures)
 
 
 @dataclass(frozen=True, slots=True)

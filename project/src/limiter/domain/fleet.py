@@ -45,3 +45,4 @@ class Sighting:
     first_seen_at: datetime
     up_since: datetime | None = None
     down_since: datetime | None = None
+    standing: str | None = None  # the last decision and its reason, to tell a change from another tick

@@ -77,6 +77,11 @@ class Spell:
     delivered_at: datetime | None = None
     dry_run: bool = False
 
+    @property
+    def holder(self) -> tuple[UUID, UUID]:
+        """Whose spell it is: the model's id and the user's."""
+        return (self.model_id, self.user.id)
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:

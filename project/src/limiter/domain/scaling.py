@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from limiter.domain.action import Decision, Reason
+from limiter.domain.audit import Numbers
 from limiter.domain.fleet import ServedModel, Sighting
 
 
@@ -61,6 +62,28 @@ def decide(rule: ScalingRule, seen: Sighting, load: Load, blocked: Reason | None
         return _hold(seen, blocked or reason, up_since, down_since)
     # The wish is spent: after the command the load must show itself anew against the new replica count.
     return ScaleDecision(decision, reason, wanted, _with(seen, None, None))
+
+
+def numbers(rule: ScalingRule, seen: Sighting, load: Load, verdict: ScaleDecision, now: datetime) -> Numbers:
+    """What led to the verdict, for its audit; `seen` is what was remembered before it."""
+    up = load.up > 0 and overloaded(rule, seen.replicas, load)
+    since = (seen.up_since if up else seen.down_since) or now
+    return {
+        "rps": load.up,
+        "rps_down": load.down,
+        "rps_per_replica": load.up / (seen.replicas or 1),
+        "replicas": seen.replicas,
+        "fewer": seen.replicas - 1,
+        "wanted": verdict.replicas,
+        "target": rule.target_rps,
+        "up_factor": 1 + rule.tolerance,
+        "headroom": rule.headroom,
+        "minimum": rule.min_replicas,
+        "maximum": rule.max_replicas,
+        "wish": "up" if up else "down",
+        "held_seconds": (now - since).total_seconds(),
+        "needed_seconds": (rule.up_stabilization if up else rule.down_stabilization).total_seconds(),
+    }
 
 
 def overloaded(rule: ScalingRule, replicas: int, load: Load) -> bool:
@@ -116,7 +139,7 @@ def _hold(seen: Sighting, reason: Reason, up_since: datetime | None, down_since:
 def _with(seen: Sighting, up_since: datetime | None, down_since: datetime | None) -> Sighting:
     if (seen.up_since, seen.down_since) == (up_since, down_since):
         return seen
-    return Sighting(seen.model_id, seen.name, seen.replicas, seen.first_seen_at, up_since, down_since)
+    return Sighting(seen.model_id, seen.name, seen.replicas, seen.first_seen_at, up_since, down_since, seen.standing)
 
 
 def sighting(model: ServedModel, before: Sighting | None, now: datetime) -> Sighting:
@@ -125,4 +148,4 @@ def sighting(model: ServedModel, before: Sighting | None, now: datetime) -> Sigh
         return Sighting(model.id, model.name, model.replicas, now)
     if (before.name, before.replicas) == (model.name, model.replicas):
         return before
-    return Sighting(model.id, model.name, model.replicas, before.first_seen_at)
+    return Sighting(model.id, model.name, model.replicas, before.first_seen_at, standing=before.standing)

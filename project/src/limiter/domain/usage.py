@@ -102,6 +102,11 @@ class Memory:
         """Since when every target of this memory has been read; None before the first reading."""
         return max((target.first_read_at for target in self.targets.values()), default=None)
 
+    @property
+    def read_at(self) -> datetime | None:
+        """When the latest of its readings was taken."""
+        return max((target.read_at for target in self.targets.values()), default=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:

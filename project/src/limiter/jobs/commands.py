@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from uuid import uuid4
 
 from loguru import logger
 
@@ -12,19 +10,8 @@ from limiter.clients.dispatcher import Dispatcher
 from limiter.clients.http import NeighbourError, NotSent, Rejected, gathered
 from limiter.db import ledger
 from limiter.db.runs import Run
-from limiter.domain.action import Command, CommandKind, CommandState
-from limiter.domain.fleet import ServedModel
+from limiter.domain.action import Command, CommandState
 from limiter.telemetry import Telemetry
-
-
-def intend(
-    model: ServedModel, kind: CommandKind, replicas: int | None, last: Command | None, now: datetime, *, dry_run: bool
-) -> Command:
-    """A new command for the ledger; in a dry run it is recorded as ended."""
-    failures = last.failures if last and last.state is CommandState.FAILED else 0
-    state = CommandState.DRY_RUN if dry_run else CommandState.PLANNED
-    ended = now if dry_run else None
-    return Command(uuid4(), model.id, model.name, kind, replicas, state, now, finished_at=ended, failures=failures)
 
 
 @dataclass(frozen=True)

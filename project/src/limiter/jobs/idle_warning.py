@@ -1,20 +1,23 @@
 """idle_warning: begin and end idle spells. It warns; it never cancels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from loguru import logger
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import history, idle_spells, outbox
 from limiter.db.runs import Run
 from limiter.domain.action import Decision, Reason
+from limiter.domain.audit import Finding
 from limiter.domain.idleness import Spell, SpellState, Verdict
 from limiter.domain.reservations import Holding
+from limiter.domain.survey import Holder, Survey
 from limiter.jobs import events
+from limiter.jobs.audit import Audit
 from limiter.jobs.events import Outcome, Post
 from limiter.jobs.reminder import Reminder
-from limiter.jobs.survey import Survey, Surveyor
+from limiter.jobs.survey import Surveyor
+from limiter.recording import Recorder
 from limiter.telemetry import Telemetry
 
 
@@ -24,22 +27,26 @@ class Ending:
 
     post: Post
     telemetry: Telemetry
+    audit: Audit
 
-    async def withdraw(self, run: Run, spell: Spell, reason: Reason) -> None:
+    async def withdraw(self, run: Run, spell: Spell, finding: Finding) -> None:
         """The warning no longer holds; the user is told, if the warning may have reached him."""
         async with run.write() as connection:
-            if not await idle_spells.move(connection, spell.id, SpellState.WITHDRAWN, reason, run.now):
+            if not await idle_spells.move(connection, spell.id, SpellState.WITHDRAWN, finding.reason, run.now):
                 return
             if not await outbox.retract_warning(connection, spell.id):
                 await self.tell(connection, run, spell, events.WITHDRAWN, Outcome())
-        self._log(spell, Decision.WITHDRAW, reason)
+            await self.audit.act(connection, finding)
+        self.audit.told(run, finding)
 
-    async def expire(self, run: Run, spell: Spell, reason: Reason) -> None:
+    async def expire(self, run: Run, spell: Spell, finding: Finding) -> None:
         """Nothing is left to cancel; there is nothing to tell."""
         async with run.write() as connection:
-            if await idle_spells.move(connection, spell.id, SpellState.EXPIRED, reason, run.now):
-                await outbox.retract_warning(connection, spell.id)
-                self._log(spell, Decision.EXPIRE, reason)
+            if not await idle_spells.move(connection, spell.id, SpellState.EXPIRED, finding.reason, run.now):
+                return
+            await outbox.retract_warning(connection, spell.id)
+            await self.audit.act(connection, finding)
+        self.audit.told(run, finding)
 
     async def tell(self, connection: AsyncConnection, run: Run, spell: Spell, stage: str, outcome: Outcome) -> None:
         """A later event of a spell goes where its warning went."""
@@ -48,10 +55,6 @@ class Ending:
             self.telemetry.critical("address_unknown", f"cannot tell {stage}", user_id=str(spell.user.id))
             return
         await self.post.no_use(connection, spell, stage, email, run.now, outcome)
-
-    def _log(self, spell: Spell, decision: Decision, reason: Reason) -> None:
-        self.telemetry.decided(decision, reason)
-        logger.bind(event="decided", spell=str(spell.id), reason=reason).info("{} of {}", decision, spell.model_name)
 
 
 @dataclass(frozen=True)
@@ -63,55 +66,57 @@ class IdleWarning:
     ending: Ending
     reminder: Reminder
     telemetry: Telemetry
+    audit: Audit
+
+    recorder: Recorder
 
     async def __call__(self, run: Run) -> None:
+        try:
+            await self._sweep(run)
+        finally:
+            self.recorder.idle(run.claim.job, run.now, run.notes)
+
+    async def _sweep(self, run: Run) -> None:
         survey = await self.surveyor.look(run, run.now)
-        for holder in survey.holdings.keys() | survey.spells.keys():
-            hold, spell = survey.holdings.get(holder), survey.spells.get(holder)
+        for holder in survey.holdings.keys() | survey.past.spells.keys():
             with run.isolated(model_id=holder[0], user_id=holder[1]):
-                if hold is None and spell is not None:
-                    await self._without_holding(run, survey, spell)
-                elif hold is not None and (spell is None or spell.state is not SpellState.ENFORCING):
-                    await self._one(run, survey, hold, spell)
+                await self._one(run, survey, holder)
+        await self.audit.write(run)
         await self.reminder.remind(run, survey)
         async with run.write() as connection:
             await history.forget(connection, run.now - self.surveyor.policy.retention)
 
-    async def _without_holding(self, run: Run, survey: Survey, spell: Spell) -> None:
-        reason = survey.ending(spell)
-        if reason is not None and spell.state is not SpellState.ENFORCING:
-            await self.ending.expire(run, spell, reason)
-
-    async def _one(self, run: Run, survey: Survey, hold: Holding, spell: Spell | None) -> None:
-        if spell is not None and spell.dry_run != self.post.dry_run:
-            return await self.ending.expire(run, spell, Reason.MODE_CHANGED)
-        verdict = self.surveyor.judge(survey, hold, spell)
+    async def _one(self, run: Run, survey: Survey, holder: Holder) -> None:
+        spell, verdict = survey.past.spells.get(holder), survey.verdict(holder)
+        if verdict is None or (spell is not None and spell.state is SpellState.ENFORCING):
+            return
+        finding = survey.explained(holder, verdict)
         match verdict.decision:
             case Decision.WARN:
-                await self._warn(run, hold, verdict)
+                await self._warn(run, survey, holder, verdict)
             case Decision.WITHDRAW if spell is not None:
-                await self.ending.withdraw(run, spell, verdict.reason)
+                await self.ending.withdraw(run, spell, finding)
             case Decision.EXPIRE if spell is not None:
-                await self.ending.expire(run, spell, verdict.reason)
-            case _:
-                self.telemetry.decided(Decision.HOLD, verdict.reason)
-        return None
+                await self.ending.expire(run, spell, finding)
+            case Decision.HOLD:
+                self.audit.hold(run, survey, holder, finding)
 
-    async def _warn(self, run: Run, hold: Holding, verdict: Verdict) -> None:
-        spell = self._spell(run, hold, verdict)
+    async def _warn(self, run: Run, survey: Survey, holder: Holder, verdict: Verdict) -> None:
+        hold, finding = survey.holdings[holder], survey.explained(holder, verdict)
         async with run.write() as connection:
             email = await self.post.address(connection, hold.user)
             if email is None:
-                self.telemetry.decided(Decision.HOLD, Reason.ADDRESS_UNKNOWN)
+                unaddressed = replace(finding, decision=Decision.HOLD, reason=Reason.ADDRESS_UNKNOWN)
+                self.audit.hold(run, survey, holder, unaddressed)
                 return self.telemetry.critical(
                     Reason.ADDRESS_UNKNOWN, f"{hold.user.name} cannot be warned about {hold.model.name}"
                 )
-            if await idle_spells.begin(connection, spell, verdict.reason):
-                await self.post.no_use(connection, spell, events.WARNING, email, run.now, Outcome())
-        self.telemetry.decided(Decision.WARN, verdict.reason)
-        bound = logger.bind(event="decided", spell=str(spell.id), model=hold.model.name, reason=verdict.reason)
-        since, not_before = (moment.isoformat(timespec="seconds") for moment in (spell.idle_since, spell.not_before))
-        bound.info("warn: unused since {}, cancelling not before {}", since, not_before)
+            spell = self._spell(run, hold, verdict)
+            if not await idle_spells.begin(connection, spell, verdict.reason):
+                return None
+            await self.post.no_use(connection, spell, events.WARNING, email, run.now, Outcome())
+            await self.audit.act(connection, finding)
+        self.audit.told(run, finding)
         return None
 
     def _spell(self, run: Run, hold: Holding, verdict: Verdict) -> Spell:

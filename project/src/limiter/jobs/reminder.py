@@ -8,8 +8,8 @@ from loguru import logger
 from limiter.db import contacts
 from limiter.db.runs import Run
 from limiter.domain.reservations import Holding
+from limiter.domain.survey import Survey
 from limiter.jobs.events import Post
-from limiter.jobs.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Reminder:
                     await self._tell(run, survey, key[0], hold)
 
     def _ripe(self, run: Run, survey: Survey, hold: Holding) -> bool:
-        seen = survey.sightings.get(hold.model.id)
+        seen = survey.past.sightings.get(hold.model.id)
         return seen is not None and run.now >= max(seen.first_seen_at, hold.row_started_at) + self.grace
 
     async def _tell(self, run: Run, survey: Survey, reservation_id: str, hold: Holding) -> None:

@@ -2,25 +2,24 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from uuid import UUID
-
-from loguru import logger
+from uuid import UUID, uuid4
 
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.http import NeighbourError
 from limiter.clients.registry import Registry
-from limiter.db import ledger, readings
+from limiter.db import decisions, ledger, readings
 from limiter.db.runs import Run
-from limiter.domain.action import Command, CommandKind, Decision, Reason
+from limiter.domain.action import Command, CommandKind, Decision, intend
+from limiter.domain.deciding import Scaled, decide_fleet
 from limiter.domain.fleet import Fleet, ServedModel, Sighting
 from limiter.domain.folding import fold
 from limiter.domain.policy import Policy
-from limiter.domain.scaling import Load, ScaleDecision, decide, sighting
-from limiter.domain.usage import Memory, Observation
-from limiter.jobs.commands import Commands, intend
+from limiter.domain.usage import Memory, Observation, Scrape
+from limiter.jobs.audit import say
+from limiter.jobs.commands import Commands
+from limiter.recording import Recorder
 from limiter.telemetry import Telemetry
 
 KINDS = {Decision.SCALE_UP: CommandKind.SCALE_UP, Decision.SCALE_DOWN: CommandKind.SCALE_DOWN}
@@ -44,6 +43,7 @@ class RpsCheck:
     commands: Commands
     policy: Policy
     telemetry: Telemetry
+    recorder: Recorder
 
     async def __call__(self, run: Run) -> None:
         scrapes, fleet = await asyncio.gather(self.entrypoint.scrape(), self._fleet())
@@ -55,9 +55,12 @@ class RpsCheck:
         if not isinstance(fleet, Fleet):
             async with run.write() as connection:
                 await readings.save(connection, before.memory, seen.memory)
+            self.recorder.tick(run.now, scrapes, None, before.latest, [], (before.memory, before.sightings))
             raise fleet
-        decisions = self._decide(run, fleet, before, seen)
-        await self._act(run, fleet, before, seen, decisions)
+        decided = decide_fleet(self.policy, fleet, seen, before.sightings, before.latest, run.now)
+        for (decision, reason), times in Counter((one.verdict.decision, one.verdict.reason) for one in decided).items():
+            self.telemetry.decided(decision, reason, times)
+        await self._act(run, fleet, before, seen, decided, scrapes)
 
     async def _fleet(self) -> Fleet | NeighbourError:
         try:
@@ -73,62 +76,33 @@ class RpsCheck:
             latest = await ledger.latest(connection, run.now - 2 * longest - self.policy.saga_timeout)
         return _Remembered(memory, sightings, latest)
 
-    def _decide(
-        self, run: Run, fleet: Fleet, before: _Remembered, seen: Observation
-    ) -> list[tuple[ServedModel, ScaleDecision]]:
-        decisions = []
-        for model in fleet.models:
-            rule = self.policy.scaling(model.name)
-            known = sighting(model, before.sightings.get(model.id), run.now)
-            load = load_of(model, fleet, seen, rule.up_window, rule.down_window)
-            blocked = self.policy.pauses.blocks(before.latest.get(model.id), run.now)
-            decisions.append((model, decide(rule, known, load, blocked, run.now)))
-        counts = Counter((verdict.decision, verdict.reason) for _, verdict in decisions)
-        for (decision, reason), times in counts.items():
-            self.telemetry.decided(decision, reason, times)
-        return decisions
-
     async def _act(
         self,
         run: Run,
         fleet: Fleet,
         before: _Remembered,
         seen: Observation,
-        decisions: list[tuple[ServedModel, ScaleDecision]],
+        decided: Sequence[Scaled],
+        scrapes: Sequence[Scrape],
     ) -> None:
-        planned: dict[UUID, Command] = {}
-        reasons: dict[UUID, Reason] = {}
-        for model, verdict in decisions:
-            if verdict.decision in KINDS:
-                kind, last = KINDS[verdict.decision], before.latest.get(model.id)
-                intent = intend(model, kind, verdict.replicas, last, run.now, dry_run=self.policy.dry_run)
-                planned[intent.id], reasons[intent.id] = intent, verdict.reason
-                _log(model, verdict, seen)
+        dry, planned, reasons = self.policy.dry_run, {}, {}
+        for model, verdict in ((one.model, one.verdict) for one in decided if one.acts):
+            kind, last = KINDS[verdict.decision], before.latest.get(model.id)
+            intent = intend(uuid4(), model, kind, verdict.replicas, last, run.now, dry_run=dry)
+            planned[intent.id], reasons[intent.id] = intent, verdict.reason
+        findings = [one.finding for one in decided if one.finding is not None]
         async with run.write() as connection:
             await readings.save(connection, before.memory, seen.memory)
-            kept = [verdict.sighting for _, verdict in decisions]
+            kept = [one.verdict.sighting for one in decided]
             await readings.save_sightings(connection, before.sightings, kept, complete=fleet.complete)
             recorded = await ledger.plan(connection, planned.values(), reasons)
+            await decisions.record(connection, findings, dry_run=dry)
+        self.recorder.tick(run.now, scrapes, fleet, before.latest, findings, (before.memory, before.sightings))
+        for finding in findings:
+            say(finding)
         await self.commands.send_all(run, [planned[id] for id in planned if id in recorded])
-
-
-def load_of(model: ServedModel, fleet: Fleet, seen: Observation, up: timedelta, down: timedelta) -> Load:
-    """The model's share of its name's traffic: calls are spread over all replicas of a name alike."""
-    share = model.replicas / (fleet.replicas_by_name[model.name] or 1)
-    return Load(
-        up=seen.rate(model.name, up) * share,
-        down=seen.rate(model.name, down) * share,
-        known=seen.known(model.name),
-        restarted=seen.restarted,
-    )
 
 
 def _last_seen(sightings: Mapping[UUID, Sighting]) -> Fleet:
     """The models as they were last seen, for the time the registry does not answer."""
     return Fleet(tuple(ServedModel(seen.model_id, seen.name, seen.replicas) for seen in sightings.values()), False)
-
-
-def _log(model: ServedModel, verdict: ScaleDecision, seen: Observation) -> None:
-    rate = seen.rate(model.name, timedelta(minutes=1))
-    bound = logger.bind(event="decided", model=model.name, model_id=str(model.id), reason=verdict.reason)
-    bound.info("{}: {} -> {} replicas at {:.1f} RPS", verdict.decision, model.replicas, verdict.replicas, rate)

@@ -1,0 +1,91 @@
+"""Why a decision was taken, in numbers and in words: one `Finding` per change of decision, never one per tick."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from limiter.domain.action import Decision, Reason
+
+Numbers = Mapping[str, float | int | str]
+
+_UNUSED = "unused since {idle_since_at} ({idle_seconds})"
+_ABOVE = "{rps_per_replica} RPS per replica > {target} × {up_factor}"
+_WORDS: dict[Reason, str] = {
+    Reason.OVERLOADED: _ABOVE + " for {held_seconds}: {replicas} → {wanted}",
+    Reason.UNDERUSED: "{rps_down} RPS ≤ {target} × {headroom} × {fewer} for {held_seconds}: {replicas} → {wanted}",
+    Reason.BELOW_MIN: "the minimum is {minimum}: {replicas} → {wanted}",
+    Reason.ABOVE_MAX: "the maximum is {maximum}: {replicas} → {wanted}",
+    Reason.WITHIN_TARGET: "{rps_per_replica} RPS per replica on {replicas}: neither too much nor too little",
+    Reason.STABILIZING: "{rps_per_replica} RPS per replica on {replicas}: the wish to go {wish} must hold for "
+    "{needed_seconds}",
+    Reason.AT_MAX: _ABOVE + ", and {replicas} is the maximum",
+    Reason.COMMAND_UNFINISHED: "an earlier command for this model is unfinished",
+    Reason.COOLING_DOWN: "an earlier command for this model has just ended",
+    Reason.BACKING_OFF: "{failures} commands for this model failed in a row",
+    Reason.READING_UNKNOWN: "no trustworthy reading: unknown is not zero",
+    Reason.EXEMPT: "the operator exempts this model",
+    Reason.IN_USE: _UNUSED + ": not long enough for a warning",
+    Reason.UNUSED: _UNUSED + ": warned that {slots} slots {mode} go, not before {not_before_at}",
+    Reason.NOTHING_TO_CANCEL: "no following slot, and nothing to free",
+    Reason.NOT_SEEN_RUNNING: "since when the model runs and is measured is not known yet",
+    Reason.BETWEEN_SLOTS: "between two slots of one row",
+    Reason.BOOKINGS_UNREADABLE: "a booking of this model cannot be understood",
+    Reason.ADDRESS_UNKNOWN: _UNUSED + ", but the user's address is not known, so no warning can go out",
+    Reason.WARNING_UNDELIVERED: _UNUSED + ", but the broker has not confirmed the warning",
+    Reason.WARNED_WAITING: _UNUSED + ", warned {delivered_at}: cancelling not before {not_before_at}",
+    Reason.DEADLINE_PASSED: _UNUSED + ", warned {delivered_at}, cancelled {cancelled_at}: {slots} slots {mode}",
+    Reason.USED_AGAIN: "used again {used_at}: the warning is withdrawn",
+    Reason.BOOKING_GONE: "the user no longer holds the model",
+    Reason.MODEL_GONE: "the model no longer runs",
+    Reason.RUN_LIMIT: _UNUSED + ": the run has cancelled for as many users as it may",
+    Reason.HELD_BY_ANOTHER: "not uninstalled: another user holds the model",
+    Reason.BOOKED_SOON: "not uninstalled: another user's slot starts soon",
+    Reason.MODE_CHANGED: "DRY_RUN was switched since the warning",
+    Reason.REFUSED: "the booking service refused {failed} of {slots} slots",
+}
+_WORDS_OF_ACT: dict[tuple[Decision, Reason], str] = {
+    (Decision.WITHDRAW, Reason.EXEMPT): "the operator exempts this model: the warning is withdrawn",
+    (Decision.CANCEL, Reason.USED_AGAIN): "used again after {done} of {slots} slots were cancelled: the rest stays",
+    (Decision.UNINSTALL, Reason.DEADLINE_PASSED): "nobody uses or needs it: uninstalled",
+    (Decision.HOLD, Reason.USED_AGAIN): "not uninstalled: used again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One change of decision about a model (`user_id` None), or about one user's hold on it."""
+
+    at: datetime
+    model_id: UUID
+    model_name: str
+    user_id: UUID | None
+    decision: Decision
+    reason: Reason
+    numbers: Numbers
+
+    @property
+    def why(self) -> str:
+        """The numbers in words; a name ending in `_at` is a moment in Unix seconds, one in `_seconds` a duration."""
+        words = _WORDS_OF_ACT.get((self.decision, self.reason)) or _WORDS[self.reason]
+        return words.format_map({name: self._shown(name, value) for name, value in self.numbers.items()})
+
+    def _shown(self, name: str, value: float | int | str) -> str:
+        if isinstance(value, str):
+            return value
+        if name.endswith("_at"):
+            return self._moment(datetime.fromtimestamp(value, UTC))
+        if name.endswith("_seconds"):
+            return duration(value)
+        return f"{value:.1f}" if name.startswith("rps") else f"{value:g}"
+
+    def _moment(self, moment: datetime) -> str:
+        clock = f"{moment:%H:%M:%S}" if moment.second else f"{moment:%H:%M}"
+        return clock if moment.date() == self.at.astimezone(UTC).date() else f"{moment:%Y-%m-%d} {clock}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `31 s`, `42 min`, `3.5 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

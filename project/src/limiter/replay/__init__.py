@@ -1,0 +1,1 @@
+"""Replay: a recording is run through the policy at full speed, to see what would have been done, and why."""

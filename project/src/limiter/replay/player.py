@@ -1,0 +1,245 @@
+"""Plays a recording to a policy: what was recorded goes on as it was, except for what the policy itself changes.
+
+While the policy decides as the recorded service did, it sees exactly what that saw. From the first other decision on,
+the model's replicas, or the user's slots, are what the policy's own commands and cancellations make of them; calls
+stay as they were recorded. A command that was not recorded completes after `saga`.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from limiter.domain.action import Command, CommandKind, CommandState, Job, Reason
+from limiter.domain.audit import Finding
+from limiter.domain.fleet import Fleet, ServedModel
+from limiter.domain.idleness import SpellState
+from limiter.domain.policy import Policy
+from limiter.domain.reservations import Bookings, Reservation
+from limiter.domain.survey import Holder, Survey
+from limiter.domain.usage import Memory
+from limiter.recording import Start
+from limiter.replay.reading import Began, Idle, Line, Look, Tick
+from limiter.replay.world import World
+
+MEMORIES = 20  # an idle job's look builds on one of the last ticks; more than this many ago would be minutes
+
+Key = tuple[UUID, datetime, int | None]  # what makes two commands the same: model, moment, replicas
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What one recorded run came to, in the replay and as recorded."""
+
+    at: datetime
+    found: list[Finding]
+    recorded: list[Finding]
+    fleet: Fleet | None = None
+
+
+@dataclass
+class Player:
+    """The replay of one recording under one policy."""
+
+    policy: Policy
+    saga: timedelta
+    world: World = field(init=False)
+    _began: bool = False
+    _memories: dict[float | None, Memory] = field(default_factory=dict)
+    _planned: set[Key] = field(default_factory=set)  # the policy's own commands
+    _own: dict[UUID, int] = field(default_factory=dict)  # replicas, where they are not as recorded
+    _recorded: dict[UUID, ServedModel] = field(default_factory=dict)
+    _foreign: dict[UUID, int] = field(default_factory=dict)  # what recorded commands that are not ours lead to
+    _gone: set[UUID] = field(default_factory=set)  # models that we have uninstalled
+    _kept: dict[tuple[str, str], Reservation] = field(default_factory=dict)  # slots cancelled as recorded, not by us
+    _bookings: Bookings = field(default_factory=lambda: Bookings(()))
+
+    def __post_init__(self) -> None:
+        self.world = World(self.policy)
+
+    def play(self, lines: Iterable[Line]) -> Iterator[Moment]:
+        """Every run of the recording, one after the other."""
+        for line in lines:
+            match line:
+                case Began(start=start):
+                    self._begin(start)
+                case Tick():
+                    yield self._tick(line)
+                case Idle():
+                    yield self._idle(line)
+
+    def _begin(self, start: Start) -> None:
+        """Only the first process begins the story; the others go on with it."""
+        if self._began:
+            return
+        self._began, world = True, self.world
+        world.memory = start.memory
+        world.sightings = {seen.model_id: seen for seen in start.sightings}
+        world.commands = {command.model_id: command for command in start.commands}
+        world.spells = {spell.holder: spell for spell in start.spells}
+        world.closed = {(model, user): at for model, user, at in start.closed}
+        world.standing = {(model, user): stands for model, user, stands in start.standing}
+        self._planned = {_key(command) for command in start.commands}
+        self._memories = {_stamp(start.memory): start.memory}
+
+    # --- rps_check --------------------------------------------------------------------------------------------------
+
+    def _tick(self, tick: Tick) -> Moment:
+        self._settle(tick.at, tick.commands)
+        fleet = self._fleet(tick.fleet) if tick.fleet else None
+        found = self.world.tick(tick.at, tick.scrapes, fleet)
+        self._planned |= {_key(command) for command in self.world.commands.values() if command.planned_at == tick.at}
+        self._memories[_stamp(self.world.memory)] = self.world.memory
+        while len(self._memories) > MEMORIES:
+            del self._memories[next(iter(self._memories))]
+        return Moment(tick.at, found, tick.found, fleet)
+
+    def _settle(self, now: datetime, recorded: dict[UUID, Command]) -> None:
+        """Our commands end as the same recorded ones did; the others complete after `saga`."""
+        for id, command in recorded.items():
+            if _key(command) not in self._planned:
+                if command.replicas is not None:
+                    self._foreign[id] = command.replicas
+            elif id in self.world.commands and _key(self.world.commands[id]) == _key(command):
+                self.world.commands[id] = replace(command, spell_id=self.world.commands[id].spell_id)
+        for id, command in self.world.commands.items():
+            same = id in recorded and _key(recorded[id]) == _key(command)
+            if command.unfinished and not same and now >= command.planned_at + self.saga:
+                ended = command.planned_at + self.saga
+                self.world.commands[id] = replace(command, state=CommandState.COMPLETED, finished_at=ended)
+                if command.kind is CommandKind.UNINSTALL:
+                    self._gone.add(id)
+                elif command.replicas is not None:
+                    self._own[id] = command.replicas
+
+    def _fleet(self, recorded: Fleet) -> Fleet:
+        """The recorded fleet, with the replicas that our own commands lead to."""
+        for model in recorded.models:
+            self._compare(model)
+        if recorded.complete:
+            self._gone &= recorded.by_id.keys()
+        if not self._own and not self._gone:
+            return recorded
+        models = (
+            replace(model, replicas=self._own.get(model.id, model.replicas))
+            for model in recorded.models
+            if model.id not in self._gone
+        )
+        return Fleet(tuple(models), recorded.complete)
+
+    def _compare(self, model: ServedModel) -> None:
+        """Tell a recorded change of replicas that a command of the recorded service made from anybody else's."""
+        before = self._recorded.get(model.id)
+        if before is model:
+            return
+        self._recorded[model.id] = model
+        if before is not None and before.replicas != model.replicas:
+            if self._foreign.get(model.id) == model.replicas:
+                self._own.setdefault(model.id, before.replicas)
+            elif model.id in self._own:
+                del self._own[model.id]
+        if self._own.get(model.id) == model.replicas:
+            del self._own[model.id]
+
+    # --- idle_warning and idle_enforce ------------------------------------------------------------------------------
+
+    def _idle(self, run: Idle) -> Moment:
+        sweep = next((look for look in run.looks if look.of is None), None)
+        for look in run.looks:
+            self._follow(look)
+        again: dict[Holder, deque[Look]] = {}
+        for look in run.looks:
+            if look.of is not None:
+                again.setdefault(look.of, deque()).append(look)
+
+        def look_again(holder: Holder) -> Survey:
+            looks = again.get(holder)
+            return self._look(looks.popleft() if looks else sweep or run.looks[0])
+
+        found: list[Finding] = []
+        if run.job is Job.IDLE_WARNING and sweep is not None:
+            found += self._warn(run, sweep)
+        if run.job is Job.IDLE_ENFORCE:
+            found += self.world.enforce(self._look(sweep) if sweep else None, look_again, run.at)
+        elif sweep is not None and self._alone():
+            # Nobody recorded a run of idle_enforce for warnings that were not recorded.
+            found += self.world.enforce(self._look(sweep), look_again, run.at)
+        self._keep(run)
+        return Moment(run.at, found, run.found)
+
+    def _warn(self, run: Idle, sweep: Look) -> list[Finding]:
+        unaddressed = {
+            (one.model_id, one.user_id)
+            for one in run.found
+            if one.user_id is not None and one.reason is Reason.ADDRESS_UNKNOWN
+        }
+        return self.world.warn(self._look(sweep), unaddressed, delivers=False)
+
+    def _alone(self) -> bool:
+        """True if some spell is open that the recorded service had not."""
+        return any(holder not in self.world.followed for holder in self.world.spells)
+
+    def _follow(self, look: Look) -> None:
+        """Our spells that were recorded too go on as recorded; the warnings of the others are delivered at once."""
+        world = self.world
+        world.resumed_at = look.resumed_at
+        world.followed = {
+            holder
+            for holder, spell in world.spells.items()
+            if holder in look.spells and look.spells[holder].opened_at == spell.opened_at
+        } | {holder for holder in world.followed & world.spells.keys() if holder in look.closed}
+        for holder, spell in list(world.spells.items()):
+            recorded = look.spells.get(holder)
+            if (
+                spell.id in world.over
+                and holder not in look.spells
+                and look.closed.get(holder, spell.opened_at) > (spell.opened_at)
+            ):
+                world.end(holder, look.closed[holder])
+            elif holder not in world.followed:
+                world.delivered(holder, spell.opened_at)
+            elif recorded is not None and recorded.delivered_at is not None:
+                world.delivered(holder, recorded.delivered_at)
+        if not any(spell.state is SpellState.ENFORCING for spell in world.spells.values()):
+            world.over.clear()
+
+    def _look(self, look: Look) -> Survey:
+        memory = self._memories.get(look.basis, self.world.memory)
+        return self.world.look(look.at, look.scrapes, self._fleet(look.fleet), self._booked(look.bookings), memory)
+
+    def _booked(self, recorded: Bookings) -> Bookings:
+        """The recorded bookings without the slots we cancelled, and with those that only the recorded service did."""
+        self._bookings = recorded
+        cut = {(cut.slot.reservation_id, cut.slot.id) for cut in self.world.cuts}
+        kept = {key: one for key, one in self._kept.items() if key not in cut}
+        there = {(one.id, slot.id) for one in recorded.reservations for slot in one.slots} if cut or kept else set()
+        if not cut & there and not kept.keys() - there:
+            return recorded
+        whole = {one.id: one for one in kept.values()} | recorded.by_id
+        slots = {one.id: {slot for slot in one.slots if (one.id, slot.id) not in cut} for one in whole.values()}
+        for key, one in kept.items():
+            slots.setdefault(one.id, set()).update(slot for slot in one.slots if slot.id == key[1])
+        booked = (replace(one, slots=tuple(sorted(slots[one.id]))) for one in whole.values() if slots[one.id])
+        return Bookings(tuple(booked), recorded.unreadable)
+
+    def _keep(self, run: Idle) -> None:
+        """Remember the slots that the recorded service cancelled, in case we did not."""
+        cut = {(cut.slot.reservation_id, cut.slot.id) for cut in self.world.cuts}
+        for _, slot in run.cancelled:
+            booked = self._bookings.by_id.get(slot.reservation_id) or _before(run, slot.reservation_id)
+            if booked is not None and (slot.reservation_id, slot.id) not in cut:
+                self._kept[slot.reservation_id, slot.id] = replace(booked, slots=(slot,))
+
+
+def _before(run: Idle, reservation_id: str) -> Reservation | None:
+    """The reservation as the first look of this run still saw it."""
+    return run.looks[0].bookings.by_id.get(reservation_id)
+
+
+def _key(command: Command) -> Key:
+    return (command.model_id, command.planned_at, command.replicas)
+
+
+def _stamp(memory: Memory) -> float | None:
+    return memory.read_at.timestamp() if memory.read_at else None
