@@ -28,7 +28,7 @@ logs: ## follow the limiter's logs
 	project/dev/install.sh
 	@touch $@
 
-.PHONY: install run migrate trigger demo
+.PHONY: install run migrate trigger explain demo
 install: .venv/installed ## everything needed, in .venv (and Debian packages when missing)
 
 migrate: install ## alembic upgrade head, with the environment from .env
@@ -40,11 +40,14 @@ run: install ## one replica, with the environment from .env
 trigger: install ## run a job by hand: make trigger JOB=idle_enforce [COMMAND=pause_job]
 	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m dev.trigger "$(or $(COMMAND),run_job)" "$(JOB)"
 
+explain: install ## why a model is treated as it is: make explain MODEL=name
+	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m dev.trigger explain "$(MODEL)"
+
 demo: install ## the main job on this machine, in about two minutes, without Docker
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: test check faults soak compare
+.PHONY: test check faults soak replay day mutants compare
 test: install ## all tests, against private Postgres, pgbouncer and RabbitMQ
 	$(PY) -m pytest
 
@@ -53,6 +56,16 @@ faults: install ## three replicas under seeded faults: FAULT_SEEDS=1,2 FAULT_SEC
 
 soak: install ## memory and connections under fast ticks and faults: SOAK_SECONDS=1800 make soak
 	$(PY) -m dev.soak
+
+replay: install ## a recording under the settings of .env: make replay FILE=docs/day.jsonl.gz [AGAINST=other.env]
+	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m limiter.replay "$(FILE)" "$(AGAINST)" "$(PICTURE)"
+
+day: install ## invent a day of 1000 models, recorded, to replay: make day FILE=/tmp/day.jsonl
+	$(PY) -m dev.invented_day "$(FILE)"
+
+mutants: install ## break domain/ in every small way, and see whether its tests notice
+	.venv/bin/pip install --quiet --requirement requirements-extra.txt
+	$(PY) -m dev.mutants
 
 compare: install ## our scaling beside Kubernetes HPA's and Knative's, on three shapes of load
 	$(PY) -m dev.comparison

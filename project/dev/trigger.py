@@ -15,11 +15,12 @@ from limiter.settings import Settings
 PATIENCE = 60.0  # seconds to wait for the reply, unless TRIGGER_TIMEOUT_SECONDS says otherwise
 GOOD = ("completed", "paused", "resumed")
 COMMANDS = ("run_job", "pause_job", "resume_job")
+EXPLAIN = "explain"
 
 
-async def ask(url: str, queue: str, command: str, job: str, patience: float) -> dict[str, object]:
+async def ask(url: str, queue: str, command: str, about: str, patience: float) -> dict[str, object]:
     """Send the message; raises TimeoutError after `patience` seconds without a reply, DeliveryError without a queue."""
-    request = {"command": command, "job": job, "request_id": uuid4().hex}
+    request = {"command": command, "model" if command == EXPLAIN else "job": about, "request_id": uuid4().hex}
     async with asyncio.timeout(patience), await aio_pika.connect(url) as connection:
         channel = await connection.channel(on_return_raises=True)
         answers = await channel.declare_queue(exclusive=True)
@@ -35,9 +36,10 @@ async def ask(url: str, queue: str, command: str, job: str, patience: float) -> 
 
 def main(arguments: list[str]) -> int:
     """Read the environment, ask, print; returns the exit code."""
-    command, job = (*arguments, "", "")[:2]
-    if command not in COMMANDS or job not in set(Job):
-        print(f"usage: make trigger JOB={'|'.join(Job)} [COMMAND={'|'.join(COMMANDS)}]", file=sys.stderr)
+    command, about = (*arguments, "", "")[:2]
+    if not (command in COMMANDS and about in set(Job)) and not (command == EXPLAIN and about):
+        usage = f"usage: make trigger JOB={'|'.join(Job)} [COMMAND={'|'.join(COMMANDS)}], or make explain MODEL=name"
+        print(usage, file=sys.stderr)
         return 2
     url = os.environ.get("RABBITMQ_URL")
     if not url:
@@ -49,13 +51,13 @@ def main(arguments: list[str]) -> int:
     except ValueError:
         print(f"TRIGGER_TIMEOUT_SECONDS={os.environ['TRIGGER_TIMEOUT_SECONDS']!r}: must be seconds", file=sys.stderr)
         return 2
-    return _ask_and_print(url, queue, command, job, patience)
+    return _ask_and_print(url, queue, command, about, patience)
 
 
-def _ask_and_print(url: str, queue: str, command: str, job: str, patience: float) -> int:
+def _ask_and_print(url: str, queue: str, command: str, about: str, patience: float) -> int:
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # says once more what the error below says
     try:
-        reply = asyncio.run(ask(url, queue, command, job, patience))
+        reply = asyncio.run(ask(url, queue, command, about, patience))
     except TimeoutError:
         print(f"no replica answered on {queue!r} within {patience:g} s; the message may still wait", file=sys.stderr)
         return 1
@@ -65,7 +67,8 @@ def _ask_and_print(url: str, queue: str, command: str, job: str, patience: float
     except (OSError, ValueError, aio_pika.exceptions.AMQPError) as error:
         print(f"RabbitMQ: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(reply, indent=2, ensure_ascii=False))
+    explained = command == EXPLAIN and reply.get("outcome") == "completed"
+    print(reply["detail"] if explained else json.dumps(reply, indent=2, ensure_ascii=False))
     return 0 if reply.get("outcome") in GOOD else 1
 
 

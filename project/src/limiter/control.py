@@ -9,22 +9,23 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 from uuid import UUID
 
 from faststream import AckPolicy
 from faststream.rabbit import RabbitBroker, RabbitExchange, RabbitMessage, RabbitQueue
 from faststream.rabbit.schemas.queue import ClassicQueueArgs
 from loguru import logger
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from limiter.clients.http import Storable, explain
-from limiter.db import contacts
+from limiter.db import contacts, decisions
 from limiter.db.engine import DATABASE_ERRORS
 from limiter.db.engine import explain as explain_database
 from limiter.db.locks import Locks, RunState
 from limiter.domain.action import Job
+from limiter.domain.audit import explained
 from limiter.schedule import Timetable
 from limiter.telemetry import Telemetry
 
@@ -38,9 +39,19 @@ class ControlMessage(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    command: Literal["run_job", "pause_job", "resume_job"]
-    job: Job
+    command: Literal["run_job", "pause_job", "resume_job", "explain"]
+    job: Job | None = None
+    model: Storable | None = None
     request_id: str | None = None
+
+    @model_validator(mode="after")
+    def _what_it_is_about(self) -> Self:
+        wanted, unwanted = ("model", "job") if self.command == "explain" else ("job", "model")
+        if getattr(self, wanted) is None:
+            raise ValueError(f"{self.command} needs a {wanted}")
+        if getattr(self, unwanted) is not None:
+            raise ValueError(f"{self.command} takes no {unwanted}")
+        return self
 
 
 class Reply(BaseModel):
@@ -92,12 +103,14 @@ class Control:
         locks: Locks,
         clock: Callable[[], datetime],
         patience: float,
+        explained: int,
     ) -> None:
         self._broker = broker
         self._timetable = timetable
         self._locks = locks
         self._clock = clock
         self._patience = patience
+        self._explained = explained
 
     async def handle(self, body: bytes, message: RabbitMessage) -> None:
         if self._timetable.draining:
@@ -111,22 +124,23 @@ class Control:
             return
         with logger.contextualize(request_id=asked.request_id):
             reply = await self._carry_out(asked)
-            logger.bind(event="control", outcome=reply.outcome).info("{} {}", asked.command, asked.job)
+            logger.bind(event="control", outcome=reply.outcome).info("{} {}", asked.command, asked.job or asked.model)
         await message.ack()
         await self._answer(message, reply)
 
     async def _carry_out(self, asked: ControlMessage) -> Reply:
         reply = Reply(request_id=asked.request_id, command=asked.command, job=asked.job, outcome="failed")
         try:
-            match asked.command:
-                case "run_job":
-                    return await self._run(asked.job, reply)
-                case "pause_job":
-                    await self._locks.pause(asked.job)
-                    return reply.model_copy(update={"outcome": "paused"})
-                case "resume_job":
-                    await self._locks.resume(asked.job, self._clock())
-                    return reply.model_copy(update={"outcome": "resumed"})
+            if asked.model is not None:
+                return await self._explain(asked.model, reply)
+            assert asked.job is not None  # the message's own rule
+            if asked.command == "run_job":
+                return await self._run(asked.job, reply)
+            if asked.command == "pause_job":
+                await self._locks.pause(asked.job)
+                return reply.model_copy(update={"outcome": "paused"})
+            await self._locks.resume(asked.job, self._clock())
+            return reply.model_copy(update={"outcome": "resumed"})
         except DATABASE_ERRORS as error:
             return reply.model_copy(update={"detail": f"database: {explain_database(error)}"})
 
@@ -137,6 +151,13 @@ class Control:
             return reply.model_copy(update={"outcome": "busy", "detail": detail})
         outcome = "completed" if report.state is RunState.COMPLETED else "failed"
         return reply.model_copy(update={"outcome": outcome, "run_id": report.run_id, "detail": report.detail})
+
+    async def _explain(self, model: str, reply: Reply) -> Reply:
+        async with self._locks.engine.connect() as connection:
+            findings = await decisions.of_model(connection, model, self._explained)
+        if not findings:
+            return reply.model_copy(update={"detail": f"nothing was ever decided about a model named {model!r}"})
+        return reply.model_copy(update={"outcome": "completed", "detail": explained(findings)})
 
     async def _answer(self, message: RabbitMessage, reply: Reply) -> None:
         if message.reply_to:

@@ -52,6 +52,7 @@ class Settings(MigrationSettings, PolicySettings):
     deployed_reminder_grace_seconds: kind.SecondsOrZero = 60
     control_queue: kind.Name = "rps_limiter.control"
     control_wait_seconds: kind.Seconds = 2
+    control_explain_changes: kind.Count = 50
 
     model_registry_url: kind.Url
     model_dispatcher_url: kind.Url
@@ -93,7 +94,7 @@ class Settings(MigrationSettings, PolicySettings):
     event_retry_first_seconds: kind.Seconds = 1
     event_retry_longest_seconds: kind.Seconds = 300
     record_readings: str = ""
-    record_readings_max_bytes: kind.Count = 1_000_000_000
+    record_readings_max_bytes: Annotated[int, Field(ge=1000, le=10**12)] = 1_000_000_000
 
     http_host: kind.Name = "0.0.0.0"  # noqa: S104 - a container's own address is not known beforehand
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
@@ -129,7 +130,7 @@ def load() -> Settings:
     return load_as(Settings)
 
 
-def load_as(kind: type[Loaded], **given: object) -> Loaded:
+def load_as(kind: type[Loaded], **given: Any) -> Loaded:
     """Settings of one kind from the environment, or `given` by their field names; raises WrongSettings."""
     try:
         return kind(**given)

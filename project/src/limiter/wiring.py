@@ -236,7 +236,8 @@ class Jobs(Provider):
 
     @provide
     def control(self, settings: Settings, broker: RabbitBroker, timetable: Timetable, locks: Locks) -> Control:
-        return Control(broker, timetable, locks, utc_now, settings.control_wait_seconds)
+        limits = (settings.control_wait_seconds, settings.control_explain_changes)
+        return Control(broker, timetable, locks, utc_now, *limits)
 
     @provide
     def announcements(self, settings: Settings, engine: AsyncEngine, telemetry: Telemetry) -> Announcements:

@@ -224,7 +224,7 @@ class Parts:
 
 async def test_control_messages() -> None:
     parts = cast(Any, Parts())
-    handler = Control(parts, parts, parts, lambda: NOW, 1.0)
+    handler = Control(parts, parts, parts, lambda: NOW, 1.0, 10)
 
     async def read(body: bytes) -> str:
         message = Message()

@@ -98,7 +98,29 @@ async def test_busy_when_another_run_holds_the_lock_throughout(make_bench: MakeB
     assert (answer["outcome"], answer["run_id"]) == ("busy", None)
 
 
+async def test_explain_tells_what_stands_for_a_model_and_why(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    model = bench.platform.add_model("Sber/GigaChat-Max-V2")
+    bench.platform.call(model.name)
+    await bench.run(Job.RPS_CHECK)
+    answer = await ask(bench, {"command": "explain", "model": model.name, "request_id": "e"})
+    assert (answer["outcome"], answer["command"], answer["request_id"]) == ("completed", "explain", "e")
+    assert f"model {model.id}: hold (within_target): 0.0 RPS per replica on 1" in answer["detail"]
+
+
+async def test_explain_of_a_model_that_was_never_seen_fails_and_names_it(make_bench: MakeBench) -> None:
+    answer = await ask(await make_bench(), {"command": "explain", "model": "GigaChad"})
+    assert (answer["outcome"], answer["detail"]) == (
+        "failed",
+        "nothing was ever decided about a model named 'GigaChad'",
+    )
+
+
 MALFORMED = {
+    "run without a job": b'{"command": "run_job", "request_id": "m"}',
+    "run of a model": b'{"command": "run_job", "job": "rps_check", "model": "m", "request_id": "m"}',
+    "explain without a model": b'{"command": "explain", "request_id": "m"}',
+    "explain of a job": b'{"command": "explain", "model": "m", "job": "rps_check", "request_id": "m"}',
     "no json": b"{run",
     "empty": b"",
     "another shape": b"[1, 2]",

@@ -1,6 +1,6 @@
 """Why a decision was taken, in numbers and in words: one `Finding` per change of decision, never one per tick."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -26,7 +26,7 @@ _WORDS: dict[Reason, str] = {
     Reason.READING_UNKNOWN: "no trustworthy reading: unknown is not zero",
     Reason.EXEMPT: "the operator exempts this model",
     Reason.IN_USE: _UNUSED + ": not long enough for a warning",
-    Reason.UNUSED: _UNUSED + ": warned that {slots} slots {mode} go, not before {not_before_at}",
+    Reason.UNUSED: _UNUSED + ": warned that {slots} {mode} go, not before {not_before_at}",
     Reason.NOTHING_TO_CANCEL: "no following slot, and nothing to free",
     Reason.NOT_SEEN_RUNNING: "since when the model runs and is measured is not known yet",
     Reason.BETWEEN_SLOTS: "between two slots of one row",
@@ -34,7 +34,7 @@ _WORDS: dict[Reason, str] = {
     Reason.ADDRESS_UNKNOWN: _UNUSED + ", but the user's address is not known, so no warning can go out",
     Reason.WARNING_UNDELIVERED: _UNUSED + ", but the broker has not confirmed the warning",
     Reason.WARNED_WAITING: _UNUSED + ", warned {delivered_at}: cancelling not before {not_before_at}",
-    Reason.DEADLINE_PASSED: _UNUSED + ", warned {delivered_at}, cancelled {cancelled_at}: {slots} slots {mode}",
+    Reason.DEADLINE_PASSED: _UNUSED + ", warned {delivered_at}, cancelled {cancelled_at}: {slots} {mode}",
     Reason.USED_AGAIN: "used again {used_at}: the warning is withdrawn",
     Reason.BOOKING_GONE: "the user no longer holds the model",
     Reason.MODEL_GONE: "the model no longer runs",
@@ -42,11 +42,11 @@ _WORDS: dict[Reason, str] = {
     Reason.HELD_BY_ANOTHER: "not uninstalled: another user holds the model",
     Reason.BOOKED_SOON: "not uninstalled: another user's slot starts soon",
     Reason.MODE_CHANGED: "DRY_RUN was switched since the warning",
-    Reason.REFUSED: "the booking service refused {failed} of {slots} slots",
+    Reason.REFUSED: "the booking service refused {failed} of {slots}",
 }
 _WORDS_OF_ACT: dict[tuple[Decision, Reason], str] = {
     (Decision.WITHDRAW, Reason.EXEMPT): "the operator exempts this model: the warning is withdrawn",
-    (Decision.CANCEL, Reason.USED_AGAIN): "used again after {done} of {slots} slots were cancelled: the rest stays",
+    (Decision.CANCEL, Reason.USED_AGAIN): "used again after {done} of {slots} were cancelled: the rest stays",
     (Decision.UNINSTALL, Reason.DEADLINE_PASSED): "nobody uses or needs it: uninstalled",
     (Decision.HOLD, Reason.USED_AGAIN): "not uninstalled: used again",
 }
@@ -73,6 +73,8 @@ class Finding:
     def _shown(self, name: str, value: float | int | str) -> str:
         if isinstance(value, str):
             return value
+        if name == "slots":
+            return f"{value} slot" if value == 1 else f"{value} slots"
         if name.endswith("_at"):
             return self._moment(datetime.fromtimestamp(value, UTC))
         if name.endswith("_seconds"):
@@ -82,6 +84,20 @@ class Finding:
     def _moment(self, moment: datetime) -> str:
         clock = f"{moment:%H:%M:%S}" if moment.second else f"{moment:%H:%M}"
         return clock if moment.date() == self.at.astimezone(UTC).date() else f"{moment:%Y-%m-%d} {clock}"
+
+
+def explained(findings: Sequence[Finding]) -> str:
+    """What stands for each instance and each holder of a model, and how it came to that; the newest comes first."""
+    latest: dict[tuple[UUID, UUID | None], Finding] = {}
+    for finding in findings:
+        latest.setdefault((finding.model_id, finding.user_id), finding)
+    stands = [f"since {_line(finding)}" for finding in latest.values()]
+    return "\n".join(["stands:", *stands, "changes, the newest first:", *map(_line, findings)])
+
+
+def _line(found: Finding) -> str:
+    whose = f"model {found.model_id}" + (f", user {found.user_id}" if found.user_id else "")
+    return f"{found.at:%Y-%m-%d %H:%M:%S}  {whose}: {found.decision} ({found.reason}): {found.why}"
 
 
 def duration(seconds: float) -> str:

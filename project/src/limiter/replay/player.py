@@ -2,13 +2,14 @@
 
 While the policy decides as the recorded service did, it sees exactly what that saw. From the first other decision on,
 the model's replicas, or the user's slots, are what the policy's own commands and cancellations make of them; calls
-stay as they were recorded. A command that was not recorded completes after `saga`.
+stay as they were recorded. A command that was not recorded takes as long as the recorded ones usually did.
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from statistics import median
 from uuid import UUID
 
 from limiter.domain.action import Command, CommandKind, CommandState, Job, Reason
@@ -23,6 +24,7 @@ from limiter.recording import Start
 from limiter.replay.reading import Began, Idle, Line, Look, Tick
 from limiter.replay.world import World
 
+DEFAULT_SAGA = timedelta(seconds=30)  # when no command of the recording has ended
 MEMORIES = 20  # an idle job's look builds on one of the last ticks; more than this many ago would be minutes
 
 Key = tuple[UUID, datetime, int | None]  # what makes two commands the same: model, moment, replicas
@@ -43,11 +45,14 @@ class Player:
     """The replay of one recording under one policy."""
 
     policy: Policy
-    saga: timedelta
     world: World = field(init=False)
     _began: bool = False
     _memories: dict[float | None, Memory] = field(default_factory=dict)
     _planned: set[Key] = field(default_factory=set)  # the policy's own commands
+    _open: set[UUID] = field(default_factory=set)  # the models with an unfinished one
+    _ledger: dict[UUID, Command] = field(default_factory=dict)
+    _durations: dict[UUID, timedelta] = field(default_factory=dict)  # of recorded commands
+    _last_fleet: Fleet | None = None
     _own: dict[UUID, int] = field(default_factory=dict)  # replicas, where they are not as recorded
     _recorded: dict[UUID, ServedModel] = field(default_factory=dict)
     _foreign: dict[UUID, int] = field(default_factory=dict)  # what recorded commands that are not ours lead to
@@ -81,6 +86,7 @@ class Player:
         world.closed = {(model, user): at for model, user, at in start.closed}
         world.standing = {(model, user): stands for model, user, stands in start.standing}
         self._planned = {_key(command) for command in start.commands}
+        self._open = {command.model_id for command in start.commands if command.unfinished}
         self._memories = {_stamp(start.memory): start.memory}
 
     # --- rps_check --------------------------------------------------------------------------------------------------
@@ -89,36 +95,63 @@ class Player:
         self._settle(tick.at, tick.commands)
         fleet = self._fleet(tick.fleet) if tick.fleet else None
         found = self.world.tick(tick.at, tick.scrapes, fleet)
-        self._planned |= {_key(command) for command in self.world.commands.values() if command.planned_at == tick.at}
+        self._note_planned()
         self._memories[_stamp(self.world.memory)] = self.world.memory
         while len(self._memories) > MEMORIES:
             del self._memories[next(iter(self._memories))]
         return Moment(tick.at, found, tick.found, fleet)
 
+    def _note_planned(self) -> None:
+        for command in self.world.planned:
+            self._planned.add(_key(command))
+            self._open.add(command.model_id)
+        self.world.planned.clear()
+
     def _settle(self, now: datetime, recorded: dict[UUID, Command]) -> None:
-        """Our commands end as the same recorded ones did; the others complete after `saga`."""
-        for id, command in recorded.items():
-            if _key(command) not in self._planned:
-                if command.replicas is not None:
-                    self._foreign[id] = command.replicas
-            elif id in self.world.commands and _key(self.world.commands[id]) == _key(command):
-                self.world.commands[id] = replace(command, spell_id=self.world.commands[id].spell_id)
-        for id, command in self.world.commands.items():
+        """Our commands end as the same recorded ones did; the others when they usually do."""
+        if recorded is not self._ledger:
+            self._ledger = recorded
+            for id, command in recorded.items():
+                self._note_recorded(id, command)
+        for id in list(self._open):
+            command = self.world.commands[id]
             same = id in recorded and _key(recorded[id]) == _key(command)
-            if command.unfinished and not same and now >= command.planned_at + self.saga:
-                ended = command.planned_at + self.saga
-                self.world.commands[id] = replace(command, state=CommandState.COMPLETED, finished_at=ended)
-                if command.kind is CommandKind.UNINSTALL:
-                    self._gone.add(id)
-                elif command.replicas is not None:
-                    self._own[id] = command.replicas
+            if command.unfinished and not same and now >= command.planned_at + self._usual_saga():
+                command = self._complete(id, command)
+            if not command.unfinished:
+                self._open.discard(id)
+
+    def _note_recorded(self, id: UUID, command: Command) -> None:
+        if command.state is CommandState.COMPLETED and command.finished_at:
+            self._durations[command.id] = command.finished_at - command.planned_at
+        ours = self.world.commands.get(id)
+        if _key(command) not in self._planned:
+            if command.replicas is not None:
+                self._foreign[id] = command.replicas
+        elif ours is not None and _key(ours) == _key(command):
+            self.world.commands[id] = replace(command, spell_id=ours.spell_id)
+
+    def _usual_saga(self) -> timedelta:
+        seconds = [duration.total_seconds() for duration in self._durations.values()]
+        return timedelta(seconds=median(seconds)) if seconds else DEFAULT_SAGA
+
+    def _complete(self, id: UUID, command: Command) -> Command:
+        ended = command.planned_at + self._usual_saga()
+        self.world.commands[id] = done = replace(command, state=CommandState.COMPLETED, finished_at=ended)
+        if command.kind is CommandKind.UNINSTALL:
+            self._gone.add(id)
+        elif command.replicas is not None:
+            self._own[id] = command.replicas
+        return done
 
     def _fleet(self, recorded: Fleet) -> Fleet:
         """The recorded fleet, with the replicas that our own commands lead to."""
-        for model in recorded.models:
-            self._compare(model)
-        if recorded.complete:
-            self._gone &= recorded.by_id.keys()
+        if recorded is not self._last_fleet:
+            self._last_fleet = recorded
+            for model in recorded.models:
+                self._compare(model)
+            if recorded.complete:
+                self._gone &= recorded.by_id.keys()
         if not self._own and not self._gone:
             return recorded
         models = (
@@ -131,8 +164,6 @@ class Player:
     def _compare(self, model: ServedModel) -> None:
         """Tell a recorded change of replicas that a command of the recorded service made from anybody else's."""
         before = self._recorded.get(model.id)
-        if before is model:
-            return
         self._recorded[model.id] = model
         if before is not None and before.replicas != model.replicas:
             if self._foreign.get(model.id) == model.replicas:
@@ -166,6 +197,7 @@ class Player:
             # Nobody recorded a run of idle_enforce for warnings that were not recorded.
             found += self.world.enforce(self._look(sweep), look_again, run.at)
         self._keep(run)
+        self._note_planned()
         return Moment(run.at, found, run.found)
 
     def _warn(self, run: Idle, sweep: Look) -> list[Finding]:
@@ -216,7 +248,7 @@ class Player:
         there = {(one.id, slot.id) for one in recorded.reservations for slot in one.slots} if cut or kept else set()
         if not cut & there and not kept.keys() - there:
             return recorded
-        whole = {one.id: one for one in kept.values()} | recorded.by_id
+        whole = {one.id: one for one in kept.values()} | dict(recorded.by_id)
         slots = {one.id: {slot for slot in one.slots if (one.id, slot.id) not in cut} for one in whole.values()}
         for key, one in kept.items():
             slots.setdefault(one.id, set()).update(slot for slot in one.slots if slot.id == key[1])

@@ -74,8 +74,7 @@ Line = Began | Tick | Idle
 def read(path: Path) -> Iterator[Line]:
     """Every line of the file, in order; raises WrongRecording, or OSError."""
     readers: dict[str, Reader] = {}
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-    with opened as file:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
         for number, raw in enumerate(file, 1):
             try:
                 line = json.loads(raw)
@@ -115,7 +114,10 @@ class Reader:
         return Tick(_time(line["at"]), self._scrapes(line["scrapes"]), fleet, commands, found)
 
     def _idle(self, line: dict[str, Any]) -> Idle:
-        cancelled = [((UUID(model), UUID(user)), _slot(*slot)) for model, user, *slot in line["cancelled"]]
+        cancelled = [
+            ((UUID(model), UUID(user)), _slot(slot, reservation))
+            for model, user, *slot, reservation in line["cancelled"]
+        ]
         looks = [self._look(look) for look in line["looks"]]
         return Idle(Job(line["job"]), _time(line["at"]), looks, FINDINGS.validate_python(line["found"]), cancelled)
 
@@ -138,7 +140,8 @@ class Reader:
         last = self._made.get("bookings")
         if last is None or last[0] is not reservations:
             last = self._made["bookings"] = (reservations, Bookings(reservations))
-        return last[1]  # type: ignore[no-any-return]
+        bookings: Bookings = last[1]
+        return bookings
 
     def _scrapes(self, told: list[dict[str, Any]]) -> tuple[Scrape, ...]:
         return tuple(
@@ -169,7 +172,8 @@ def _time(at: float) -> datetime:
     return datetime.fromtimestamp(at, UTC)
 
 
-def _slot(start: float, end: float, id: str, reservation_id: str) -> Slot:
+def _slot(told: list[Any], reservation_id: str) -> Slot:
+    start, end, id = told
     return Slot(_time(start), _time(end), id, reservation_id)
 
 
@@ -197,7 +201,7 @@ def _reservations(told: dict[str, list[Any]]) -> tuple[Reservation, ...]:
             User(UUID(user), name),
             model,
             UUID(model_id) if model_id else None,
-            tuple(_slot(*slot, id) for slot in slots),
+            tuple(_slot(slot, id) for slot in slots),
         )
         for id, (user, name, model, model_id, slots) in told.items()
     )

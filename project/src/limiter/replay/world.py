@@ -44,6 +44,7 @@ class World:
     resumed_at: datetime | None = None
     left: dict[UUID, list[Cancellation]] = field(default_factory=dict)  # by spell: the DELETEs still to be sent
     cuts: list[Cut] = field(default_factory=list)
+    planned: list[Command] = field(default_factory=list)
     followed: set[Holder] = field(default_factory=set)  # whose cancelling ends when somebody says so, by `end`
     over: set[UUID] = field(default_factory=set)  # the spells that only wait for that
 
@@ -65,13 +66,14 @@ class World:
 
     def _command(self, model: ServedModel, kind: CommandKind, replicas: int | None, at: datetime) -> Command:
         last, dry = self.commands.get(model.id), self.policy.dry_run
-        self.commands[model.id] = intend(uuid4(), model, kind, replicas, last, at, dry_run=dry)
-        return self.commands[model.id]
+        self.commands[model.id] = command = intend(uuid4(), model, kind, replicas, last, at, dry_run=dry)
+        self.planned.append(command)
+        return command
 
     def look(
         self, at: datetime, scrapes: Sequence[Scrape], fleet: Fleet, bookings: Bookings, memory: Memory | None = None
     ) -> Survey:
-        """What an idle job sees at `at`; `memory` is what was remembered then, if that is not what is remembered now."""
+        """What an idle job sees at `at`; `memory` is what was remembered then, if not what is now."""
         past = Past(self.sightings, dict(self.spells), dict(self.closed), dict(self.standing), self.resumed_at)
         return survey(self.policy, fleet, bookings, scrapes, memory or self.memory, past, at)
 

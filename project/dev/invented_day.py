@@ -1,0 +1,142 @@
+"""`make day FILE=...`: an invented day of a large fleet, recorded as the service would, to try replays and their speed.
+
+MODELS=1000, a reading every 15 s, idle jobs every minute. A tenth of the models is busy all day, a third is called now
+and then in working hours, the rest hardly ever. The same SEED gives the same day.
+"""
+
+import os
+import random
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from math import pi, sin
+from pathlib import Path
+from uuid import UUID
+
+from limiter.domain.action import CommandState, Job
+from limiter.domain.fleet import Fleet, ServedModel
+from limiter.domain.reservations import Bookings, Reservation, Slot, User
+from limiter.domain.survey import Holder, Notes, Survey
+from limiter.domain.usage import Page
+from limiter.policy_settings import PolicySettings
+from limiter.recording import Recorder
+from limiter.replay.world import World
+
+BEGIN = datetime(2026, 3, 2, tzinfo=UTC)
+TICK, IDLE, SAGA = 15, 60, timedelta(seconds=30)
+LIMIT = 10**12  # bytes
+
+
+class Day:
+    """The invented platform: counters that grow, bookings, and commands that take effect."""
+
+    def __init__(self, models: int, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.fleet = Fleet(tuple(ServedModel(UUID(int=n + 1), f"model-{n}", 1) for n in range(models)))
+        self.counters = {model.name: 1.0 for model in self.fleet.models}
+        self.names = {model.name: model.name for model in self.fleet.models}
+        self.peaks = {model.name: self._peak(n) for n, model in enumerate(self.fleet.models)}
+        self.bookings = Bookings(tuple(self._booked(n, model) for n, model in enumerate(self.fleet.models)))
+
+    def _peak(self, number: int) -> float:
+        """Calls per second at noon."""
+        if number % 10 == 0:
+            return self.random.uniform(2, 60)
+        return self.random.uniform(0.005, 0.05) if number % 3 == 0 else 0.0
+
+    def _booked(self, number: int, model: ServedModel) -> Reservation:
+        start = BEGIN + timedelta(hours=self.random.randrange(0, 16))
+        hours = [start + timedelta(hours=2 * n) for n in range(self.random.randrange(2, 6))]
+        id = f"r{number}"
+        slots = tuple(Slot(at, at + timedelta(hours=2), f"s{n}", id) for n, at in enumerate(hours))
+        return Reservation(
+            id, User(UUID(int=10_000 + number % 200), f"user{number % 200}"), model.name, model.id, slots
+        )
+
+    def page(self, now: datetime) -> Page:
+        """The counters, grown by the calls of the last tick."""
+        hour = (now - BEGIN) / timedelta(hours=1) % 24
+        day = max(0.05, sin(pi * (hour - 6) / 14)) if 6 <= hour <= 20 else 0.05
+        for name, peak in self.peaks.items():
+            expected = peak * day * TICK
+            if expected > 1:
+                self.counters[name] += round(self.random.gauss(expected, expected**0.5))
+            elif self.random.random() < expected:
+                self.counters[name] += 1
+        return Page("http://entrypoint/metrics", now, dict(self.counters), self.names)
+
+    def act(self, world: World, now: datetime) -> None:
+        """Commands take effect after a while; what is cancelled is gone."""
+        done = {
+            id: replace(command, state=CommandState.COMPLETED, finished_at=now)
+            for id, command in world.commands.items()
+            if command.unfinished and now >= command.planned_at + SAGA
+        }
+        world.commands |= done
+        if done:
+            resized = {id: command.replicas for id, command in done.items() if command.replicas is not None}
+            models = (replace(model, replicas=resized.get(model.id, model.replicas)) for model in self.fleet.models)
+            self.fleet = Fleet(tuple(models))
+
+    def cancelled(self, world: World, since: int) -> list[tuple[Holder, Slot]]:
+        gone = [(cut.holder, cut.slot) for cut in world.cuts[since:]]
+        if gone:
+            slots = {(slot.reservation_id, slot.id) for _, slot in gone}
+            left = (
+                replace(one, slots=tuple(slot for slot in one.slots if (one.id, slot.id) not in slots))
+                for one in self.bookings.reservations
+            )
+            self.bookings = Bookings(tuple(one for one in left if one.slots))
+        return gone
+
+
+def record(path: Path, models: int, hours: float, seed: int) -> None:
+    """Write the recording of such a day, decided by the settings' defaults."""
+    settings = PolicySettings()
+    recorder = Recorder(str(path), LIMIT, settings.model_dump(mode="json"))
+    day, world = Day(models, seed), World(settings.policy())
+    for second in range(0, int(hours * 3600), TICK):
+        now = BEGIN + timedelta(seconds=second)
+        page, before = day.page(now), (world.memory, dict(world.sightings))
+        day.act(world, now)
+        commands = dict(world.commands)
+        recorder.tick(now, [page], day.fleet, commands, world.tick(now, [page], day.fleet), before)
+        if second % IDLE == 0:
+            _idle(recorder, day, world, page, now)
+
+
+def _idle(recorder: Recorder, day: Day, world: World, page: Page, now: datetime) -> None:
+    warning, enforcing = Notes(), Notes()
+    look = world.look(now, [page], day.fleet, day.bookings)
+    warning.looks.append((None, look))
+    warning.acted.extend(world.warn(look))
+    recorder.idle(Job.IDLE_WARNING, now, warning)
+    look, since = world.look(now, [page], day.fleet, day.bookings), len(world.cuts)
+    enforcing.looks.append((None, look))
+
+    def again(holder: Holder) -> Survey:
+        enforcing.looks.append((holder, look))
+        return look
+
+    enforcing.acted.extend(world.enforce(look, again, now))
+    enforcing.cancelled.extend(day.cancelled(world, since))
+    recorder.idle(Job.IDLE_ENFORCE, now, enforcing)
+
+
+def main(arguments: list[str]) -> int:
+    """Returns the exit code."""
+    if not arguments or not arguments[0]:
+        print("usage: [MODELS=1000] [HOURS=24] [SEED=1] make day FILE=day.jsonl", file=sys.stderr)
+        return 2
+    path = Path(arguments[0])
+    models, hours, seed = (
+        os.environ.get(name, usual) for name, usual in (("MODELS", 1000), ("HOURS", 24), ("SEED", 1))
+    )
+    path.unlink(missing_ok=True)
+    record(path, int(models), float(hours), int(seed))
+    print(f"{path}: {path.stat().st_size / 1e6:.0f} MB, {models} models, {hours} h")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

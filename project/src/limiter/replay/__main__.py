@@ -1,0 +1,101 @@
+"""`make replay FILE=... [AGAINST=other.env] [PICTURE=out.png]`: what these settings would have done, and when."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from limiter.policy_settings import PolicySettings
+from limiter.replay import report
+from limiter.replay.reading import Began, WrongRecording, read
+from limiter.replay.tally import Tally, tally
+from limiter.settings import WrongSettings, load_as
+
+
+def main(arguments: list[str]) -> int:
+    """Read, replay, print; returns the exit code."""
+    file, against, picture = (*arguments, "", "", "")[:3]
+    if not file:
+        print("usage: make replay FILE=recording.jsonl[.gz] [AGAINST=other.env] [PICTURE=out.png]", file=sys.stderr)
+        return 2
+    try:
+        return _replay(Path(file), against, picture)
+    except (WrongRecording, WrongSettings, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _replay(file: Path, against: str, picture: str) -> int:
+    began = _first(file)
+    recorded = load_as(PolicySettings, **began.settings)
+    tallies = []
+    for name, settings in _settings(recorded, against).items():
+        started = time.monotonic()
+        tallies.append(tally(name, settings.policy(), read(file)))
+        seconds = time.monotonic() - started
+        hours = tallies[-1].hours
+        print(f"{name}: {hours:.1f} h in {seconds:.1f} s, {hours / seconds:.1f} simulated hours per second")
+        for change in _changes(recorded, settings):
+            print(f"  {change}")
+    print("\n".join(report.lines(tallies)))
+    if picture:
+        _draw(tallies, Path(picture))
+    return 0
+
+
+def _settings(recorded: PolicySettings, against: str) -> dict[str, PolicySettings]:
+    """The environment's settings, and beside them those of the other file, or of the recording if they differ."""
+    environment = load_as(PolicySettings)
+    if against:
+        other = {name.lower(): value for name, value in dotenv_values(against).items() if value}
+        if not Path(against).is_file():
+            raise FileNotFoundError(f"AGAINST={against!r}: there is no such file")
+        known = {name: value for name, value in other.items() if name in PolicySettings.model_fields}
+        return {"environment": environment, Path(against).name[:13]: _of_file(known)}
+    return {"environment": environment} | ({} if environment == recorded else {"recorded": recorded})
+
+
+def _of_file(values: dict[str, Any]) -> PolicySettings:
+    """Settings as the environment would give them, so that JSON and durations are read alike."""
+    kept = dict(os.environ)
+    try:
+        for name in PolicySettings.model_fields:
+            os.environ.pop(name.upper(), None)
+        os.environ.update({name.upper(): value for name, value in values.items()})
+        return load_as(PolicySettings)
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+
+
+def _changes(recorded: PolicySettings, settings: PolicySettings) -> Iterator[str]:
+    for name in PolicySettings.model_fields:
+        then, now = getattr(recorded, name), getattr(settings, name)
+        if then != now:
+            yield f"{name.upper()}={now} (recorded with {then})"
+
+
+def _first(file: Path) -> Began:
+    for line in read(file):
+        if isinstance(line, Began):
+            return line
+        break
+    raise WrongRecording(f"{file}:1: a recording begins with a start line")
+
+
+def _draw(tallies: list[Tally], path: Path) -> None:
+    try:
+        from limiter.replay.picture import draw
+    except ImportError:
+        print("PICTURE needs matplotlib: .venv/bin/pip install -r requirements-extra.txt", file=sys.stderr)
+        raise SystemExit(1) from None
+    draw(tallies, path)
+    print(f"picture: {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

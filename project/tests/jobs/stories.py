@@ -1,0 +1,172 @@
+"""Plays a story, told in a few words, to the composed service; acts are what is seen at the wire.
+
+Minutes count from 10:00, slots are `from-to` in minutes. An unknown word is an error.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from freezegun.api import FrozenDateTimeFactory
+
+from dev.neighbours.booking import Reservation
+from dev.platform import Fault
+from limiter.db import contacts
+from limiter.db.locks import Locks
+from limiter.domain.action import Job
+from tests.bench import Bench
+from tests.conftest import START
+
+USERS = {name: UUID(int=number) for number, name in enumerate(("ann", "ben", "cleo", "dan"), 1)}
+SWEEP = (Job.SAGA_POLL, Job.RPS_CHECK, Job.IDLE_WARNING, Job.EVENT_DISPATCH, Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+IDLE_JOBS = (Job.IDLE_WARNING, Job.IDLE_ENFORCE)
+
+
+@dataclass(frozen=True)
+class Story:
+    """One row of the table: what happens at which minute, and every act that follows, with its minute."""
+
+    title: str
+    happens: str
+    acts: str
+    step: int = 15  # minutes between two runs of all jobs
+    until: int = 90
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+def lines(text: str) -> list[tuple[int, str]]:
+    """Each line's minute and words."""
+    pairs = (line.strip().split(" ", 1) for line in text.strip().splitlines())
+    return [(int(minute), words.strip()) for minute, words in pairs]
+
+
+def clock(moment: datetime | float) -> int:
+    """Minutes after 10:00."""
+    at = moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC)
+    return round((at - START) / timedelta(minutes=1))
+
+
+class Stage:
+    """The service and its neighbours, of which a model `m` runs that was once called, and `other` that always is."""
+
+    def __init__(self, bench: Bench, time: FrozenDateTimeFactory) -> None:
+        self.bench, self.platform, self.time = bench, bench.platform, time
+        self.acts: list[tuple[int, str]] = []
+        self.up = True
+        self._deleted = self._commanded = 0
+        self.platform.add_model("m")
+        self.platform.add_model("other")
+        self.platform.set_rate("other", 1.0)
+
+    async def play(self, story: Story) -> list[tuple[int, str]]:
+        """Let everything happen in its minute, run the jobs step by step, and tell what was seen."""
+        happens = lines(story.happens)
+        for minute in range(story.until + 1):
+            self.time.move_to(START + timedelta(minutes=minute))
+            for _, words in (one for one in happens if one[0] == minute):
+                await self.happen(words)
+            if self.up and minute % story.step == 0:
+                for job in SWEEP:
+                    await self.bench.attempt(job)
+                await self._watch(minute)
+        return self.acts
+
+    async def happen(self, words: str) -> None:
+        for pattern, act in VERBS.items():
+            if found := re.fullmatch(pattern, words):
+                told = act(self, *found.groups(default=""))
+                if told is not None:
+                    await told  # type: ignore[misc]
+                return
+        raise ValueError(f"{words!r} fits none of {', '.join(VERBS)}")
+
+    async def _watch(self, minute: int) -> None:
+        """What the neighbours and the users have seen since the last step."""
+        for gone in self.platform.deletions[self._deleted :]:
+            slots = " ".join(f"{clock(slot.start)}-{clock(slot.end)}" for slot in gone.slots)
+            whole = " as a whole" if gone.slot_id is None else ""
+            self.acts.append((minute, f"{_name(gone.user.id)} loses {slots}{whole}"))
+        self._deleted = len(self.platform.deletions)
+        for command in self.platform.commands[self._commanded :]:
+            what = "is uninstalled" if command.replicas is None else f"scales to {command.replicas}"
+            self.acts.append((minute, f"{command.model_name} {what}"))
+        self._commanded = len(self.platform.commands)
+        for event in await self.bench.events():
+            self.acts.append((minute, _heard(event["user"]["id"], event["reservation"])))
+
+    def book(self, user: str, slots: str, model: str) -> None:
+        pairs = [tuple(map(int, slot.split("-"))) for slot in slots.split()]
+        times = [(START + timedelta(minutes=start), START + timedelta(minutes=end)) for start, end in pairs]
+        self.platform.add_reservation(str(USERS[user]), user, model or "m", slots=times)
+
+    def give_back(self, user: str, slot: str) -> None:
+        """The user cancels one slot himself."""
+        start = int(slot.split("-")[0])
+        for held in self._of(user):
+            held.slots = [one for one in held.slots if clock(one.start) != start]
+
+    def _of(self, user: str) -> list[Reservation]:
+        return [held for held in self.platform.reservations if str(held.user.id) == str(USERS[user])]
+
+    async def learn(self, user: str) -> None:
+        await contacts.learn(self.bench.engine, USERS[user], user, f"{user}@example.org", [])
+
+    async def pause(self, what: str) -> None:
+        locks = await self.bench.container.get(Locks)
+        for job in IDLE_JOBS:
+            if what == "pauses":
+                await locks.pause(job)
+            else:
+                await locks.resume(job, datetime.now(UTC))
+        self.up = what != "pauses"  # runs by hand would not mind a pause, so here nothing runs
+
+    async def route(self, what: str) -> None:
+        key, exchange = self.bench.settings.notifier_no_use_routing_key, self.bench.settings.notifier_exchange
+        await (self.bench.inbox.unbind if what == "forgets" else self.bench.inbox.bind)(exchange, key)
+
+    def is_up(self, what: str) -> None:
+        self.up = what == "up"
+
+
+def _name(user: object) -> str:
+    return next(name for name, id in USERS.items() if str(id) == str(user))
+
+
+def _heard(user: str, told: dict[str, object]) -> str:
+    def slots(name: str) -> str:
+        found = told[name]
+        assert isinstance(found, list)
+        return " ".join(
+            f"{clock(datetime.fromisoformat(one['start']))}-{clock(datetime.fromisoformat(one['end']))}"
+            for one in found
+        )
+
+    words = [f"{_name(user)} hears {told['stage']}", slots("cancelled_slots")]
+    if told["failed_slots"]:
+        words.append(f"failed {slots('failed_slots')}")
+    if told["uninstalled"]:
+        words.append("uninstalled")
+    return " ".join(word for word in words if word)
+
+
+VERBS: dict[str, Callable[..., object]] = {
+    r"(\w+) books ([\d\- ]+?)(?: of (\w+))?": Stage.book,
+    r"(\w+) gives back (\S+)": Stage.give_back,
+    r"(\w+) is called": lambda stage, model: stage.platform.call(model),
+    r"(\w+) is called (\S+) times a second": lambda stage, model, rps: stage.platform.set_rate(model, float(rps)),
+    r"another (\w+) runs": lambda stage, model: stage.platform.add_model(model) and None,
+    r"entrypoint (\d) restarts": lambda stage, number: stage.platform.restart_entrypoint(int(number)),
+    r"(entrypoint|booking|registry) breaks": lambda stage, peer: stage.platform.fault(peer, Fault.status(500)) and None,
+    r"(entrypoint|booking|registry) heals": lambda stage, peer: stage.platform.clear_faults(peer),
+    r"a cancellation is refused": lambda stage: stage.platform.fault(
+        "booking", Fault.status(403), method="DELETE", times=1
+    )
+    and None,
+    r"the next saga fails": lambda stage: stage.platform.next_saga("failed"),
+    r"the service is (down|up)": Stage.is_up,
+    r"the operator (pauses|resumes) the idle jobs": Stage.pause,
+    r"the broker (forgets|knows) the notifier": Stage.route,
+    r"the platform tells (\w+)'s address": Stage.learn,
+}
