@@ -94,7 +94,7 @@ class Settings(MigrationSettings, PolicySettings):
     event_retry_first_seconds: kind.Seconds = 1
     event_retry_longest_seconds: kind.Seconds = 300
     record_readings: str = ""
-    record_readings_max_bytes: Annotated[int, Field(ge=1000, le=10**12)] = 1_000_000_000
+    record_readings_max_bytes: Annotated[int, Field(ge=1000, le=9_000_000_000)] = 1_000_000_000
 
     http_host: kind.Name = "0.0.0.0"  # noqa: S104 - a container's own address is not known beforehand
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080

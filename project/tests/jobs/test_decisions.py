@@ -109,4 +109,4 @@ async def test_old_rows_are_forgotten(make_bench: MakeBench, time: FrozenDateTim
     await sweep(bench, time, 1)
     assert len(await told(bench)) == 1
     await sweep(bench, time, 130)
-    assert {one.reason for one in await told(bench)} == {"nothing_to_cancel"}
+    assert {one.reason for one in await told(bench)} == {"unused", "warned_waiting"}

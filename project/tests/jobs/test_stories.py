@@ -276,8 +276,8 @@ STORIES = [
         """0 m is called 25 times a second
         10 m is called 0 times a second""",
         """2 m scales to 3
-        14 m scales to 2
-        17 m scales to 1""",
+        13 m scales to 2
+        16 m scales to 1""",
         step=1,
         until=25,
         settings=SCALES,
@@ -287,7 +287,7 @@ STORIES = [
         """0 m is called 25 times a second
         1 the next saga fails""",
         """2 m scales to 3
-        4 m scales to 3""",
+        5 m scales to 3""",
         step=1,
         until=6,
         settings=SCALES | {"COMMAND_BACKOFF_FIRST_SECONDS": 120},

@@ -1,0 +1,163 @@
+"""One tick over a fleet: the share of a name's traffic, what is news, and the numbers that are told."""
+
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import pytest
+
+from limiter.domain.action import Command, CommandKind, CommandState, Decision, Reason, intend
+from limiter.domain.deciding import Scaled, decide_fleet, load_of
+from limiter.domain.fleet import Fleet, Sighting
+from limiter.domain.policy import Policy
+from limiter.domain.scaling import Load, ScalingRule
+from tests.domain.build import IDLE, PAUSES, SCALING, Readings, at, command, secs, served
+
+POLICY = Policy(SCALING, IDLE, {}, PAUSES, enforce_per_run=10, saga_timeout=secs(900), retention=secs(86_400))
+TWO = Fleet((served(1, "m", 1), served(2, "m", 3)))
+
+
+def readings(rps: float, seconds: int = 60) -> Readings:
+    told = Readings()
+    for now in range(0, seconds + 1, 15):
+        told.tick(now, a={"m": rps * now})
+    return told
+
+
+def decided(rps: float, fleet: Fleet, rule: ScalingRule = SCALING, **remembered: Sighting | Command) -> list[Scaled]:
+    told = readings(rps, 45)
+    seen = told.tick(60, a={"m": rps * 60})
+    sightings = {one.model_id: one for one in remembered.values() if isinstance(one, Sighting)}
+    latest = {one.model_id: one for one in remembered.values() if isinstance(one, Command)}
+    return decide_fleet(replace(POLICY, scaling_rule=rule), fleet, seen, sightings, latest, at(60))
+
+
+def test_instances_share_their_names_traffic_by_their_replicas() -> None:
+    told = readings(8)
+    seen = told.tick(75, a={"m": 8.0 * 75})
+    one, three = (load_of(model, TWO, seen, SCALING) for model in TWO.models)
+    assert (one.up, three.up) == (pytest.approx(2), pytest.approx(6))
+    assert (one.down, three.down) == (pytest.approx(2), pytest.approx(6))
+    assert (one.known, one.restarted) == (True, False)
+
+
+def test_up_and_down_have_windows_of_their_own() -> None:
+    told = Readings()
+    for now in range(0, 600, 15):
+        told.tick(now, a={"m": 10.0 * max(0, now - 540)})
+    seen = told.tick(600, a={"m": 600.0})
+    load = load_of(served(1, "m"), Fleet((served(1, "m"),)), seen, SCALING)
+    assert (load.up, load.down) == (pytest.approx(10), pytest.approx(2))
+
+
+def test_a_restart_and_a_failed_target_make_the_load_less_than_known() -> None:
+    told = readings(8)
+    restarted = told.tick(75, a={"m": 1.0})
+    assert load_of(served(1, "m"), Fleet((served(1, "m"),)), restarted, SCALING).restarted
+    failed = told.tick(90, a=None)
+    assert not load_of(served(1, "m"), Fleet((served(1, "m"),)), failed, SCALING).known
+
+
+def test_no_replicas_at_all_share_nothing_and_break_nothing() -> None:
+    told = readings(8)
+    seen = told.tick(75, a={"m": 8.0 * 75})
+    nothing = Fleet((served(1, "m", 0),))
+    assert load_of(nothing.models[0], nothing, seen, SCALING) == Load(0, 0, True)
+    (scaled,) = decided(8, nothing)
+    assert (scaled.verdict.reason, scaled.verdict.replicas) == (Reason.BELOW_MIN, 1)
+    assert scaled.finding is not None
+    assert scaled.finding.numbers["rps_per_replica"] == 0
+
+
+def test_every_number_of_a_scale_up_is_told() -> None:
+    wished = Sighting(UUID(int=1), "m", 1, at(0), up_since=at(29))
+    (scaled,) = decided(12, Fleet((served(1, "m"),)), known=wished)
+    assert scaled.acts
+    assert scaled.finding is not None
+    assert (scaled.finding.at, scaled.finding.model_id, scaled.finding.model_name) == (at(60), UUID(int=1), "m")
+    assert (scaled.finding.user_id, scaled.finding.decision) == (None, Decision.SCALE_UP)
+    assert scaled.finding.reason is Reason.OVERLOADED
+    assert scaled.finding.numbers == {
+        "rps": 12,
+        "rps_down": 12,
+        "rps_per_replica": 12,
+        "replicas": 1,
+        "fewer": 0,
+        "wanted": 2,
+        "target": 10,
+        "up_factor": 1.1,
+        "headroom": 0.7,
+        "minimum": 1,
+        "maximum": 8,
+        "wish": "up",
+        "held_seconds": 31,
+        "needed_seconds": 30,
+        "failures": 0,
+    }
+
+
+def test_the_numbers_of_a_scale_down_are_those_of_the_wish_to_go_down() -> None:
+    wished = Sighting(UUID(int=1), "m", 2, at(-600), down_since=at(-250))
+    (scaled,) = decided(5, Fleet((served(1, "m", 2),)), known=wished)
+    assert scaled.finding is not None
+    told = scaled.finding.numbers
+    assert (told["wish"], told["held_seconds"], told["needed_seconds"]) == ("down", 310, 300)
+    assert (told["rps_per_replica"], told["replicas"], told["fewer"], told["wanted"]) == (2.5, 2, 1, 1)
+
+
+def test_a_wish_that_begins_now_has_held_for_no_time() -> None:
+    (scaled,) = decided(12, Fleet((served(1, "m"),)))
+    assert scaled.finding is not None
+    assert (scaled.finding.reason, scaled.finding.numbers["held_seconds"]) == (Reason.STABILIZING, 0)
+
+
+def test_a_decision_that_stands_is_no_news_and_is_remembered() -> None:
+    fleet = Fleet((served(1, "m"),))
+    (first,) = decided(5, fleet)
+    assert first.finding is not None
+    assert not first.acts
+    assert first.verdict.sighting.standing == "hold:within_target"
+    (again,) = decided(5, fleet, known=first.verdict.sighting)
+    assert again.finding is None
+    assert again.verdict.sighting == first.verdict.sighting
+    (other,) = decided(5, fleet, known=replace(first.verdict.sighting, standing="hold:stabilizing"))
+    assert other.finding is not None
+
+
+def test_an_act_is_news_even_if_it_was_the_last_one() -> None:
+    wished = Sighting(UUID(int=1), "m", 1, at(0), up_since=at(0), standing="scale_up:overloaded")
+    (scaled,) = decided(12, Fleet((served(1, "m"),)), known=wished)
+    assert scaled.finding is not None
+
+
+def test_what_stands_outlives_another_count_of_replicas() -> None:
+    before = Sighting(UUID(int=1), "m", 1, at(0), standing="hold:within_target")
+    (scaled,) = decided(12, Fleet((served(1, "m", 2),)), known=before)
+    assert scaled.finding is None
+
+
+def test_earlier_failures_are_told_and_block() -> None:
+    failed = replace(command(CommandState.FAILED, 30, failures=3), model_id=UUID(int=1))
+    (scaled,) = decided(12, Fleet((served(1, "m"),)), last=failed)
+    assert scaled.finding is not None
+    assert (scaled.finding.reason, scaled.finding.numbers["failures"]) == (Reason.BACKING_OFF, 3)
+
+
+def test_rules_of_a_models_own_decide_about_it() -> None:
+    own = replace(POLICY, own_rules={"m": (replace(SCALING, exempt=True), IDLE)})
+    seen = readings(12).tick(75, a={"m": 900.0})
+    (scaled,) = decide_fleet(own, Fleet((served(1, "m"),)), seen, {}, {}, at(75))
+    assert scaled.verdict.reason is Reason.EXEMPT
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_an_intent_is_planned_or_in_a_dry_run_already_over(dry_run: bool) -> None:
+    id, model = uuid4(), served(1, "m")
+    intent = intend(id, model, CommandKind.SCALE_UP, 3, None, at(60), dry_run=dry_run)
+    state, ended = (CommandState.DRY_RUN, at(60)) if dry_run else (CommandState.PLANNED, None)
+    assert intent == Command(id, model.id, "m", CommandKind.SCALE_UP, 3, state, at(60), finished_at=ended, failures=0)
+
+
+@pytest.mark.parametrize(("state", "carried"), [(CommandState.FAILED, 3), (CommandState.COMPLETED, 0)])
+def test_an_intent_carries_the_failures_of_a_failed_one_before(state: CommandState, carried: int) -> None:
+    last = command(state, 30, failures=3)
+    assert intend(uuid4(), served(), CommandKind.SCALE_UP, 3, last, at(60), dry_run=False).failures == carried
