@@ -1,7 +1,7 @@
 """`make day FILE=...`: an invented day of a large fleet, recorded as the service would, to try replays and their speed.
 
-MODELS=1000, a reading every 15 s, idle jobs every minute. A tenth of the models is busy all day, a third is called now
-and then in working hours, the rest hardly ever. The same SEED gives the same day.
+MODELS=1000, a reading every 15 s, idle jobs every minute. A tenth of the models is busy in working hours, another
+tenth is called now and then, the rest hardly ever. The same SEED gives the same day.
 """
 
 import os
@@ -42,7 +42,7 @@ class Day:
         """Calls per second at noon."""
         if number % 10 == 0:
             return self.random.uniform(2, 60)
-        return self.random.uniform(0.005, 0.05) if number % 3 == 0 else 0.0
+        return self.random.uniform(0.005, 0.05) if number % 10 == 1 else 0.00002
 
     def _booked(self, number: int, model: ServedModel) -> Reservation:
         start = BEGIN + timedelta(hours=self.random.randrange(0, 16))

@@ -4,13 +4,15 @@ from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from limiter.domain.action import Command, CommandKind, CommandState, Decision, Reason, intend
 from limiter.domain.deciding import Scaled, decide_fleet, load_of
 from limiter.domain.fleet import Fleet, Sighting
 from limiter.domain.policy import Policy
-from limiter.domain.scaling import Load, ScalingRule
-from tests.domain.build import IDLE, PAUSES, SCALING, Readings, at, command, secs, served
+from limiter.domain.scaling import Load, ScalingRule, decide, settled
+from tests.domain.build import IDLE, PAUSES, SCALING, UNHURRIED, Readings, at, command, secs, served
 
 POLICY = Policy(SCALING, IDLE, {}, PAUSES, enforce_per_run=10, saga_timeout=secs(900), retention=secs(86_400))
 TWO = Fleet((served(1, "m", 1), served(2, "m", 3)))
@@ -35,8 +37,8 @@ def test_instances_share_their_names_traffic_by_their_replicas() -> None:
     told = readings(8)
     seen = told.tick(75, a={"m": 8.0 * 75})
     one, three = (load_of(model, TWO, seen, SCALING) for model in TWO.models)
-    assert (one.up, three.up) == (pytest.approx(2), pytest.approx(6))
-    assert (one.down, three.down) == (pytest.approx(2), pytest.approx(6))
+    assert (one.up, three.up) == pytest.approx((2, 6))
+    assert (one.down, three.down) == pytest.approx((2, 6))
     assert (one.known, one.restarted) == (True, False)
 
 
@@ -46,7 +48,7 @@ def test_up_and_down_have_windows_of_their_own() -> None:
         told.tick(now, a={"m": 10.0 * max(0, now - 540)})
     seen = told.tick(600, a={"m": 600.0})
     load = load_of(served(1, "m"), Fleet((served(1, "m"),)), seen, SCALING)
-    assert (load.up, load.down) == (pytest.approx(10), pytest.approx(2))
+    assert (load.up, load.down) == pytest.approx((10, 2))
 
 
 def test_a_restart_and_a_failed_target_make_the_load_less_than_known() -> None:
@@ -161,3 +163,33 @@ def test_an_intent_is_planned_or_in_a_dry_run_already_over(dry_run: bool) -> Non
 def test_an_intent_carries_the_failures_of_a_failed_one_before(state: CommandState, carried: int) -> None:
     last = command(state, 30, failures=3)
     assert intend(uuid4(), served(), CommandKind.SCALE_UP, 3, last, at(60), dry_run=False).failures == carried
+
+
+COUNTS, MOMENTS = st.integers(0, 4), st.none() | st.integers(0, 60)
+
+
+@UNHURRIED
+@given(COUNTS, COUNTS, st.sampled_from([0.0, 5.0]), st.booleans(), st.booleans(), MOMENTS, MOMENTS, st.booleans())
+def test_what_is_settled_would_be_decided_so(
+    replicas: int,
+    minimum: int,
+    calls: float,
+    known: bool,
+    restarted: bool,
+    up: int | None,
+    down: int | None,
+    exempt: bool,
+) -> None:
+    rule = replace(SCALING, min_replicas=minimum, exempt=exempt)
+    since, other = (None if moment is None else at(moment) for moment in (up, down))
+    before = Sighting(UUID(int=1), "m", replicas, at(0), since, other, "hold:within_target")
+    load = Load(calls, calls, known, restarted)
+    if settled(rule, before, load):
+        verdict = decide(rule, before, load, None, at(100))
+        assert verdict == (Decision.HOLD, Reason.WITHIN_TARGET, replicas, before)
+
+
+def test_an_idle_model_at_its_minimum_is_settled_once_that_stands() -> None:
+    idle, before = Load(0, 0, True), Sighting(UUID(int=1), "m", 1, at(0))
+    assert not settled(SCALING, before, idle)
+    assert settled(SCALING, replace(before, standing="hold:within_target"), idle)

@@ -161,7 +161,7 @@ def test_an_unknown_tick_never_scales_down(rule: ScalingRule, loads: list[Load],
     model = Simulated(rule, served(replicas=replicas))
     for tick, load in enumerate(loads):
         asked = len(model.commands)
-        model.tick(tick * TICK, replace(load, known=False))
+        model.tick(tick * TICK, load._replace(known=False))
         assert Decision.SCALE_DOWN not in model.decisions[asked:]
 
 

@@ -7,11 +7,12 @@ from uuid import UUID
 import pytest
 
 from limiter.domain.action import Decision, Reason
+from limiter.domain.audit import standing_of
 from limiter.domain.fleet import Fleet, ServedModel, Sighting
 from limiter.domain.idleness import IdleRule, Spell
 from limiter.domain.policy import Policy
 from limiter.domain.reservations import Bookings, UnbookingMode
-from limiter.domain.survey import Past, Survey, standing_of, survey
+from limiter.domain.survey import Past, Survey, survey
 from limiter.domain.usage import Memory, Page
 from tests.domain.build import (
     ANNA,
@@ -183,7 +184,7 @@ def test_a_finding_names_the_model_by_the_hold_or_else_by_the_spell() -> None:
     spelled = look(2700, spells=[mine()], bookings=Bookings(())).finding(HOLDER, Decision.EXPIRE, Reason.BOOKING_GONE)
     assert spelled.model_name == "m"
     assert look(2700, bookings=Bookings(())).finding(HOLDER, Decision.HOLD, Reason.IN_USE).model_name == ""
-    assert standing_of(held) == "hold:in_use"
+    assert standing_of(held.decision, held.reason) == "hold:in_use"
 
 
 def test_every_number_of_a_cancelling_is_told() -> None:

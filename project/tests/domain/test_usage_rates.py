@@ -103,7 +103,7 @@ def test_a_silent_stretch_is_not_merged_into_a_sample_longer_than_the_resolution
     readings = Readings()  # resolution: 300 s / 60 = 5 s
     for now, value in ((0, 0), (1, 4), (2, 4), (3, 4), (4, 4), (5, 8), (7, 8), (11, 9)):
         readings.tick(now, a={"m": value})
-    assert readings.memory.usage["m"].samples == (Sample(at(5), 5, 8), Sample(at(11), 4, 1))
+    assert readings.memory.usage["m"].samples == (Sample(at(5).timestamp(), 5, 8), Sample(at(11).timestamp(), 4, 1))
 
 
 def test_a_second_reading_at_the_same_instant_is_use_without_a_sample() -> None:
@@ -125,13 +125,13 @@ def test_a_rate_can_be_asked_while_no_configured_target_was_ever_read() -> None:
 
 
 def test_a_sample_reaching_out_of_the_window_counts_in_proportion() -> None:
-    samples = [Sample(at(40), 40, 400), Sample(at(60), 20, 100)]
-    assert mean_rate(samples, at(60), 30) == pytest.approx((100 + 100) / 30)
+    samples = [Sample(40, 40, 400), Sample(60, 20, 100)]
+    assert mean_rate(samples, 60, 30) == pytest.approx((100 + 100) / 30)
 
 
 @pytest.mark.parametrize("span", [0, -1])
 def test_a_window_without_length_has_no_rate(span: float) -> None:
-    assert mean_rate([Sample(at(0), 10, 10)], at(0), span) == 0
+    assert mean_rate([Sample(0, 10, 10)], 0, span) == 0
 
 
 def gap(since: float, until: float, target: str = "a") -> Gap:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import astuple
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -60,15 +60,11 @@ def _target_row(_: str, target: TargetMemory) -> tuple[Any, ...]:
 
 
 def _usage_row(name: str, used: Usage) -> tuple[Any, ...]:
-    flat = [[sample.until.timestamp(), sample.seconds, sample.calls] for sample in used.samples]
-    return (name, used.last_used_at, json.dumps(flat))
+    return (name, used.last_used_at, json.dumps(used.samples))
 
 
 def _usage(row: Any) -> Usage:
-    samples = (
-        Sample(datetime.fromtimestamp(until, UTC), seconds, calls) for until, seconds, calls in json.loads(row.samples)
-    )
-    return Usage(row.last_used_at, tuple(samples))
+    return Usage(row.last_used_at, tuple(Sample(*sample) for sample in json.loads(row.samples)))
 
 
 async def _save_series(connection: AsyncConnection, before: TargetMemory | None, after: TargetMemory) -> None:

@@ -86,6 +86,11 @@ class Finding:
         return clock if moment.date() == self.at.astimezone(UTC).date() else f"{moment:%Y-%m-%d} {clock}"
 
 
+def standing_of(decision: Decision, reason: Reason) -> str:
+    """A decision and its reason, as they are compared with the last ones."""
+    return decision + ":" + reason
+
+
 def explained(findings: Sequence[Finding]) -> str:
     """What stands for each instance and each holder of a model, and how it came to that; the newest comes first."""
     latest: dict[tuple[UUID, UUID | None], Finding] = {}

@@ -150,25 +150,20 @@ def _used(
     usage: Mapping[str, Usage], growths: Iterable[_Growth], at: datetime, used_at: datetime, window: timedelta
 ) -> Mapping[str, Usage]:
     """Usage with the new calls; the last use is the latest moment a call can have happened: when the page was read."""
-    fresh: dict[str, dict[float, float]] = {}
+    now, fresh = at.timestamp(), dict[str, dict[float, float]]()
     for growth in growths:
         for name, calls in growth.calls.items():
             by_span = fresh.setdefault(name, {})
             by_span[growth.seconds] = by_span.get(growth.seconds, 0.0) + calls
-    oldest = at - window
-    merged = {
-        name: (
-            replace(used, samples=tuple(s for s in used.samples if s.until > oldest))
-            if used.samples and used.samples[0].until <= oldest
-            else used
-        )
-        for name, used in usage.items()
-    }
+    oldest = (at - window).timestamp()
+    merged = dict(usage)
+    for name in [name for name, used in usage.items() if used.samples and used.samples[0].until <= oldest]:
+        merged[name] = replace(usage[name], samples=tuple(one for one in usage[name].samples if one.until > oldest))
     for name, by_span in fresh.items():
         before = merged.get(name)
         samples = before.samples if before else ()
         for seconds, calls in by_span.items():
-            samples = _append(samples, Sample(at, seconds, calls), window.total_seconds() / SAMPLES_PER_WINDOW)
+            samples = _append(samples, Sample(now, seconds, calls), window.total_seconds() / SAMPLES_PER_WINDOW)
         merged[name] = Usage(max(used_at, before.last_used_at) if before else used_at, samples)
     return merged
 
@@ -178,7 +173,7 @@ def _append(samples: tuple[Sample, ...], new: Sample, resolution: float) -> tupl
         return samples
     if samples:
         last = samples[-1]
-        joined = (new.until - last.until).total_seconds() + last.seconds
+        joined = new.until - last.until + last.seconds
         if last.until < new.until and new.seconds <= joined <= resolution:
             return (*samples[:-1], Sample(new.until, joined, last.calls + new.calls))
     return (*samples, new)

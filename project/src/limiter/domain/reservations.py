@@ -1,6 +1,6 @@
 """Who has booked which model when: holders, unbroken rows of slots, and what a cancelling takes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -49,6 +49,18 @@ class Reservation:
     slots: tuple[Slot, ...]
 
 
+_Span = tuple[datetime, datetime, tuple[Slot, ...]]  # an unbroken row, with its beginning and end
+_Holder = tuple[ServedModel, User, tuple[Slot, ...], list[_Span]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of every holder of a fleet's models."""
+
+    fleet: Fleet
+    holders: list[_Holder]
+
+
 @dataclass(frozen=True)
 class Bookings:
     """Every reservation that matters now or later; a name in `unreadable` has one that could not be understood."""
@@ -63,6 +75,11 @@ class Bookings:
         for reservation in self.reservations:
             found.setdefault(reservation.model_id or reservation.model_name, []).append(reservation)
         return {model: tuple(of) for model, of in found.items()}
+
+    @cached_property
+    def rows_of(self) -> dict[timedelta, _Rows]:
+        """The rows by the gap that they were cut by, kept for the next look at the same bookings."""
+        return {}
 
     @cached_property
     def by_id(self) -> Mapping[str, Reservation]:
@@ -100,6 +117,14 @@ class Cancellation:
 
 def holdings(fleet: Fleet, bookings: Bookings, gap: timedelta, now: datetime) -> list[Holding]:
     """Every hold on a running model now; in a gap of a row between two slots `current` is None."""
+    cut = bookings.rows_of.get(gap)
+    if cut is None or cut.fleet is not fleet:
+        cut = bookings.rows_of[gap] = _Rows(fleet, _rows_by_holder(fleet, bookings, gap))
+    holds = (_holding(*holder, now) for holder in cut.holders)
+    return [hold for hold in holds if hold is not None]
+
+
+def _rows_by_holder(fleet: Fleet, bookings: Bookings, gap: timedelta) -> list[_Holder]:
     found: dict[tuple[UUID, UUID], tuple[ServedModel, User, list[Slot]]] = {}
     instances = _instances(fleet)
     for reservation in bookings.reservations:
@@ -107,8 +132,12 @@ def holdings(fleet: Fleet, bookings: Bookings, gap: timedelta, now: datetime) ->
         if model is not None:
             key = (model.id, reservation.user.id)
             found.setdefault(key, (model, reservation.user, []))[2].extend(reservation.slots)
-    holds = (_holding(model, user, slots, gap, now) for model, user, slots in found.values())
-    return [hold for hold in holds if hold is not None]
+    holders = []
+    for model, user, slots in found.values():
+        ordered = tuple(sorted(set(slots)))
+        spans = [(row[0].start, max(slot.end for slot in row), row) for row in rows(ordered, gap)]
+        holders.append((model, user, ordered, spans))
+    return holders
 
 
 def _instances(fleet: Fleet) -> Mapping[str, Sequence[ServedModel]]:
@@ -128,13 +157,14 @@ def _held_instance(
     return of_name[0] if of_name else None
 
 
-def _holding(model: ServedModel, user: User, slots: Iterable[Slot], gap: timedelta, now: datetime) -> Holding | None:
-    ordered = tuple(sorted(set(slots)))
-    row = next((row for row in rows(ordered, gap) if row[0].start <= now < max(slot.end for slot in row)), None)
-    if row is None:
-        return None
-    covering = [slot for slot in row if slot.covers(now)]
-    return Holding(model, user, ordered, row, max(covering, key=lambda slot: slot.end, default=None))
+def _holding(
+    model: ServedModel, user: User, ordered: tuple[Slot, ...], spans: list[_Span], now: datetime
+) -> Holding | None:
+    for start, end, row in spans:
+        if start <= now < end:
+            covering = [slot for slot in row if slot.covers(now)]
+            return Holding(model, user, ordered, row, max(covering, key=lambda slot: slot.end, default=None))
+    return None
 
 
 def rows(slots: Sequence[Slot], gap: timedelta) -> list[tuple[Slot, ...]]:

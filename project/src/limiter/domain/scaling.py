@@ -8,9 +8,10 @@ alternate under constant load: after a step up the load needs more than `headroo
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
+from typing import NamedTuple
 
 from limiter.domain.action import Decision, Reason
-from limiter.domain.audit import Numbers
+from limiter.domain.audit import Numbers, standing_of
 from limiter.domain.fleet import ServedModel, Sighting
 
 
@@ -30,8 +31,10 @@ class ScalingRule:
     exempt: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+SETTLED = standing_of(Decision.HOLD, Reason.WITHIN_TARGET)
+
+
+class Load(NamedTuple):
     """One model's share of its name's calls per second; `known` is false if it may be more than is seen."""
 
     up: float
@@ -40,8 +43,7 @@ class Load:
     restarted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ScaleDecision:
+class ScaleDecision(NamedTuple):
     """What to do with one model and why; `sighting` is what to remember of it."""
 
     decision: Decision
@@ -84,6 +86,23 @@ def numbers(rule: ScalingRule, seen: Sighting, load: Load, verdict: ScaleDecisio
         "held_seconds": (now - since).total_seconds(),
         "needed_seconds": (rule.up_stabilization if up else rule.down_stabilization).total_seconds(),
     }
+
+
+def settled(rule: ScalingRule, seen: Sighting, load: Load) -> bool:
+    """True if an idle model at its minimum stays as it is, whatever the time: `decide` would change nothing.
+
+    Most models of a large fleet are so at most times, and this costs a fifth of deciding.
+    """
+    return (
+        seen.replicas == rule.min_replicas
+        and seen.standing == SETTLED
+        and seen.up_since is None
+        and seen.down_since is None
+        and load.up == load.down == 0
+        and load.known
+        and not load.restarted
+        and not rule.exempt
+    )
 
 
 def overloaded(rule: ScalingRule, replicas: int, load: Load) -> bool:

@@ -136,11 +136,6 @@ class Notes:
     cancelled: list[tuple[Holder, Slot]] = field(default_factory=list)
 
 
-def standing_of(found: Finding) -> str:
-    """A decision and its reason, as they are compared with the last ones."""
-    return f"{found.decision}:{found.reason}"
-
-
 def survey(
     policy: Policy,
     fleet: Fleet,

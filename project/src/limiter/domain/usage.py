@@ -5,10 +5,12 @@ called in between, even if readings between them failed. A restart breaks the pr
 reading of that process is a `Gap`, unknown for every model.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
+from typing import NamedTuple
 
 
 class Unknown(StrEnum):
@@ -72,11 +74,10 @@ class Gap:
     until: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """Calls counted in the `seconds` before `until`; time without a sample had no calls."""
+class Sample(NamedTuple):
+    """Calls counted in the `seconds` before `until` (Unix seconds); time without a sample had no calls."""
 
-    until: datetime
+    until: float
     seconds: float
     calls: float
 
@@ -108,7 +109,7 @@ class Memory:
         return max((target.read_at for target in self.targets.values()), default=None)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Observation:
     """One tick's readings folded in: the new memory, and how far it can be trusted."""
 
@@ -125,25 +126,34 @@ class Observation:
 
     def rate(self, name: str, window: timedelta) -> float:
         """Calls per second of one model name, averaged over the window before this tick."""
-        used = self.memory.usage.get(name)
-        if used is None or not used.samples:
-            return 0.0
-        first = min((target.first_read_at for target in self.memory.targets.values()), default=self.at)
-        span = min(window, self.at - first).total_seconds()
-        return mean_rate(used.samples, self.at, span)
+        samples = self.recent.get(name)
+        return mean_rate(samples, self._stamp, min(window, self._measured_for).total_seconds()) if samples else 0.0
+
+    @cached_property
+    def recent(self) -> Mapping[str, tuple[Sample, ...]]:
+        """The recent calls of each model name that has any; the rate of every other is zero."""
+        return {name: used.samples for name, used in self.memory.usage.items() if used.samples}
+
+    @cached_property
+    def _stamp(self) -> float:
+        return self.at.timestamp()
+
+    @cached_property
+    def _measured_for(self) -> timedelta:
+        return self.at - min((target.first_read_at for target in self.memory.targets.values()), default=self.at)
 
 
-def mean_rate(samples: Iterable[Sample], at: datetime, span: float) -> float:
-    """Calls per second over the `span` seconds before `at`; a sample reaching further back counts in proportion."""
-    if span <= 0:
-        return 0.0
-    calls = 0.0
-    for sample in samples:
-        age = (at - sample.until).total_seconds()
-        inside = min(span, age + sample.seconds) - age
-        if inside > 0:
-            calls += sample.calls * inside / sample.seconds
-    return calls / span
+def mean_rate(samples: Sequence[Sample], at: float, span: float) -> float:
+    """Calls per second over the `span` seconds before `at`; a sample reaching further back counts in proportion.
+
+    The samples are in order of time.
+    """
+    calls, edge = 0.0, at - span
+    for until, seconds, counted in reversed(samples):
+        if until <= edge:
+            break
+        calls += counted if until - seconds >= edge else counted * (until - edge) / seconds
+    return calls / span if calls else 0.0
 
 
 def unknown_time(gaps: Iterable[Gap], since: datetime, until: datetime) -> timedelta:

@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from limiter.db import decisions
 from limiter.db.runs import Run
 from limiter.domain.action import Decision, Reason
-from limiter.domain.audit import Finding
+from limiter.domain.audit import Finding, standing_of
 from limiter.domain.policy import Policy
-from limiter.domain.survey import Holder, Survey, standing_of
+from limiter.domain.survey import Holder, Survey
 from limiter.telemetry import Telemetry
 
 
@@ -34,7 +34,7 @@ class Audit:
         """Count that nothing is done, and keep it for the end of the run if that is news."""
         found = survey.finding(holder, Decision.HOLD, finding) if isinstance(finding, Reason) else finding
         self.telemetry.decided(found.decision, found.reason)
-        if survey.past.standing.get(holder) != standing_of(found):
+        if survey.past.standing.get(holder) != standing_of(found.decision, found.reason):
             run.notes.held.append(found)
 
     async def write(self, run: Run) -> None:

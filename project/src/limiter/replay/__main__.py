@@ -1,5 +1,6 @@
 """`make replay FILE=... [AGAINST=other.env] [PICTURE=out.png]`: what these settings would have done, and when."""
 
+import gc
 import os
 import sys
 import time
@@ -22,6 +23,7 @@ def main(arguments: list[str]) -> int:
     if not file:
         print("usage: make replay FILE=recording.jsonl[.gz] [AGAINST=other.env] [PICTURE=out.png]", file=sys.stderr)
         return 2
+    gc.disable()  # a replay makes no cycles worth collecting, and looking for them costs it a seventh of its time
     try:
         return _replay(Path(file), against, picture)
     except (WrongRecording, WrongSettings, OSError) as error:

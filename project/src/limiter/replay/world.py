@@ -6,14 +6,14 @@ from datetime import datetime
 from uuid import UUID, uuid4
 
 from limiter.domain.action import Command, CommandKind, CommandState, Decision, Reason, intend
-from limiter.domain.audit import Finding
+from limiter.domain.audit import Finding, standing_of
 from limiter.domain.deciding import decide_fleet
 from limiter.domain.fleet import Fleet, ServedModel, Sighting
 from limiter.domain.folding import fold
 from limiter.domain.idleness import Spell, SpellState, Verdict
 from limiter.domain.policy import Policy
 from limiter.domain.reservations import Bookings, Cancellation, Slot, cancellations
-from limiter.domain.survey import Holder, Past, Survey, standing_of, survey
+from limiter.domain.survey import Holder, Past, Survey, survey
 from limiter.domain.usage import Memory, Scrape
 
 KINDS = {Decision.SCALE_UP: CommandKind.SCALE_UP, Decision.SCALE_DOWN: CommandKind.SCALE_DOWN}
@@ -223,15 +223,15 @@ class World:
         self.closed[spell.holder] = at
 
     def _wait(self, found: list[Finding], look: Survey, holder: Holder, verdict: Verdict) -> None:
-        if self.standing.get(holder) != f"{verdict.decision}:{verdict.reason}":
+        if self.standing.get(holder) != standing_of(verdict.decision, verdict.reason):
             self._hold(found, holder, look.explained(holder, verdict))
 
     def _act(self, found: list[Finding], holder: Holder, finding: Finding) -> None:
-        self.standing[holder] = standing_of(finding)
+        self.standing[holder] = standing_of(finding.decision, finding.reason)
         found.append(finding)
 
     def _hold(self, found: list[Finding], holder: Holder, finding: Finding) -> None:
-        if self.standing.get(holder) != standing_of(finding):
+        if self.standing.get(holder) != standing_of(finding.decision, finding.reason):
             self._act(found, holder, finding)
 
 
