@@ -94,6 +94,15 @@ def test_the_shipped_day_replays_as_it_was_recorded() -> None:
     assert day.count(Decision.UNINSTALL) > 0
 
 
+def test_under_other_settings_each_command_begins_where_the_last_one_ended() -> None:
+    replicas: dict[object, object] = {}
+    for found in tally("defaults", PolicySettings().policy(), read(SHIPPED)).acts:
+        if found.decision in (Decision.SCALE_UP, Decision.SCALE_DOWN):
+            assert found.numbers["replicas"] == replicas.get(found.model_id, 1), found
+            replicas[found.model_id] = found.numbers["wanted"]
+    assert len(replicas) > 1
+
+
 def test_other_settings_come_to_other_decisions() -> None:
     began = next(iter(read(SHIPPED)))
     assert isinstance(began, Began)

@@ -28,9 +28,10 @@ def draw(tallies: list[Tally], path: Path) -> None:
         counts = [count for _, count in tally.replicas]
         above.step(moments, [*counts, counts[-1]], where="post", label=f"{tally.name}: {tally.replica_hours:.1f} h")
     above.set_ylabel("replicas of the fleet")
-    above.legend(loc="upper left", title="replica-hours")
+    above.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="replica-hours", fontsize="small")
     above.grid(alpha=0.3)
-    rows = {name: row for row, name in enumerate(sorted({act.model_name for tally in tallies for act in tally.acts}))}
+    told = {act.model_name for tally in tallies for act in tally.acts if act.decision in ACTS}
+    rows = {name: row for row, name in enumerate(sorted(told))}
     for offset, tally in enumerate(tallies):
         for decision, (marker, colour, label) in ACTS.items():
             acts = [act for act in tally.acts if act.decision is decision]

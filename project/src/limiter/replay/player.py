@@ -128,8 +128,12 @@ class Player:
         if _key(command) not in self._planned:
             if command.replicas is not None:
                 self._foreign[id] = command.replicas
-        elif ours is not None and _key(ours) == _key(command):
+            return
+        self._foreign.pop(id, None)
+        if ours is not None and _key(ours) == _key(command):
             self.world.commands[id] = replace(command, spell_id=ours.spell_id)
+            if id in self._own and command.replicas is not None and command.state is CommandState.COMPLETED:
+                self._own[id] = command.replicas
 
     def _usual_saga(self) -> timedelta:
         seconds = [duration.total_seconds() for duration in self._durations.values()]
