@@ -60,7 +60,7 @@ class Day:
         for name, peak in self.peaks.items():
             expected = peak * day * TICK
             if expected > 1:
-                self.counters[name] += round(self.random.gauss(expected, expected**0.5))
+                self.counters[name] += max(0, round(self.random.gauss(expected, expected**0.5)))
             elif self.random.random() < expected:
                 self.counters[name] += 1
         return Page("http://entrypoint/metrics", now, dict(self.counters), self.names)

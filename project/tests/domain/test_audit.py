@@ -1,7 +1,8 @@
 """Decisions in words: the numbers that led to them, as an operator reads them at night."""
 
+import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
 import pytest
@@ -132,3 +133,18 @@ def test_explained_tells_what_stands_for_each_first_and_then_how_it_came_to_that
         f"2026-03-02 10:32:00  model {MODEL}, user {USER}: hold (in_use): {early.why}",
         f"2026-03-02 10:02:00  model {MODEL}: hold (within_target): {of_model.why}",
     ]
+
+
+def test_times_are_told_in_utc_wherever_the_service_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")  # fourteen hours ahead
+    time.tzset()
+    try:
+        there = replace(finding(Reason.UNUSED), at=AT.astimezone(timezone(timedelta(hours=14))))
+        assert there.why.startswith("unused since 10:02 (42 min)")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_hours_are_told_to_a_tenth() -> None:
+    assert duration(36_000_000) == "10000.0 h"

@@ -165,6 +165,20 @@ def test_an_intent_carries_the_failures_of_a_failed_one_before(state: CommandSta
     assert intend(uuid4(), served(), CommandKind.SCALE_UP, 3, last, at(60), dry_run=False).failures == carried
 
 
+def test_one_names_unreadable_series_leaves_the_others_known() -> None:
+    told = Readings(names=frozenset({"m", "n"}))
+    told.tick(0, a={"m": 1.0, "n": 1.0})
+    seen = told.tick(15, a={"m": 2.0, "n": float("nan")})
+    fleet = Fleet((served(1, "m"), served(2, "n")))
+    assert [load_of(model, fleet, seen, SCALING).known for model in fleet.models] == [True, False]
+
+
+def test_a_wish_that_changes_leaves_what_stands() -> None:
+    stood = Sighting(UUID(int=1), "m", 1, at(0), standing="hold:stabilizing")
+    verdict = decide(SCALING, stood, Load(50, 50, True), None, at(60))
+    assert (verdict.sighting.up_since, verdict.sighting.standing) == (at(60), "hold:stabilizing")
+
+
 COUNTS, MOMENTS = st.integers(0, 4), st.none() | st.integers(0, 60)
 
 

@@ -226,3 +226,53 @@ def test_a_look_keeps_what_it_was_made_of() -> None:
     assert found.fleet is FLEET
     assert list(found.holdings) == [HOLDER]
     assert Memory().read_at is None
+
+
+def test_time_unknown_for_a_gap_does_not_count() -> None:
+    told = Readings(names=frozenset({"m", "other"}))
+    told.tick(0, a={"m": 1.0, "other": 5.0})
+    told.tick(60, a={"m": 1.0, "other": 1.0})  # the process restarted: a minute that nobody knows of
+    past = look(0).past
+    fresh = page(2700, {"m": 1.0, "other": 3.0})
+    for now, reason in ((2700, Reason.IN_USE), (2760, Reason.UNUSED)):
+        found = survey(
+            policy(), FLEET, Bookings((BOOKED,)), [replace(fresh, read_at=at(now))], told.memory, past, at(now)
+        )
+        verdict = found.verdict(HOLDER)
+        assert verdict is not None
+        assert verdict.reason is reason
+
+
+def test_a_look_is_not_distrusted_for_its_own_short_silence() -> None:
+    memory = Readings(names=frozenset({"m", "other"}))
+    memory.tick(0, a={"m": 1.0, "other": 1.0})
+    memory.tick(2685, a={"m": 1.0, "other": 100.0})
+    quiet = page(2700, {"m": 1.0, "other": 100.0})
+    found = survey(policy(), FLEET, Bookings((BOOKED,)), [quiet], memory.memory, look(0).past, at(2700))
+    assert reason(found) == (Decision.WARN, Reason.UNUSED)
+
+
+def test_rules_of_a_models_own_judge_and_bar_it() -> None:
+    own = replace(policy(UNINSTALLS), own_rules={"m": (SCALING, replace(UNINSTALLS, limit=secs(1800)))})
+    assert reason(look(900, policy=own)) == (Decision.WARN, Reason.UNUSED)
+    kept = replace(policy(UNINSTALLS), own_rules={"m": (SCALING, IDLE)})
+    assert look(900, policy=kept).uninstall_bar(M, ANNA.id) is Reason.EXEMPT
+    assert reason(look(900, policy=replace(policy(), own_rules={"m": (SCALING, replace(IDLE, exempt=True))}))) == (
+        Decision.HOLD,
+        Reason.EXEMPT,
+    )
+
+
+def test_an_explained_verdict_keeps_its_decision_and_reason() -> None:
+    found = look(3600, spells=[mine()], used=3000)
+    verdict = found.verdict(HOLDER)
+    assert verdict is not None
+    told = found.explained(HOLDER, verdict)
+    assert (told.decision, told.reason, told.model_name) == (Decision.WITHDRAW, Reason.USED_AGAIN, "m")
+
+
+def test_an_undelivered_warning_tells_how_long_and_what() -> None:
+    pending = replace(mine(), delivered_at=None)
+    verdict = look(2800, spells=[pending]).verdict(HOLDER)
+    assert verdict is not None
+    assert (verdict.reason, verdict.idle, len(verdict.slots)) == (Reason.WARNING_UNDELIVERED, secs(2800), 1)

@@ -229,3 +229,32 @@ def test_a_target_that_left_the_configuration_is_forgotten() -> None:
     observation = readings.tick(15, a={"m": 5})
     assert set(observation.memory.targets) == {"a"}
     assert observation.complete
+
+
+def test_a_target_remembers_which_model_each_series_is_of() -> None:
+    readings = Readings(names=frozenset({"m", "n"}))
+    readings.tick(0, a={"m": 1, "m#2": 1, "n": math.nan})
+    assert readings.memory.targets["a"].names == {"m": "m", "m#2": "m", "n": "n"}
+
+
+def test_the_rate_of_a_target_is_that_of_all_its_series_together() -> None:
+    readings = Readings(names=frozenset({"m", "n"}))
+    readings.tick(0, a={"m": 1, "n": 1})
+    readings.tick(0.5, a={"m": 2, "n": 3})
+    assert readings.memory.targets["a"].rate == 6
+    assert readings.tick(0.5, a={"m": 2, "n": 3}).memory.targets["a"].rate == 6
+
+
+def test_a_reading_from_before_the_last_use_does_not_move_it_back() -> None:
+    readings = Readings()
+    readings.tick(0, a={"m": 1})
+    readings.tick(60, a={"m": 2})
+    readings.tick(30, a={"m": 3})
+    assert readings.used_at() == at(60)
+
+
+def test_a_silent_fleet_is_told_in_words() -> None:
+    readings = Readings()
+    readings.tick(0, a={"m": 1})
+    readings.tick(15, a={"m": 9})
+    assert readings.tick(30, a={"m": 9}).problems == ((Unknown.FLEET_SILENT, "every target fell silent at once"),)

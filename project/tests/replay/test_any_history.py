@@ -247,7 +247,8 @@ class AnyHistory(RuleBasedStateMachine):
             finding.decision is Decision.CANCEL and finding.reason is Reason.DEADLINE_PASSED
         ):
             assert not self.blind, f"{finding.decision} although a target did not answer"
-            assert finding.model_name not in self.broken, f"{finding.decision} although the series is unreadable"
+            unreadable = {name for counters in self.counters.values() for name in counters if name in self.broken}
+            assert finding.model_name not in unreadable, f"{finding.decision} although the series is unreadable"
         if finding.decision in (Decision.WARN, Decision.CANCEL) and "idle_since_at" in finding.numbers:
             since = datetime.fromtimestamp(float(finding.numbers["idle_since_at"]), at(0).tzinfo)
             used = self.visible_use(finding.model_name)

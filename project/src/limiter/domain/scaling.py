@@ -68,7 +68,7 @@ def decide(rule: ScalingRule, seen: Sighting, load: Load, blocked: Reason | None
 
 def numbers(rule: ScalingRule, seen: Sighting, load: Load, verdict: ScaleDecision, now: datetime) -> Numbers:
     """What led to the verdict, for its audit; `seen` is what was remembered before it."""
-    up = load.up > 0 and overloaded(rule, seen.replicas, load)
+    up = overloaded(rule, seen.replicas, load)
     since = (seen.up_since if up else seen.down_since) or now
     return {
         "rps": load.up,

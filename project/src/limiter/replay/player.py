@@ -12,15 +12,15 @@ from datetime import datetime, timedelta
 from statistics import median
 from uuid import UUID
 
-from limiter.domain.action import Command, CommandKind, CommandState, Job, Reason
+from limiter.domain.action import Command, CommandState, Job, Reason
 from limiter.domain.audit import Finding
-from limiter.domain.fleet import Fleet, ServedModel
+from limiter.domain.fleet import Fleet
 from limiter.domain.idleness import SpellState
 from limiter.domain.policy import Policy
-from limiter.domain.reservations import Bookings, Reservation
 from limiter.domain.survey import Holder, Survey
 from limiter.domain.usage import Memory
 from limiter.recording import Start
+from limiter.replay.otherwise import Replicas, Slots
 from limiter.replay.reading import Began, Idle, Line, Look, Tick
 from limiter.replay.world import World
 
@@ -52,13 +52,8 @@ class Player:
     _open: set[UUID] = field(default_factory=set)  # the models with an unfinished one
     _ledger: dict[UUID, Command] = field(default_factory=dict)
     _durations: dict[UUID, timedelta] = field(default_factory=dict)  # of recorded commands
-    _last_fleet: Fleet | None = None
-    _own: dict[UUID, int] = field(default_factory=dict)  # replicas, where they are not as recorded
-    _recorded: dict[UUID, ServedModel] = field(default_factory=dict)
-    _foreign: dict[UUID, int] = field(default_factory=dict)  # what recorded commands that are not ours lead to
-    _gone: set[UUID] = field(default_factory=set)  # models that we have uninstalled
-    _kept: dict[tuple[str, str], Reservation] = field(default_factory=dict)  # slots cancelled as recorded, not by us
-    _bookings: Bookings = field(default_factory=lambda: Bookings(()))
+    _replicas: Replicas = field(default_factory=Replicas)
+    _slots: Slots = field(default_factory=Slots)
 
     def __post_init__(self) -> None:
         self.world = World(self.policy)
@@ -93,7 +88,7 @@ class Player:
 
     def _tick(self, tick: Tick) -> Moment:
         self._settle(tick.at, tick.commands)
-        fleet = self._fleet(tick.fleet) if tick.fleet else None
+        fleet = self._replicas.of(tick.fleet) if tick.fleet else None
         found = self.world.tick(tick.at, tick.scrapes, fleet)
         self._note_planned()
         self._memories[_stamp(self.world.memory)] = self.world.memory
@@ -117,7 +112,10 @@ class Player:
             command = self.world.commands[id]
             same = id in recorded and _key(recorded[id]) == _key(command)
             if command.unfinished and not same and now >= command.planned_at + self._usual_saga():
-                command = self._complete(id, command)
+                ended = command.planned_at + self._usual_saga()
+                command = replace(command, state=CommandState.COMPLETED, finished_at=ended)
+                self.world.commands[id] = command
+                self._replicas.completed(id, command.replicas)
             if not command.unfinished:
                 self._open.discard(id)
 
@@ -126,56 +124,16 @@ class Player:
             self._durations[command.id] = command.finished_at - command.planned_at
         ours = self.world.commands.get(id)
         if _key(command) not in self._planned:
-            if command.replicas is not None:
-                self._foreign[id] = command.replicas
-            return
-        self._foreign.pop(id, None)
+            return self._replicas.foreign(id, command.replicas)
+        done = command.state is CommandState.COMPLETED
+        self._replicas.as_recorded(id, command.replicas if done and ours and _key(ours) == _key(command) else None)
         if ours is not None and _key(ours) == _key(command):
             self.world.commands[id] = replace(command, spell_id=ours.spell_id)
-            if id in self._own and command.replicas is not None and command.state is CommandState.COMPLETED:
-                self._own[id] = command.replicas
+        return None
 
     def _usual_saga(self) -> timedelta:
         seconds = [duration.total_seconds() for duration in self._durations.values()]
         return timedelta(seconds=median(seconds)) if seconds else DEFAULT_SAGA
-
-    def _complete(self, id: UUID, command: Command) -> Command:
-        ended = command.planned_at + self._usual_saga()
-        self.world.commands[id] = done = replace(command, state=CommandState.COMPLETED, finished_at=ended)
-        if command.kind is CommandKind.UNINSTALL:
-            self._gone.add(id)
-        elif command.replicas is not None:
-            self._own[id] = command.replicas
-        return done
-
-    def _fleet(self, recorded: Fleet) -> Fleet:
-        """The recorded fleet, with the replicas that our own commands lead to."""
-        if recorded is not self._last_fleet:
-            self._last_fleet = recorded
-            for model in recorded.models:
-                self._compare(model)
-            if recorded.complete:
-                self._gone &= recorded.by_id.keys()
-        if not self._own and not self._gone:
-            return recorded
-        models = (
-            replace(model, replicas=self._own.get(model.id, model.replicas))
-            for model in recorded.models
-            if model.id not in self._gone
-        )
-        return Fleet(tuple(models), recorded.complete)
-
-    def _compare(self, model: ServedModel) -> None:
-        """Tell a recorded change of replicas that a command of the recorded service made from anybody else's."""
-        before = self._recorded.get(model.id)
-        self._recorded[model.id] = model
-        if before is not None and before.replicas != model.replicas:
-            if self._foreign.get(model.id) == model.replicas:
-                self._own.setdefault(model.id, before.replicas)
-            elif model.id in self._own:
-                del self._own[model.id]
-        if self._own.get(model.id) == model.replicas:
-            del self._own[model.id]
 
     # --- idle_warning and idle_enforce ------------------------------------------------------------------------------
 
@@ -200,7 +158,7 @@ class Player:
         elif sweep is not None and self._alone():
             # Nobody recorded a run of idle_enforce for warnings that were not recorded.
             found += self.world.enforce(self._look(sweep), look_again, run.at)
-        self._keep(run)
+        self._slots.keep((slot for _, slot in run.cancelled), run.looks[0].bookings, self.world.cuts)
         self._note_planned()
         return Moment(run.at, found, run.found)
 
@@ -242,35 +200,8 @@ class Player:
 
     def _look(self, look: Look) -> Survey:
         memory = self._memories.get(look.basis, self.world.memory)
-        return self.world.look(look.at, look.scrapes, self._fleet(look.fleet), self._booked(look.bookings), memory)
-
-    def _booked(self, recorded: Bookings) -> Bookings:
-        """The recorded bookings without the slots we cancelled, and with those that only the recorded service did."""
-        self._bookings = recorded
-        cut = {(cut.slot.reservation_id, cut.slot.id) for cut in self.world.cuts}
-        kept = {key: one for key, one in self._kept.items() if key not in cut}
-        there = {(one.id, slot.id) for one in recorded.reservations for slot in one.slots} if cut or kept else set()
-        if not cut & there and not kept.keys() - there:
-            return recorded
-        whole = {one.id: one for one in kept.values()} | dict(recorded.by_id)
-        slots = {one.id: {slot for slot in one.slots if (one.id, slot.id) not in cut} for one in whole.values()}
-        for key, one in kept.items():
-            slots.setdefault(one.id, set()).update(slot for slot in one.slots if slot.id == key[1])
-        booked = (replace(one, slots=tuple(sorted(slots[one.id]))) for one in whole.values() if slots[one.id])
-        return Bookings(tuple(booked), recorded.unreadable)
-
-    def _keep(self, run: Idle) -> None:
-        """Remember the slots that the recorded service cancelled, in case we did not."""
-        cut = {(cut.slot.reservation_id, cut.slot.id) for cut in self.world.cuts}
-        for _, slot in run.cancelled:
-            booked = self._bookings.by_id.get(slot.reservation_id) or _before(run, slot.reservation_id)
-            if booked is not None and (slot.reservation_id, slot.id) not in cut:
-                self._kept[slot.reservation_id, slot.id] = replace(booked, slots=(slot,))
-
-
-def _before(run: Idle, reservation_id: str) -> Reservation | None:
-    """The reservation as the first look of this run still saw it."""
-    return run.looks[0].bookings.by_id.get(reservation_id)
+        fleet, bookings = self._replicas.of(look.fleet), self._slots.of(look.bookings, self.world.cuts)
+        return self.world.look(look.at, look.scrapes, fleet, bookings, memory)
 
 
 def _key(command: Command) -> Key:

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,7 +90,8 @@ class Reader:
     def __init__(self) -> None:
         self._deltas = Deltas()
         self._next = 0
-        self._made: dict[str, tuple[Any, Any]] = {}
+        self._made: dict[str, tuple[Any, dict[str, Any], Any]] = {}
+        self._bookings = Bookings(())
 
     def read(self, line: dict[str, Any]) -> Line:
         if line["v"] != VERSION:
@@ -108,7 +109,7 @@ class Reader:
         raise ValueError(f"kind {line['kind']!r} is not one of start, tick, idle")
 
     def _tick(self, line: dict[str, Any]) -> Tick:
-        commands = self._made_once("commands", line["commands"], _commands)
+        commands = self._made_once("commands", line["commands"], _command)
         fleet = self._fleet(line["fleet"]) if line["fleet"] else None
         found = FINDINGS.validate_python(line["found"])
         return Tick(_time(line["at"]), self._scrapes(line["scrapes"]), fleet, commands, found)
@@ -123,7 +124,7 @@ class Reader:
 
     def _look(self, told: dict[str, Any]) -> Look:
         unreadable = frozenset(told["bookings"].get("unreadable", ()))
-        reservations = self._made_once("reservations", told["bookings"]["reservations"], _reservations)
+        reservations = self._made_once("reservations", told["bookings"]["reservations"], _reservation)
         return Look(
             of=(UUID(told["of"][0]), UUID(told["of"][1])) if told["of"] else None,
             at=_time(told["at"]),
@@ -131,17 +132,15 @@ class Reader:
             scrapes=self._scrapes(told["scrapes"]),
             fleet=self._fleet(told["fleet"]),
             bookings=Bookings(reservations, unreadable) if unreadable else self._same_bookings(reservations),
-            spells=self._made_once("spells", told["spells"], _spells),
+            spells=self._made_once("spells", told["spells"], _spell),
             closed=self._made_once("closed", told["closed"], _closed),
             resumed_at=_time(told["resumed_at"]) if told["resumed_at"] else None,
         )
 
     def _same_bookings(self, reservations: tuple[Reservation, ...]) -> Bookings:
-        last = self._made.get("bookings")
-        if last is None or last[0] is not reservations:
-            last = self._made["bookings"] = (reservations, Bookings(reservations))
-        bookings: Bookings = last[1]
-        return bookings
+        if self._bookings.reservations is not reservations:
+            self._bookings = Bookings(reservations)
+        return self._bookings
 
     def _scrapes(self, told: list[dict[str, Any]]) -> tuple[Scrape, ...]:
         return tuple(
@@ -156,16 +155,21 @@ class Reader:
         return Page(told["target"], _time(told["read_at"]), counters, names, *extra)
 
     def _fleet(self, told: dict[str, Any]) -> Fleet:
-        fleet: Fleet = self._made_once("fleet", told["models"], _fleet)
+        fleet: Fleet = self._made_once("fleet", told["models"], _model)
         return Fleet(fleet.models, False) if told.get("partial") else fleet
 
     def _made_once(self, thing: str, told: dict[str, Any], make: Any) -> Any:
-        """The value of a mapping, made anew only when the mapping changed."""
+        """The value of a mapping, made anew only when the mapping changed, and of its items only those that did."""
         value = self._deltas.decode(thing, told)
-        made = self._made.get(thing)
-        if made is None or made[0] is not value:
-            made = self._made[thing] = (value, make(value))
-        return made[1]
+        last, items, made = self._made.get(thing, (None, {}, None))
+        if last is not value:
+            items = {
+                key: items[key] if key in items and last[key] is item else make(key, item)
+                for key, item in value.items()
+            }
+            made = COLLECT[thing](items.values())
+            self._made[thing] = (value, items, made)
+        return made
 
 
 def _time(at: float) -> datetime:
@@ -177,31 +181,33 @@ def _slot(told: list[Any], reservation_id: str) -> Slot:
     return Slot(_time(start), _time(end), id, reservation_id)
 
 
-def _fleet(models: dict[str, list[Any]]) -> Fleet:
-    return Fleet(tuple(ServedModel(UUID(id), name, replicas) for id, (name, replicas) in models.items()))
+def _model(id: str, told: list[Any]) -> ServedModel:
+    return ServedModel(UUID(id), *told)
 
 
-def _commands(told: dict[str, Any]) -> dict[UUID, Command]:
-    return {UUID(id): COMMAND.validate_python(command) for id, command in told.items()}
+def _command(id: str, told: dict[str, Any]) -> Command:
+    return COMMAND.validate_python(told)
 
 
-def _spells(told: dict[str, Any]) -> dict[Holder, Spell]:
-    return {spell.holder: spell for spell in (SPELL.validate_python(one) for one in told.values())}
+def _spell(id: str, told: dict[str, Any]) -> Spell:
+    return SPELL.validate_python(told)
 
 
-def _closed(told: dict[str, Any]) -> dict[Holder, datetime]:
-    holders = ((key.split(), at) for key, at in told.items())
-    return {(UUID(model), UUID(user)): _time(at) for (model, user), at in holders}
+def _closed(holder: str, at: float) -> tuple[Holder, datetime]:
+    model, user = holder.split()
+    return (UUID(model), UUID(user)), _time(at)
 
 
-def _reservations(told: dict[str, list[Any]]) -> tuple[Reservation, ...]:
-    return tuple(
-        Reservation(
-            id,
-            User(UUID(user), name),
-            model,
-            UUID(model_id) if model_id else None,
-            tuple(_slot(slot, id) for slot in slots),
-        )
-        for id, (user, name, model, model_id, slots) in told.items()
-    )
+def _reservation(id: str, told: list[Any]) -> Reservation:
+    user, name, model, model_id, slots = told
+    held = tuple(_slot(slot, id) for slot in slots)
+    return Reservation(id, User(UUID(user), name), model, UUID(model_id) if model_id else None, held)
+
+
+COLLECT: dict[str, Callable[[Iterable[Any]], Any]] = {
+    "fleet": lambda models: Fleet(tuple(models)),
+    "commands": lambda commands: {command.model_id: command for command in commands},
+    "spells": lambda spells: {spell.holder: spell for spell in spells},
+    "closed": dict,
+    "reservations": tuple,
+}
