@@ -115,11 +115,12 @@ def _idle(recorder: Recorder, day: Day, world: World, page: Page, now: datetime)
     enforcing.looks.append((None, look))
 
     def again(holder: Holder) -> Survey:
-        enforcing.looks.append((holder, look))
-        return look
+        enforcing.cancelled.extend(day.cancelled(world, since + len(enforcing.cancelled)))
+        enforcing.looks.append((holder, world.look(now, [page], day.fleet, day.bookings, only=holder)))
+        return enforcing.looks[-1][1]
 
     enforcing.acted.extend(world.enforce(look, again, now))
-    enforcing.cancelled.extend(day.cancelled(world, since))
+    enforcing.cancelled.extend(day.cancelled(world, since + len(enforcing.cancelled)))
     recorder.idle(Job.IDLE_ENFORCE, now, enforcing)
 
 

@@ -1,6 +1,8 @@
 """One tick over a fleet: the share of a name's traffic, what is news, and the numbers that are told."""
 
+import math
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -8,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limiter.domain.action import Command, CommandKind, CommandState, Decision, Reason, intend
-from limiter.domain.deciding import Scaled, decide_fleet, load_of
+from limiter.domain.deciding import Round, Scaled, decide_fleet, load_of
 from limiter.domain.fleet import Fleet, Sighting
 from limiter.domain.policy import Policy
-from limiter.domain.scaling import Load, ScalingRule, decide, settled
+from limiter.domain.scaling import Load, ScalingRule, decide, settled, sighting
 from tests.domain.build import IDLE, PAUSES, SCALING, UNHURRIED, Readings, at, command, secs, served
 
 POLICY = Policy(SCALING, IDLE, {}, PAUSES, enforce_per_run=10, saga_timeout=secs(900), retention=secs(86_400))
@@ -30,7 +32,7 @@ def decided(rps: float, fleet: Fleet, rule: ScalingRule = SCALING, **remembered:
     seen = told.tick(60, a={"m": rps * 60})
     sightings = {one.model_id: one for one in remembered.values() if isinstance(one, Sighting)}
     latest = {one.model_id: one for one in remembered.values() if isinstance(one, Command)}
-    return decide_fleet(replace(POLICY, scaling_rule=rule), fleet, seen, sightings, latest, at(60))
+    return decide_fleet(replace(POLICY, scaling_rule=rule), fleet, seen, sightings, latest, at(60)).decided
 
 
 def test_instances_share_their_names_traffic_by_their_replicas() -> None:
@@ -147,7 +149,7 @@ def test_earlier_failures_are_told_and_block() -> None:
 def test_rules_of_a_models_own_decide_about_it() -> None:
     own = replace(POLICY, own_rules={"m": (replace(SCALING, exempt=True), IDLE)})
     seen = readings(12).tick(75, a={"m": 900.0})
-    (scaled,) = decide_fleet(own, Fleet((served(1, "m"),)), seen, {}, {}, at(75))
+    (scaled,) = decide_fleet(own, Fleet((served(1, "m"),)), seen, {}, {}, at(75)).decided
     assert scaled.verdict.reason is Reason.EXEMPT
 
 
@@ -180,30 +182,59 @@ def test_a_wish_that_changes_leaves_what_stands() -> None:
 
 
 COUNTS, MOMENTS = st.integers(0, 4), st.none() | st.integers(0, 60)
+STANDINGS = st.sampled_from([None, "hold:within_target", "hold:stabilizing"])
 
 
 @UNHURRIED
-@given(COUNTS, COUNTS, st.sampled_from([0.0, 5.0]), st.booleans(), st.booleans(), MOMENTS, MOMENTS, st.booleans())
+@given(COUNTS, COUNTS, COUNTS, STANDINGS, st.sampled_from(["m", "n"]), MOMENTS, MOMENTS, st.booleans())
 def test_what_is_settled_would_be_decided_so(
     replicas: int,
+    before: int,
     minimum: int,
-    calls: float,
-    known: bool,
-    restarted: bool,
+    stands: str | None,
+    name: str,
     up: int | None,
     down: int | None,
     exempt: bool,
 ) -> None:
     rule = replace(SCALING, min_replicas=minimum, exempt=exempt)
     since, other = (None if moment is None else at(moment) for moment in (up, down))
-    before = Sighting(UUID(int=1), "m", replicas, at(0), since, other, "hold:within_target")
-    load = Load(calls, calls, known, restarted)
-    if settled(rule, before, load):
-        verdict = decide(rule, before, load, None, at(100))
-        assert verdict == (Decision.HOLD, Reason.WITHIN_TARGET, replicas, before)
+    remembered, model = Sighting(UUID(int=1), name, before, at(0), since, other, stands), served(1, "m", replicas)
+    verdict = decide(rule, sighting(model, remembered, at(100)), Load(0, 0, True), None, at(100))
+    same = verdict == (Decision.HOLD, Reason.WITHIN_TARGET, replicas, remembered) and stands == "hold:within_target"
+    assert settled(rule, model, remembered) is same
 
 
-def test_an_idle_model_at_its_minimum_is_settled_once_that_stands() -> None:
-    idle, before = Load(0, 0, True), Sighting(UUID(int=1), "m", 1, at(0))
-    assert not settled(SCALING, before, idle)
-    assert settled(SCALING, replace(before, standing="hold:within_target"), idle)
+def idle_round(seen_m: float = 1.0, **changes: Any) -> Round:
+    """A model at its minimum that nobody ever called, seen before, beside one that is called."""
+    told = Readings(names=frozenset({"m", "n"}))
+    told.tick(0, a={"m": 1.0, "n": 1.0})
+    seen = told.tick(15, a=changes.get("page", {"m": seen_m, "n": 50.0}))
+    stood = Sighting(UUID(int=1), "m", 1, at(0), standing="hold:within_target")
+    fleet = Fleet((served(1, "m"), served(2, "n")))
+    return decide_fleet(POLICY, fleet, seen, {stood.model_id: stood}, changes.get("latest", {}), at(15))
+
+
+def test_a_settled_model_is_told_apart_and_still_counted_and_remembered() -> None:
+    told = idle_round()
+    assert [seen.name for seen in told.settled] == ["m"]
+    assert [one.model.name for one in told.decided] == ["n"]
+    assert told.counts() == {(Decision.HOLD, Reason.WITHIN_TARGET): 2}
+    assert Round(told.decided, []).counts() == {(Decision.HOLD, Reason.WITHIN_TARGET): 1}
+    assert Round([], []).counts() == {}
+    assert {seen.name for seen in told.sightings()} == {"m", "n"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"page": {"m": 2.0, "n": 50.0}},
+        {"page": {"m": math.nan, "n": 50.0}},
+        {"page": {"m": 1.0, "n": 0.0}},
+        {"page": None},
+        {"latest": {UUID(int=1): command(CommandState.COMPLETED, 0)}},
+    ],
+    ids=["called", "unreadable", "restarted", "unread", "commanded"],
+)
+def test_a_model_that_may_have_been_called_is_not_settled(changes: dict[str, Any]) -> None:
+    assert idle_round(**changes).settled == []

@@ -55,7 +55,8 @@ def _spell(row: Any) -> Spell:
 
 async def open_spells(connection: AsyncConnection) -> dict[Holder, Spell]:
     """Every spell that has not ended."""
-    rows = await connection.execute(select(spell).where(spell.c.state.in_(OPEN_STATES)).order_by(spell.c.opened_at))
+    order = (spell.c.opened_at, spell.c.model_id, spell.c.user_id)  # who waited longest comes first
+    rows = await connection.execute(select(spell).where(spell.c.state.in_(OPEN_STATES)).order_by(*order))
     return {(row.model_id, row.user_id): _spell(row) for row in rows}
 
 

@@ -1,12 +1,13 @@
 """One tick's decisions about the whole fleet: the same code for the service and for a replay of its readings."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from limiter.domain.action import Command, Decision, Reason
+from limiter.domain.action import Command, Decision, Pauses, Reason
 from limiter.domain.audit import Finding, standing_of
 from limiter.domain.fleet import Fleet, ServedModel, Sighting
 from limiter.domain.policy import Policy
@@ -26,6 +27,23 @@ class Scaled(NamedTuple):
         return self.verdict.decision is not Decision.HOLD
 
 
+class Round(NamedTuple):
+    """The decisions about a fleet; of the `settled` models nothing changes, not even what is remembered."""
+
+    decided: list[Scaled]
+    settled: list[Sighting]
+
+    def counts(self) -> Counter[tuple[Decision, Reason]]:
+        """How often each decision was taken for each reason."""
+        counts = Counter((one.verdict.decision, one.verdict.reason) for one in self.decided)
+        counts[Decision.HOLD, Reason.WITHIN_TARGET] += len(self.settled)
+        return +counts
+
+    def sightings(self) -> list[Sighting]:
+        """What to remember of every model."""
+        return self.settled + [one.verdict.sighting for one in self.decided]
+
+
 def decide_fleet(
     policy: Policy,
     fleet: Fleet,
@@ -33,26 +51,38 @@ def decide_fleet(
     sightings: Mapping[UUID, Sighting],
     latest: Mapping[UUID, Command],
     now: datetime,
-) -> list[Scaled]:
+) -> Round:
     """The decision for every running model at `now`; `latest` is the latest command of each."""
-    decided = []
+    decided, still = [], []
+    quiet, recent = seen.complete and not seen.restarted, seen.recent.keys() | seen.unknown_names
     for model in fleet.models:
-        rule, last = policy.scaling(model.name), latest.get(model.id)
-        before = sighting(model, sightings.get(model.id), now)
-        load = load_of(model, fleet, seen, rule)
-        if last is None and settled(rule, before, load):
-            settles = ScaleDecision(Decision.HOLD, Reason.WITHIN_TARGET, before.replicas, before)
-            decided.append(Scaled(model, settles, None))
-            continue
-        verdict = decide(rule, before, load, policy.pauses.blocks(last, now), now)
-        standing = standing_of(verdict.decision, verdict.reason)
-        finding = None
-        if standing != before.standing or verdict.decision is not Decision.HOLD:
-            why = {**numbers(rule, before, load, verdict, now), "failures": last.failures if last else 0}
-            finding = Finding(now, model.id, model.name, None, verdict.decision, verdict.reason, why)
-            verdict = verdict._replace(sighting=replace(verdict.sighting, standing=standing))
-        decided.append(Scaled(model, verdict, finding))
-    return decided
+        remembered, rule = sightings.get(model.id), policy.scaling(model.name)
+        idle = quiet and model.name not in recent
+        if idle and remembered and settled(rule, model, remembered) and model.id not in latest:
+            still.append(remembered)
+        else:
+            load = load_of(model, fleet, seen, rule)
+            before = sighting(model, remembered, now)
+            decided.append(_decide(rule, policy.pauses, model, before, load, latest.get(model.id), now))
+    return Round(decided, still)
+
+
+def _decide(
+    rule: ScalingRule,
+    pauses: Pauses,
+    model: ServedModel,
+    before: Sighting,
+    load: Load,
+    last: Command | None,
+    now: datetime,
+) -> Scaled:
+    verdict = decide(rule, before, load, pauses.blocks(last, now), now)
+    standing = standing_of(verdict.decision, verdict.reason)
+    if standing == before.standing and verdict.decision is Decision.HOLD:
+        return Scaled(model, verdict, None)
+    why = {**numbers(rule, before, load, verdict, now), "failures": last.failures if last else 0}
+    finding = Finding(now, model.id, model.name, None, verdict.decision, verdict.reason, why)
+    return Scaled(model, verdict._replace(sighting=replace(verdict.sighting, standing=standing)), finding)
 
 
 def load_of(model: ServedModel, fleet: Fleet, seen: Observation, rule: ScalingRule) -> Load:

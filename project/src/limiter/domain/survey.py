@@ -144,8 +144,15 @@ def survey(
     memory: Memory,
     past: Past,
     at: datetime,
+    only: Holder | None = None,
 ) -> Survey:
-    """A look at `at`, with everything it found put together; `memory` is what the last tick remembered."""
+    """A look at `at`, with everything it found put together; `memory` is what the last tick remembered.
+
+    With `only`, nobody else's holds are told.
+    """
     seen = fold(memory, scrapes, fleet.replicas_by_name.keys(), at, policy.window, look=True)
-    held = {(hold.model.id, hold.user.id): hold for hold in holdings(fleet, bookings, policy.idle_rule.row_gap, at)}
+    held = {
+        (hold.model.id, hold.user.id): hold
+        for hold in holdings(fleet, bookings, policy.idle_rule.row_gap, at, only[1] if only else None)
+    }
     return Survey(at, policy, fleet, bookings, seen, past, held, scrapes, memory)

@@ -1,7 +1,6 @@
 """rps_check: read the counters, remember what they show, and scale what needs it."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
@@ -12,7 +11,7 @@ from limiter.clients.registry import Registry
 from limiter.db import decisions, ledger, readings
 from limiter.db.runs import Run
 from limiter.domain.action import Command, CommandKind, Decision, intend
-from limiter.domain.deciding import Scaled, decide_fleet
+from limiter.domain.deciding import Round, decide_fleet
 from limiter.domain.fleet import Fleet, ServedModel, Sighting
 from limiter.domain.folding import fold
 from limiter.domain.policy import Policy
@@ -58,7 +57,7 @@ class RpsCheck:
             self.recorder.tick(run.now, scrapes, None, before.latest, [], (before.memory, before.sightings))
             raise fleet
         decided = decide_fleet(self.policy, fleet, seen, before.sightings, before.latest, run.now)
-        for (decision, reason), times in Counter((one.verdict.decision, one.verdict.reason) for one in decided).items():
+        for (decision, reason), times in decided.counts().items():
             self.telemetry.decided(decision, reason, times)
         await self._act(run, fleet, before, seen, decided, scrapes)
 
@@ -82,18 +81,18 @@ class RpsCheck:
         fleet: Fleet,
         before: _Remembered,
         seen: Observation,
-        decided: Sequence[Scaled],
+        decided: Round,
         scrapes: Sequence[Scrape],
     ) -> None:
         dry, planned, reasons = self.policy.dry_run, {}, {}
-        for model, verdict in ((one.model, one.verdict) for one in decided if one.acts):
+        for model, verdict in ((one.model, one.verdict) for one in decided.decided if one.acts):
             kind, last = KINDS[verdict.decision], before.latest.get(model.id)
             intent = intend(uuid4(), model, kind, verdict.replicas, last, run.now, dry_run=dry)
             planned[intent.id], reasons[intent.id] = intent, verdict.reason
-        findings = [one.finding for one in decided if one.finding is not None]
+        findings = [one.finding for one in decided.decided if one.finding is not None]
         async with run.write() as connection:
             await readings.save(connection, before.memory, seen.memory)
-            kept = [one.verdict.sighting for one in decided]
+            kept = decided.sightings()
             await readings.save_sightings(connection, before.sightings, kept, complete=fleet.complete)
             recorded = await ledger.plan(connection, planned.values(), reasons)
             await decisions.record(connection, findings, dry_run=dry)

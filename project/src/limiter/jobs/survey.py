@@ -45,7 +45,7 @@ class Surveyor:
                 await decisions.standing(connection),
                 await locks.resumed_at(connection, Job.IDLE_WARNING, Job.IDLE_ENFORCE),
             )
-        found = survey(self.policy, fleet, bookings, scrapes, memory, past, at)
+        found = survey(self.policy, fleet, bookings, scrapes, memory, past, at, holder)
         self.telemetry.reading_problems(found.seen.problems)
         run.notes.looks.append((holder, found))
         return found

@@ -74,13 +74,18 @@ class Slots:
     """The booked slots: without those we cancelled, and with those that only the recorded service did."""
 
     _kept: dict[SlotKey, Reservation] = field(default_factory=dict)
+    _last: tuple[Bookings, int, int, Bookings] | None = None
 
     def of(self, recorded: Bookings, cuts: Sequence[Cut]) -> Bookings:
-        """The recorded bookings as they would be."""
-        cut = _keys(cuts)
+        """The recorded bookings as they would be; the same value as long as nothing changes them."""
+        last, many = self._last, (len(cuts), len(self._kept))
+        if last is None or last[0] is not recorded or last[1:3] != many:
+            self._last = last = (recorded, *many, self._without_and_with(recorded, _keys(cuts)))
+        return last[3]
+
+    def _without_and_with(self, recorded: Bookings, cut: set[SlotKey]) -> Bookings:
         kept = {key: one for key, one in self._kept.items() if key not in cut}
-        there = {(one.id, slot.id) for one in recorded.reservations for slot in one.slots} if cut or kept else set()
-        if not cut & there and not kept.keys() - there:
+        if not any(_has(recorded, key) for key in cut) and all(_has(recorded, key) for key in kept):
             return recorded
         whole = {one.id: one for one in kept.values()} | dict(recorded.by_id)
         slots = {one.id: {slot for slot in one.slots if (one.id, slot.id) not in cut} for one in whole.values()}
@@ -96,6 +101,11 @@ class Slots:
             booked, key = seen.by_id.get(slot.reservation_id), (slot.reservation_id, slot.id)
             if booked is not None and key not in ours:
                 self._kept[key] = replace(booked, slots=(slot,))
+
+
+def _has(bookings: Bookings, key: SlotKey) -> bool:
+    booked = bookings.by_id.get(key[0])
+    return booked is not None and any(slot.id == key[1] for slot in booked.slots)
 
 
 def _keys(cuts: Sequence[Cut]) -> set[SlotKey]:

@@ -201,7 +201,7 @@ class Player:
     def _look(self, look: Look) -> Survey:
         memory = self._memories.get(look.basis, self.world.memory)
         fleet, bookings = self._replicas.of(look.fleet), self._slots.of(look.bookings, self.world.cuts)
-        return self.world.look(look.at, look.scrapes, fleet, bookings, memory)
+        return self.world.look(look.at, look.scrapes, fleet, bookings, memory, look.of)
 
 
 def _key(command: Command) -> Key:

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from limiter.domain.action import Command, CommandKind, CommandState, Decision, Reason, intend
 from limiter.domain.audit import Finding, standing_of
-from limiter.domain.deciding import decide_fleet
+from limiter.domain.deciding import Round, decide_fleet
 from limiter.domain.fleet import Fleet, ServedModel, Sighting
 from limiter.domain.folding import fold
 from limiter.domain.idleness import Spell, SpellState, Verdict
@@ -57,12 +57,17 @@ class World:
         if fleet is None:
             return []
         decided = decide_fleet(self.policy, fleet, seen, self.sightings, self.commands, at)
-        kept = {one.model.id: one.verdict.sighting for one in decided}
-        self.sightings = kept if fleet.complete else self.sightings | kept
-        for one in decided:
+        self._remember(fleet, decided)
+        for one in decided.decided:
             if one.acts:
                 self._command(one.model, KINDS[one.verdict.decision], one.verdict.replicas, at)
-        return [one.finding for one in decided if one.finding is not None]
+        return [one.finding for one in decided.decided if one.finding is not None]
+
+    def _remember(self, fleet: Fleet, decided: Round) -> None:
+        changed = {one.model.id: one.verdict.sighting for one in decided.decided}
+        if fleet.complete and len(self.sightings | changed) > len(fleet.models):
+            self.sightings = {seen.model_id: seen for seen in decided.settled}
+        self.sightings = self.sightings | changed
 
     def _command(self, model: ServedModel, kind: CommandKind, replicas: int | None, at: datetime) -> Command:
         last, dry = self.commands.get(model.id), self.policy.dry_run
@@ -71,11 +76,17 @@ class World:
         return command
 
     def look(
-        self, at: datetime, scrapes: Sequence[Scrape], fleet: Fleet, bookings: Bookings, memory: Memory | None = None
+        self,
+        at: datetime,
+        scrapes: Sequence[Scrape],
+        fleet: Fleet,
+        bookings: Bookings,
+        memory: Memory | None = None,
+        only: Holder | None = None,
     ) -> Survey:
         """What an idle job sees at `at`; `memory` is what was remembered then, if not what is now."""
         past = Past(self.sightings, dict(self.spells), dict(self.closed), dict(self.standing), self.resumed_at)
-        return survey(self.policy, fleet, bookings, scrapes, memory or self.memory, past, at)
+        return survey(self.policy, fleet, bookings, scrapes, memory or self.memory, past, at, only)
 
     def warn(self, look: Survey, unaddressed: Iterable[Holder] = (), *, delivers: bool = True) -> list[Finding]:
         """idle_warning; nobody of the `unaddressed` can be warned, and a warning is delivered at once, or by hand."""
@@ -126,7 +137,7 @@ class World:
     def enforce(self, look: Survey | None, again: Again, at: datetime) -> list[Finding]:
         """idle_enforce; `look` is the sweep over all, `again` the fresh look right before harm is done."""
         found: list[Finding] = []
-        spells = sorted(self.spells.values(), key=lambda spell: spell.opened_at)
+        spells = sorted(self.spells.values(), key=lambda spell: (spell.opened_at, spell.holder))
         for spell in spells:
             over = spell.id in self.over
             if spell.state is SpellState.ENFORCING and not over and spell.dry_run >= self.policy.dry_run:
