@@ -23,7 +23,7 @@ from tests.replay.day import SETTINGS, Day
 
 SHIPPED = ROOT / "docs" / "day.jsonl.gz"
 WHOLE = os.environ.get("RECORD_DAY", "")
-MINUTES = 24 * 60 if WHOLE else 4 * 60
+MINUTES = 24 * 60 if WHOLE else 150
 IDLE_EVERY = 5
 
 

@@ -155,9 +155,9 @@ class Player:
             found += self._warn(run, sweep)
         if run.job is Job.IDLE_ENFORCE:
             found += self.world.enforce(self._look(sweep) if sweep else None, look_again, run.at)
-        elif sweep is not None and self._alone():
+        elif sweep is not None and (alone := self._alone(run.at)):
             # Nobody recorded a run of idle_enforce for warnings that were not recorded.
-            found += self.world.enforce(self._look(sweep), look_again, run.at)
+            found += self.world.enforce(self._look(sweep), look_again, run.at, alone)
         self._slots.keep((slot for _, slot in run.cancelled), run.looks[0].bookings, self.world.cuts)
         self._note_planned()
         return Moment(run.at, found, run.found)
@@ -170,9 +170,10 @@ class Player:
         }
         return self.world.warn(self._look(sweep), unaddressed, delivers=False)
 
-    def _alone(self) -> bool:
-        """True if some spell is open that the recorded service had not."""
-        return any(holder not in self.world.followed for holder in self.world.spells)
+    def _alone(self, now: datetime) -> set[Holder]:
+        """Who has a spell from before that the recorded service had not."""
+        spells = self.world.spells.items()
+        return {holder for holder, spell in spells if spell.opened_at < now and holder not in self.world.followed}
 
     def _follow(self, look: Look) -> None:
         """Our spells that were recorded too go on as recorded; the warnings of the others are delivered at once."""

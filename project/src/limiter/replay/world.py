@@ -1,6 +1,6 @@
 """The service without its neighbours: the policy, and what it remembers, in the memory of one process."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -134,10 +134,16 @@ class World:
         if spell.state is SpellState.WARNING_PENDING:
             self.spells[holder] = replace(spell, state=SpellState.WARNED, delivered_at=at)
 
-    def enforce(self, look: Survey | None, again: Again, at: datetime) -> list[Finding]:
-        """idle_enforce; `look` is the sweep over all, `again` the fresh look right before harm is done."""
+    def enforce(
+        self, look: Survey | None, again: Again, at: datetime, of: Collection[Holder] | None = None
+    ) -> list[Finding]:
+        """idle_enforce; `look` is the sweep over all, `again` the fresh look right before harm is done.
+
+        With `of`, only these holders' spells are looked at.
+        """
         found: list[Finding] = []
-        spells = sorted(self.spells.values(), key=lambda spell: (spell.opened_at, spell.holder))
+        ours = (spell for spell in self.spells.values() if of is None or spell.holder in of)
+        spells = sorted(ours, key=lambda spell: (spell.opened_at, spell.holder))
         for spell in spells:
             over = spell.id in self.over
             if spell.state is SpellState.ENFORCING and not over and spell.dry_run >= self.policy.dry_run:
