@@ -1,7 +1,8 @@
 """`make day FILE=...`: an invented day of a large fleet, recorded as the service would, to try replays and their speed.
 
 MODELS=1000, a reading every 15 s, idle jobs every minute. A tenth of the models is busy in working hours, another
-tenth is called now and then, the rest hardly ever. The same SEED gives the same day.
+tenth is called now and then, the rest hardly ever: at any time about ten of a hundred are active. The same SEED gives
+the same day.
 """
 
 import os
@@ -42,7 +43,7 @@ class Day:
         """Calls per second at noon."""
         if number % 10 == 0:
             return self.random.uniform(2, 60)
-        return self.random.uniform(0.005, 0.05) if number % 10 == 1 else 0.00002
+        return self.random.uniform(0.0001, 0.001) if number % 10 == 1 else 0.00002
 
     def _booked(self, number: int, model: ServedModel) -> Reservation:
         start = BEGIN + timedelta(hours=self.random.randrange(0, 16))

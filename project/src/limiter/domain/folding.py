@@ -68,17 +68,19 @@ def _grow(before: TargetMemory | None, page: Page, at: datetime) -> _Growth:
     if before is None:
         return _Growth(_target(page, at, at, 0.0, page.counters), {}, 0.0, None)
     anew = _started_anew(before, page)
-    gap = Gap(page.target, before.read_at, at) if anew or _dropped(before.counters, page) else None
+    fallen = _fallen(before.counters, page)
+    gap = Gap(page.target, before.read_at, at) if anew or fallen else None
     old: Mapping[str, float] = {} if anew else before.counters
     calls: dict[str, float] = {}
     total = 0.0
     for series, value in page.counters.items():
         known = old.get(series, 0.0)
-        grown = value - known if value >= known else value
-        if grown > 0:
+        if value != known:
+            grown = value - known if value > known else value
             name = page.names[series]
             calls[name] = calls.get(name, 0.0) + grown
             total += grown
+    calls = {name: grown for name, grown in calls.items() if grown > 0}
     seconds = (at - before.read_at).total_seconds()
     rate = total / seconds if seconds > 0 else before.rate
     # An unreadable series keeps its old value: when it can be read again, the growth since then still shows.
@@ -95,10 +97,12 @@ def _started_anew(before: TargetMemory, page: Page) -> bool:
     return page.started_at is not None and before.started_at is not None and page.started_at != before.started_at
 
 
-def _dropped(old: Mapping[str, float], page: Page) -> bool:
+def _fallen(old: Mapping[str, float], page: Page) -> bool:
     """True if some series fell or vanished: the process restarted, whatever it says."""
     counters = page.counters
-    return any(counters.get(series, -1.0) < value and series not in page.unreadable for series, value in old.items())
+    if not old.keys() <= counters.keys() | page.unreadable.keys():
+        return True
+    return any(value < old[series] for series, value in counters.items() if series in old)
 
 
 def _tick_silenced(memory: Memory, growths: Iterable[_Growth]) -> bool:

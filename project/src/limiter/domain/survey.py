@@ -1,7 +1,7 @@
 """One look at the platform: who holds what, whether it is used, and what is to be done about it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -44,7 +44,10 @@ class Survey:
 
     def verdict(self, holder: Holder) -> Verdict | None:
         """What to do about one holder; None if there is neither a hold nor a spell to end."""
-        hold, spell = self.holdings.get(holder), self.past.spells.get(holder)
+        return self.judged(self.holdings.get(holder), self.past.spells.get(holder))
+
+    def judged(self, hold: Holding | None, spell: Spell | None) -> Verdict | None:
+        """The verdict on a hold, or on a spell that has lost its hold."""
         if spell is not None and spell.dry_run != self.policy.dry_run:
             return Verdict(Decision.EXPIRE, Reason.MODE_CHANGED)
         if hold is not None:
@@ -63,7 +66,7 @@ class Survey:
         sighting = self.past.sightings.get(hold.model.id)
         used = self.seen.memory.usage.get(name)
         measured = self.seen.memory.measured_since
-        facts = Facts(
+        return Facts(
             known=self.seen.known(name),
             first_seen_at=sighting.first_seen_at if sighting else None,
             measured_since=max(measured, self.at - self.policy.retention) if measured else None,
@@ -72,8 +75,8 @@ class Survey:
             closed_at=self.past.closed.get(holder),
             gaps=self.seen.memory.gaps,
             bookings_readable=name not in self.bookings.unreadable,
+            freeable=self.uninstall_bar(hold.model, hold.user.id) is None,
         )
-        return replace(facts, freeable=self.uninstall_bar(hold.model, hold.user.id) is None)
 
     def used_since(self, spell: Spell) -> bool:
         """True if the model was called since the spell's idle time began."""

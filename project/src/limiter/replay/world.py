@@ -91,8 +91,10 @@ class World:
     def warn(self, look: Survey, unaddressed: Iterable[Holder] = (), *, delivers: bool = True) -> list[Finding]:
         """idle_warning; nobody of the `unaddressed` can be warned, and a warning is delivered at once, or by hand."""
         found: list[Finding] = []
-        for holder in look.holdings.keys() | look.past.spells.keys():
-            spell, verdict = look.past.spells.get(holder), look.verdict(holder)
+        lost = [holder for holder in look.past.spells if holder not in look.holdings]
+        for holder in (*look.holdings, *lost):
+            hold, spell = look.holdings.get(holder), look.past.spells.get(holder)
+            verdict = look.judged(hold, spell)
             if verdict is None or (spell is not None and spell.state is SpellState.ENFORCING):
                 continue
             match verdict.decision:
