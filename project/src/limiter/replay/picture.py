@@ -20,9 +20,8 @@ ACTS = {
 
 def draw(tallies: list[Tally], path: Path) -> None:
     """Write the picture, in the format that the path's ending names."""
-    figure, (above, below) = pyplot.subplots(
-        2, 1, sharex=True, figsize=(12, 6), height_ratios=(3, 2), layout="constrained"
-    )
+    figure = Figure(figsize=(12, 6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     for tally in tallies:
         moments = [at for at, _ in tally.replicas] + ([tally.ended_at] if tally.ended_at else [])
         counts = [count for _, count in tally.replicas]
@@ -45,4 +44,3 @@ def draw(tallies: list[Tally], path: Path) -> None:
     below.grid(alpha=0.3)
     below.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
