@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import matplotlib
+from matplotlib import dates
+from matplotlib.figure import Figure
 
 from limiter.domain.action import Decision
 from limiter.replay.tally import Tally
-
-matplotlib.use("Agg")
-from matplotlib import dates, pyplot
 
 ACTS = {
     Decision.WARN: ("v", "tab:orange", "warned"),
