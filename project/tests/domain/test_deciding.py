@@ -181,6 +181,14 @@ def test_a_wish_that_changes_leaves_what_stands() -> None:
     assert (verdict.sighting.up_since, verdict.sighting.standing) == (at(60), "hold:stabilizing")
 
 
+def test_nobody_called_is_no_load_and_a_restart_is_told_all_the_same() -> None:
+    told = Readings(names=frozenset({"m", "n"}))
+    told.tick(0, a={"m": 1.0, "n": 9.0})
+    seen = told.tick(15, a={"m": 1.0, "n": 2.0})
+    fleet = Fleet((served(1, "m"),))
+    assert load_of(fleet.models[0], fleet, seen, SCALING) == Load(0.0, 0.0, True, True)
+
+
 COUNTS, MOMENTS = st.integers(0, 4), st.none() | st.integers(0, 60)
 STANDINGS = st.sampled_from([None, "hold:within_target", "hold:stabilizing"])
 

@@ -177,3 +177,31 @@ def test_replicas_of_instances_with_one_name_add_up() -> None:
     fleet = Fleet((served(1, replicas=2), served(2, replicas=3), served(3, "other")))
     assert fleet.replicas_by_name == {served().name: 5, "other": 1}
     assert fleet.by_id[served(3).id].name == "other"
+
+
+def test_one_users_holds_are_those_among_everybodys() -> None:
+    fleet = Fleet((served(1), served(2)))
+    booked = Bookings(
+        (
+            reservation(slot(0, HOUR)),
+            reservation(slot(0, HOUR, of="r2"), user=BORIS),
+            reservation(slot(0, HOUR, of="r3"), user=BORIS, model=2),
+            reservation(slot(2 * HOUR, 3 * HOUR, of="r4"), user=BORIS, model=2),
+        )
+    )
+    everybodys = holdings(fleet, booked, GAP, at(MINUTE))
+    assert holdings(fleet, booked, GAP, at(MINUTE), BORIS.id) == [hold for hold in everybodys if hold.user == BORIS]
+    assert [len(hold.slots) for hold in holdings(fleet, booked, GAP, at(MINUTE), BORIS.id)] == [1, 2]
+    assert len(everybodys) == 3
+
+
+def test_rows_are_cut_once_for_the_same_bookings_and_fleet_and_anew_for_others() -> None:
+    fleet, booked = Fleet((served(1),)), Bookings((reservation(slot(0, HOUR), slot(HOUR + 200, 2 * HOUR)),))
+    (first,) = holdings(fleet, booked, GAP, at(0))
+    (later,) = holdings(fleet, booked, GAP, at(HOUR + 300))
+    assert first.row is later.row
+    assert (first.current, later.current) == first.row
+    (strict,) = holdings(fleet, booked, secs(60), at(0))
+    assert strict.row == first.row[:1]
+    assert holdings(Fleet((served(2),)), booked, GAP, at(0)) == []
+    assert holdings(fleet, booked, GAP, at(0)) == [first]

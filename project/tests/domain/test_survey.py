@@ -29,6 +29,7 @@ from tests.domain.build import (
     served,
     slot,
     spell,
+    unread,
 )
 
 M, HOLDER = served(1, "m"), (UUID(int=1), ANNA.id)
@@ -276,3 +277,17 @@ def test_an_undelivered_warning_tells_how_long_and_what() -> None:
     verdict = look(2800, spells=[pending]).verdict(HOLDER)
     assert verdict is not None
     assert (verdict.reason, verdict.idle, len(verdict.slots)) == (Reason.WARNING_UNDELIVERED, secs(2800), 1)
+
+
+def test_without_any_reading_a_holder_is_looked_at_and_left_alone() -> None:
+    found = survey(policy(), FLEET, Bookings((BOOKED,)), [unread()], Memory(), look(0).past, at(2700))
+    assert reason(found) == (Decision.HOLD, Reason.READING_UNKNOWN)
+
+
+def test_a_look_at_one_holder_tells_nobody_elses_holds() -> None:
+    boris = reservation(slot(0, HOUR, of="r2"), user=BORIS, name="m")
+    both = Bookings((BOOKED, boris))
+    scrapes = [page(2700, {"m": 1.0})]
+    found = survey(policy(), FLEET, both, scrapes, remembered(), look(0).past, at(2700), (M.id, BORIS.id))
+    assert [(hold.model, hold.user) for hold in found.holdings.values()] == [(M, BORIS)]
+    assert len(survey(policy(), FLEET, both, scrapes, remembered(), look(0).past, at(2700)).holdings) == 2

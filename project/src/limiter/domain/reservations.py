@@ -119,7 +119,7 @@ def holdings(fleet: Fleet, bookings: Bookings, gap: timedelta, now: datetime, of
     """Every hold on a running model now, or those `of` one user; in a gap between two slots `current` is None."""
     if of is not None:
         theirs = Bookings(tuple(one for one in bookings.reservations if one.user.id == of))
-        return [hold for hold in holdings(fleet, theirs, gap, now) if hold.user.id == of]
+        return holdings(fleet, theirs, gap, now)
     cut = bookings.rows_of.get(gap)
     if cut is None or cut.fleet is not fleet:
         cut = bookings.rows_of[gap] = _Rows(fleet, _rows_by_holder(fleet, bookings, gap))
