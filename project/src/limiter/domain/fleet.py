@@ -1,6 +1,6 @@
 """The running models, as the registry tells."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -26,6 +26,14 @@ class Fleet:
     @cached_property
     def by_id(self) -> Mapping[UUID, ServedModel]:
         return {model.id: model for model in self.models}
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Sequence[ServedModel]]:
+        """The instances of each name, in the order of their ids."""
+        found: dict[str, list[ServedModel]] = {}
+        for model in sorted(self.models, key=lambda model: model.id):
+            found.setdefault(model.name, []).append(model)
+        return found
 
     @cached_property
     def replicas_by_name(self) -> Mapping[str, int]:

@@ -68,19 +68,22 @@ def _grow(before: TargetMemory | None, page: Page, at: datetime) -> _Growth:
     if before is None:
         return _Growth(_target(page, at, at, 0.0, page.counters), {}, 0.0, None)
     anew = _started_anew(before, page)
-    fallen = _fallen(before.counters, page)
-    gap = Gap(page.target, before.read_at, at) if anew or fallen else None
+    fell = not before.counters.keys() <= page.counters.keys() | page.unreadable.keys()
     old: Mapping[str, float] = {} if anew else before.counters
     calls: dict[str, float] = {}
     total = 0.0
     for series, value in page.counters.items():
         known = old.get(series, 0.0)
-        if value != known:
-            grown = value - known if value > known else value
+        if value == known:
+            continue
+        fell = fell or value < known
+        grown = value - known if value > known else value
+        if grown > 0:
             name = page.names[series]
             calls[name] = calls.get(name, 0.0) + grown
             total += grown
-    calls = {name: grown for name, grown in calls.items() if grown > 0}
+    # Some series fell or vanished: the process restarted, whatever it says.
+    gap = Gap(page.target, before.read_at, at) if anew or fell else None
     seconds = (at - before.read_at).total_seconds()
     rate = total / seconds if seconds > 0 else before.rate
     # An unreadable series keeps its old value: when it can be read again, the growth since then still shows.
@@ -95,14 +98,6 @@ def _target(page: Page, first: datetime, at: datetime, rate: float, counters: Ma
 def _started_anew(before: TargetMemory, page: Page) -> bool:
     """True if the process itself says that it is another one."""
     return page.started_at is not None and before.started_at is not None and page.started_at != before.started_at
-
-
-def _fallen(old: Mapping[str, float], page: Page) -> bool:
-    """True if some series fell or vanished: the process restarted, whatever it says."""
-    counters = page.counters
-    if not old.keys() <= counters.keys() | page.unreadable.keys():
-        return True
-    return any(value < old[series] for series, value in counters.items() if series in old)
 
 
 def _tick_silenced(memory: Memory, growths: Iterable[_Growth]) -> bool:
@@ -162,7 +157,9 @@ def _used(
     oldest = (at - window).timestamp()
     merged = dict(usage)
     for name in [name for name, used in usage.items() if used.samples and used.samples[0].until <= oldest]:
-        merged[name] = replace(usage[name], samples=tuple(one for one in usage[name].samples if one.until > oldest))
+        samples = usage[name].samples
+        kept = next((at for at, sample in enumerate(samples) if sample.until > oldest), len(samples))
+        merged[name] = Usage(usage[name].last_used_at, samples[kept:])
     for name, by_span in fresh.items():
         before = merged.get(name)
         samples = before.samples if before else ()

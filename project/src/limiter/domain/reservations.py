@@ -129,9 +129,8 @@ def holdings(fleet: Fleet, bookings: Bookings, gap: timedelta, now: datetime, of
 
 def _rows_by_holder(fleet: Fleet, bookings: Bookings, gap: timedelta) -> list[_Holder]:
     found: dict[tuple[UUID, UUID], tuple[ServedModel, User, list[Slot]]] = {}
-    instances = _instances(fleet)
     for reservation in bookings.reservations:
-        model = _held_instance(fleet, instances, reservation)
+        model = _held_instance(fleet, reservation)
         if model is not None:
             key = (model.id, reservation.user.id)
             found.setdefault(key, (model, reservation.user, []))[2].extend(reservation.slots)
@@ -143,20 +142,11 @@ def _rows_by_holder(fleet: Fleet, bookings: Bookings, gap: timedelta) -> list[_H
     return holders
 
 
-def _instances(fleet: Fleet) -> Mapping[str, Sequence[ServedModel]]:
-    by_name: dict[str, list[ServedModel]] = {}
-    for model in sorted(fleet.models, key=lambda model: model.id):
-        by_name.setdefault(model.name, []).append(model)
-    return by_name
-
-
-def _held_instance(
-    fleet: Fleet, instances: Mapping[str, Sequence[ServedModel]], reservation: Reservation
-) -> ServedModel | None:
+def _held_instance(fleet: Fleet, reservation: Reservation) -> ServedModel | None:
     """The instance a reservation is of; one of a bare name counts for the first instance, so that it counts once."""
     if reservation.model_id is not None:
         return fleet.by_id.get(reservation.model_id)
-    of_name = instances.get(reservation.model_name, ())
+    of_name = fleet.by_name.get(reservation.model_name, ())
     return of_name[0] if of_name else None
 
 
