@@ -108,5 +108,5 @@ def _line(found: Finding) -> str:
 def duration(seconds: float) -> str:
     """Seconds as people say them: `31 s`, `42 min`, `3.5 h`."""
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return f"{max(seconds, 0):.0f} s"  # a call may be seen a moment after the run began: no time, not less
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
