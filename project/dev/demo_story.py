@@ -230,6 +230,8 @@ def logged(line: dict[str, Any]) -> Happening | None:
             return Happening("saga", model, f"{line.get('kind')} {line.get('state')}")
         case "enforced":
             return Happening("cancelled", model, said, why)
+        case "decided" if line.get("decision") == "hold":
+            return None
         case "decided":
             _, _, what = said.partition(f"{model}: ")
             return Happening(str(line.get("decision")), model, what, why)

@@ -152,6 +152,7 @@ def test_log_lines_become_happenings_with_their_reason() -> None:
     scaled = {"event": "decided", "decision": "scale_up", "model": BUSY, "reason": "overloaded"}
     said = {"message": f"scale_up {BUSY}: 12.0 RPS per replica: 1 → 3"}
     assert logged(scaled | said) == Happening("scale_up", BUSY, "12.0 RPS per replica: 1 → 3", "overloaded")
+    assert logged({"event": "decided", "decision": "hold", "model": BUSY, "message": "hold"}) is None
     assert logged({"event": "run_ended", "message": "rps_check completed"}) is None
 
 

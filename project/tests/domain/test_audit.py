@@ -106,6 +106,7 @@ def test_a_moment_of_another_day_names_the_day() -> None:
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
+        (-0.3, "0 s"),
         (0, "0 s"),
         (31.4, "31 s"),
         (119.4, "119 s"),
