@@ -258,3 +258,12 @@ def test_a_silent_fleet_is_told_in_words() -> None:
     readings.tick(0, a={"m": 1})
     readings.tick(15, a={"m": 9})
     assert readings.tick(30, a={"m": 9}).problems == ((Unknown.FLEET_SILENT, "every target fell silent at once"),)
+
+
+def test_calls_older_than_the_window_are_forgotten_though_nothing_new_comes() -> None:
+    readings = Readings()
+    readings.tick(0, a={"m": 1})
+    readings.tick(15, a={"m": 9})
+    readings.tick(400, a={"m": 9})
+    assert readings.memory.usage["m"].samples == ()
+    assert readings.used_at() == at(15)
