@@ -3,6 +3,7 @@
 Minutes count from 10:00, slots are `from-to` in minutes. An unknown word is an error.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,10 +11,13 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from freezegun.api import FrozenDateTimeFactory
+from sqlalchemy import select
 
 from dev.neighbours.booking import Reservation
-from dev.platform import Fault
-from limiter.db import contacts
+from dev.neighbours.call import Call
+from dev.neighbours.faults import plain
+from dev.platform import Fault, Peer
+from limiter.db import contacts, outbox
 from limiter.db.locks import Locks
 from limiter.domain.action import Job
 from tests.bench import Bench
@@ -42,6 +46,11 @@ def lines(text: str) -> list[tuple[int, str]]:
     return [(int(minute), words.strip()) for minute, words in pairs]
 
 
+def text(acts: list[tuple[int, str]]) -> str:
+    """The acts one a line, so that a difference reads line by line; the order within a minute does not count."""
+    return "\n".join(f"{minute} {words}" for minute, words in sorted(acts))
+
+
 def clock(moment: datetime | float) -> int:
     """Minutes after 10:00."""
     at = moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC)
@@ -55,6 +64,8 @@ class Stage:
         self.bench, self.platform, self.time = bench, bench.platform, time
         self.acts: list[tuple[int, str]] = []
         self.up = True
+        self.paused: frozenset[Job] = frozenset()
+        self.broken: set[str] = set()
         self._deleted = self._commanded = 0
         self.platform.add_model("m")
         self.platform.add_model("other")
@@ -63,15 +74,30 @@ class Stage:
     async def play(self, story: Story) -> list[tuple[int, str]]:
         """Let everything happen in its minute, run the jobs step by step, and tell what was seen."""
         happens = lines(story.happens)
+        untold = [line for line in happens if not 0 <= line[0] <= story.until]
+        assert not untold, f"never reached: {untold}"
         for minute in range(story.until + 1):
             self.time.move_to(START + timedelta(minutes=minute))
             for _, words in (one for one in happens if one[0] == minute):
                 await self.happen(words)
             if self.up and minute % story.step == 0:
-                for job in SWEEP:
-                    await self.bench.attempt(job)
+                await self._sweep()
                 await self._watch(minute)
         return self.acts
+
+    async def _sweep(self) -> None:
+        """Run all jobs but paused ones; unless a neighbour is broken each must complete, or silence proves nothing."""
+        for job in SWEEP:
+            if await self._wanted(job):
+                report = await self.bench.attempt(job)
+                assert report.state == "completed" or self.broken, (job, report)
+
+    async def _wanted(self, job: Job) -> bool:
+        """As the timetable has it: no paused job, and nothing dispatched when there is nothing."""
+        if job is not Job.EVENT_DISPATCH:
+            return job not in self.paused
+        async with self.bench.engine.connect() as connection:
+            return bool(await connection.scalar(select(outbox.has_work())))
 
     async def happen(self, words: str) -> None:
         for pattern, act in VERBS.items():
@@ -120,11 +146,37 @@ class Stage:
                 await locks.pause(job)
             else:
                 await locks.resume(job, datetime.now(UTC))
-        self.up = what != "pauses"  # runs by hand would not mind a pause, so here nothing runs
+        # Runs by hand do not mind a pause, so they are left out here; the other jobs go on.
+        self.paused = frozenset(IDLE_JOBS if what == "pauses" else ())
 
     async def route(self, what: str) -> None:
         key, exchange = self.bench.settings.notifier_no_use_routing_key, self.bench.settings.notifier_exchange
         await (self.bench.inbox.unbind if what == "forgets" else self.bench.inbox.bind)(exchange, key)
+
+    def health(self, peer: Peer, what: str) -> None:
+        if what == "breaks":
+            self.broken.add(peer)
+            self.platform.fault(peer, Fault.status(500))
+        else:
+            self.broken.remove(peer)
+            self.platform.clear_faults(peer)
+
+    def refuse(self) -> None:
+        self.platform.fault("booking", Fault.status(403), method="DELETE", times=1)
+
+    def call_after_cancelling(self, model: str) -> None:
+        """A call that comes between two cancellations of one run."""
+
+        async def behave(call: Call, cleared: asyncio.Event) -> None:
+            await plain(call, cleared)
+            self.platform.call(model)
+
+        self.platform.fault("booking", Fault("called after", behave), method="DELETE", times=1)
+
+    def misbook(self, model: str) -> None:
+        """A reservation whose user is no id: it cannot be understood."""
+        hour = (START, START + timedelta(hours=1))
+        self.platform.add_reservation("nobody", "nobody", model, slots=[hour])
 
     def is_up(self, what: str) -> None:
         self.up = what == "up"
@@ -158,12 +210,10 @@ VERBS: dict[str, Callable[..., object]] = {
     r"(\w+) is called (\S+) times a second": lambda stage, model, rps: stage.platform.set_rate(model, float(rps)),
     r"another (\w+) runs": lambda stage, model: stage.platform.add_model(model) and None,
     r"entrypoint (\d) restarts": lambda stage, number: stage.platform.restart_entrypoint(int(number)),
-    r"(entrypoint|booking|registry) breaks": lambda stage, peer: stage.platform.fault(peer, Fault.status(500)) and None,
-    r"(entrypoint|booking|registry) heals": lambda stage, peer: stage.platform.clear_faults(peer),
-    r"a cancellation is refused": lambda stage: stage.platform.fault(
-        "booking", Fault.status(403), method="DELETE", times=1
-    )
-    and None,
+    r"(entrypoint|booking|registry) (breaks|heals)": Stage.health,
+    r"a cancellation is refused": Stage.refuse,
+    r"(\w+) is called right after the first cancellation": Stage.call_after_cancelling,
+    r"a booking of (\w+) is garbled": Stage.misbook,
     r"the next saga fails": lambda stage: stage.platform.next_saga("failed"),
     r"the service is (down|up)": Stage.is_up,
     r"the operator (pauses|resumes) the idle jobs": Stage.pause,
