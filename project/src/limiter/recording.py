@@ -179,7 +179,8 @@ class Recorder:
     def _write(self, line: dict[str, Any]) -> None:
         if self._path is None:
             return
-        raw = json.dumps({"v": VERSION, "by": self._by, "n": self._number} | line, separators=(",", ":"))
+        told = {"v": VERSION, "by": self._by, "n": self._number} | line
+        raw = json.dumps(told, separators=(",", ":")).encode() + b"\n"
         self._number += 1
         try:
             file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -187,7 +188,8 @@ class Recorder:
                 size = os.fstat(file).st_size
                 if size + len(raw) > self._limit:
                     return self._stop(f"{size} bytes of at most {self._limit} are used")
-                os.write(file, raw.encode() + b"\n")
+                if os.write(file, raw) < len(raw):
+                    return self._stop("a line could not be written whole")
             finally:
                 os.close(file)
         except OSError as error:

@@ -216,23 +216,16 @@ class Jobs(Provider):
 
     @provide
     def bodies(
-        self,
-        rps_check: RpsCheck,
-        idle_warning: IdleWarning,
-        idle_enforce: IdleEnforce,
-        saga_poll: SagaPoll,
-        event_dispatch: EventDispatch,
+        self, rps: RpsCheck, warning: IdleWarning, enforce: IdleEnforce, sagas: SagaPoll, events: EventDispatch
     ) -> Mapping[Job, JobBody]:
-        bodies: tuple[JobBody, ...] = (rps_check, idle_warning, idle_enforce, saga_poll, event_dispatch)
+        bodies: tuple[JobBody, ...] = (rps, warning, enforce, sagas, events)
         return dict(zip(Job, bodies, strict=True))
 
     @provide
-    def timetable(
-        self, settings: Settings, locks: Locks, telemetry: Telemetry, jobs: Mapping[Job, JobBody]
-    ) -> Timetable:
+    def timetable(self, settings: Settings, locks: Locks, told: Telemetry, jobs: Mapping[Job, JobBody]) -> Timetable:
         cadences = {job: Cadence(settings.interval(job), settings.max_run(job)) for job in jobs}
         limits = (settings.tick_longest_seconds, settings.clock_skew_limit_seconds)
-        return Timetable(locks, jobs, cadences, utc_now, telemetry, *limits)
+        return Timetable(locks, jobs, cadences, utc_now, told, *limits)
 
     @provide
     def control(self, settings: Settings, broker: RabbitBroker, timetable: Timetable, locks: Locks) -> Control:

@@ -1,5 +1,6 @@
 """The audit in Postgres: one row per change of decision, with the numbers that led to it, in the act's transaction."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -8,8 +9,9 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory
 
 from dev.platform import Fault, Platform
-from limiter.db import decisions, tables
-from limiter.domain.action import Job
+from limiter.db import decisions, ledger, tables
+from limiter.domain.action import Decision, Job, Reason
+from limiter.domain.audit import Finding
 from tests.bench import Bench
 from tests.conftest import START, MakeBench
 
@@ -110,3 +112,35 @@ async def test_old_rows_are_forgotten(make_bench: MakeBench, time: FrozenDateTim
     assert len(await told(bench)) == 1
     await sweep(bench, time, 130)
     assert {one.reason for one in await told(bench)} == {"unused", "warned_waiting"}
+
+
+async def test_a_command_that_another_job_was_quicker_with_is_not_told_as_decided(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def taken(*_: object) -> set[UUID]:
+        return set()
+
+    monkeypatch.setattr(ledger, "plan", taken)
+    bench = await begin(make_bench, SCALE_MIN_REPLICAS=2)
+    assert await told(bench, user=None) == []
+    assert bench.platform.commands == []
+    monkeypatch.undo()
+    await bench.run(Job.RPS_CHECK)
+    assert [one.reason for one in await told(bench, user=None)] == ["below_min"]
+
+
+async def test_a_fleet_of_more_holders_than_a_statement_has_parameters_is_written(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    found = [
+        Finding(START, UUID(int=number), MODEL, UUID(ANN), Decision.HOLD, Reason.IN_USE, {}) for number in range(33_000)
+    ]
+    async with bench.engine.begin() as connection:
+        await decisions.record(connection, found, dry_run=False)
+    async with bench.engine.begin() as connection:
+        later = [replace(one, reason=Reason.READING_UNKNOWN) for one in found]
+        await decisions.record(connection, later, dry_run=False)
+        standing = await decisions.standing(connection)
+    assert len(standing) == 33_000
+    assert set(standing.values()) == {"hold:reading_unknown"}
+    rows = await bench.rows(tables.decision)
+    assert sum(row.stands for row in rows) == 33_000

@@ -151,19 +151,21 @@ def test_a_wrong_line_is_named(tmp_path: Path, broken: Any, rule: str) -> None:
 
 
 def test_the_command_prints_what_would_be_done_and_says_what_is_wrong(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SCALE_MAX_REPLICAS", "7")  # the environment's own, and none of the other file's
     path = tmp_path / "r.jsonl"
     to = recorder(path)
     for now in range(0, 600, 15):
         tick(to, now, m=1.0 + 30.0 * now, n=1.0)
     path.with_suffix(".jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
     eager = tmp_path / "eager.env"
-    eager.write_text("SCALE_TARGET_RPS_PER_REPLICA=5\n")
+    eager.write_text("SCALE_TARGET_RPS_PER_REPLICA=5\nDATABASE_URL=none of our business\n")
     assert main([str(path.with_suffix(".jsonl.gz")), str(eager)]) == 0
     told = capsys.readouterr().out
     assert "simulated hours per second" in told
     assert "SCALE_TARGET_RPS_PER_REPLICA=5.0 (recorded with 10.0)" in told
+    assert told.count("SCALE_MAX_REPLICAS=7 (recorded with 8)") == 1
     assert "scale_up    m: 15.0 RPS per replica > 10 × 1.1 for 75 s: 2 → 3" in told
     assert main([]) == 2
     assert main([str(tmp_path / "none.jsonl")]) == 1

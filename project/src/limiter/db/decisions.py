@@ -4,13 +4,13 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, insert, select, tuple_, update
+from sqlalchemy import ARRAY, Uuid, bindparam, column, delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.tables import decision
 from limiter.domain.action import Decision, Reason
-from limiter.domain.audit import Finding
+from limiter.domain.audit import Finding, standing_of
 from limiter.domain.survey import Holder
 
 
@@ -18,10 +18,14 @@ async def record(connection: AsyncConnection, findings: Collection[Finding], *, 
     """Write changes of decision down; each is from now on what stands for its holder."""
     if not findings:
         return
-    holders = {(found.model_id, found.user_id) for found in findings if found.user_id is not None}
+    holders = [(found.model_id, found.user_id) for found in findings if found.user_id is not None]
     if holders:
-        theirs = tuple_(decision.c.model_id, decision.c.user_id).in_(holders)
-        await connection.execute(update(decision).where(decision.c.stands, theirs).values(stands=False))
+        # Arrays, not a list of values: a statement has at most 32,767 parameters, and a large fleet more holders.
+        ids = [bindparam(None, list(of), type_=ARRAY(Uuid)) for of in zip(*holders, strict=True)]
+        columns = (column("model_id", Uuid), column("user_id", Uuid))
+        theirs = func.unnest(*ids).table_valued(*columns).render_derived(name="theirs")
+        same = (decision.c.model_id == theirs.c.model_id) & (decision.c.user_id == theirs.c.user_id)
+        await connection.execute(update(decision).where(decision.c.stands, same).values(stands=False))
     rows = [
         {
             "decided_at": found.at,
@@ -44,7 +48,7 @@ async def standing(connection: AsyncConnection) -> dict[Holder, str]:
     columns = (decision.c.model_id, decision.c.user_id, decision.c.decision, decision.c.reason)
     latest = select(*columns).ext(distinct_on(decision.c.model_id, decision.c.user_id)).where(decision.c.stands)
     rows = await connection.execute(latest.order_by(decision.c.model_id, decision.c.user_id, decision.c.id.desc()))
-    return {(row.model_id, row.user_id): f"{row.decision}:{row.reason}" for row in rows}
+    return {(row.model_id, row.user_id): standing_of(Decision(row.decision), Reason(row.reason)) for row in rows}
 
 
 async def of_model(connection: AsyncConnection, name: str, limit: int) -> list[Finding]:

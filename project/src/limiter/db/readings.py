@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import astuple
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from limiter.domain.usage import Gap, Memory, Sample, TargetMemory, Usage
 
 TARGET = ("target", "first_read_at", "read_at", "started_at", "rate", "silent")
 SIGHTING = ("model_id", "model_name", "replicas", "first_seen_at", "up_since", "down_since", "standing")
+SEEN = attrgetter("model_id", "name", *SIGHTING[2:])
 
 
 async def load(connection: AsyncConnection, targets: Collection[str]) -> Memory:
@@ -97,7 +98,7 @@ async def save_sightings(
         gone = before.keys() - {seen.model_id for seen in after}
         if gone:
             await connection.execute(delete(tables.sighting).where(tables.sighting.c.model_id.in_(gone)))
-    changed = [astuple(seen) for seen in after if before.get(seen.model_id) != seen]
+    changed = [SEEN(seen) for seen in after if before.get(seen.model_id) != seen]
     await upsert(connection, tables.sighting, SIGHTING, changed)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from limiter.domain.action import Command, Decision, Pauses, Reason
+from limiter.domain.action import Command, CommandKind, Decision, Pauses, Reason
 from limiter.domain.audit import Finding, standing_of
 from limiter.domain.fleet import Fleet, ServedModel, Sighting
 from limiter.domain.policy import Policy
@@ -25,6 +25,11 @@ class Scaled(NamedTuple):
     @property
     def acts(self) -> bool:
         return self.verdict.decision is not Decision.HOLD
+
+    @property
+    def kind(self) -> CommandKind:
+        """The command that the decision to scale asks for."""
+        return CommandKind(self.verdict.decision.value)
 
 
 class Round(NamedTuple):

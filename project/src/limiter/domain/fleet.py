@@ -1,6 +1,6 @@
 """The running models, as the registry tells."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -54,3 +54,8 @@ class Sighting:
     up_since: datetime | None = None
     down_since: datetime | None = None
     standing: str | None = None  # the last decision and its reason, to tell a change from another tick
+
+
+def last_seen(sightings: Iterable[Sighting]) -> Fleet:
+    """The models as they were last seen, for the time the registry does not answer."""
+    return Fleet(tuple(ServedModel(seen.model_id, seen.name, seen.replicas) for seen in sightings), False)

@@ -110,6 +110,27 @@ class Verdict:
     slots: tuple[Slot, ...] = ()
 
 
+def open_spell(id: UUID, hold: Holding, verdict: Verdict, now: datetime, *, delivered: bool, dry_run: bool) -> Spell:
+    """The spell that a warning begins; in a dry run nothing is delivered, yet the timeline goes on as if it were."""
+    assert hold.current is not None
+    assert verdict.idle_since is not None
+    assert verdict.not_before is not None
+    warned = delivered or dry_run
+    return Spell(
+        id=id,
+        model_id=hold.model.id,
+        model_name=hold.model.name,
+        user=hold.user,
+        state=SpellState.WARNED if warned else SpellState.WARNING_PENDING,
+        idle_since=verdict.idle_since,
+        opened_at=now,
+        not_before=verdict.not_before,
+        slot=hold.current,
+        delivered_at=now if warned else None,
+        dry_run=dry_run,
+    )
+
+
 def judge(rule: IdleRule, hold: Holding, spell: Spell | None, facts: Facts, now: datetime) -> Verdict:
     """The verdict on one holding at `now`; both idle jobs act on the same one, each on its own part."""
     if rule.exempt:

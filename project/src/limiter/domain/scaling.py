@@ -91,7 +91,7 @@ def numbers(rule: ScalingRule, seen: Sighting, load: Load, verdict: ScaleDecisio
 def settled(rule: ScalingRule, model: ServedModel, seen: Sighting) -> bool:
     """True if `decide` would change nothing about this model, whatever the time, as long as nobody calls it.
 
-    Most models of a large fleet are so at most times, and this costs a fifth of deciding.
+    Most models of a large fleet are so at most times, and need not be decided about.
     """
     return (
         model.replicas == seen.replicas == rule.min_replicas

@@ -55,6 +55,10 @@ class Survey:
         reason = self._ending(spell) if spell else None
         return Verdict(Decision.EXPIRE, reason) if reason else None
 
+    def verdict_on(self, spell: Spell) -> Verdict:
+        """The verdict on one spell: to wait while it cannot be told whether its hold is over."""
+        return self.verdict(spell.holder) or Verdict(Decision.HOLD, Reason.READING_UNKNOWN)
+
     def _ending(self, spell: Spell) -> Reason | None:
         """Why a spell without a holding is over; None while that cannot be told for sure."""
         if spell.model_id not in self.fleet.by_id:

@@ -72,7 +72,7 @@ class IdleEnforce:
         begun = 0
         for spell in warned:
             with run.isolated(spell=spell.id, model=spell.model_name):
-                verdict = _verdict(survey, spell)
+                verdict = survey.verdict_on(spell)
                 if verdict.decision is not Decision.CANCEL:
                     await self._end_or_wait(run, survey, spell, verdict)
                 elif begun >= self.surveyor.policy.enforce_per_run:
@@ -95,7 +95,7 @@ class IdleEnforce:
     async def _begin(self, run: Run, spell: Spell) -> None:
         """Look again; if it still holds, record every cancellation, then carry them out."""
         survey = await self.surveyor.look_again(run, spell.holder)
-        verdict = _verdict(survey, spell)
+        verdict = survey.verdict_on(spell)
         if verdict.decision is not Decision.CANCEL:
             return await self._end_or_wait(run, survey, spell, verdict)
         finding = survey.explained(spell.holder, verdict)
@@ -218,10 +218,6 @@ class IdleEnforce:
             blocking: list[Command] = await ledger.unfinished(connection)
         stuck = any(command.model_id == spell.model_id and command.state is CommandState.STUCK for command in blocking)
         return False if stuck else None
-
-
-def _verdict(survey: Survey, spell: Spell) -> Verdict:
-    return survey.verdict(spell.holder) or Verdict(Decision.HOLD, Reason.READING_UNKNOWN)
 
 
 def _partly(spell: Spell, reason: Reason, at: datetime, numbers: Numbers) -> list[Finding]:

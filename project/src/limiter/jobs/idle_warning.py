@@ -9,8 +9,7 @@ from limiter.db import history, idle_spells, outbox
 from limiter.db.runs import Run
 from limiter.domain.action import Decision, Reason
 from limiter.domain.audit import Finding
-from limiter.domain.idleness import Spell, SpellState, Verdict
-from limiter.domain.reservations import Holding
+from limiter.domain.idleness import Spell, SpellState, Verdict, open_spell
 from limiter.domain.survey import Holder, Survey
 from limiter.jobs import events
 from limiter.jobs.audit import Audit
@@ -111,30 +110,10 @@ class IdleWarning:
                 return self.telemetry.critical(
                     Reason.ADDRESS_UNKNOWN, f"{hold.user.name} cannot be warned about {hold.model.name}"
                 )
-            spell = self._spell(run, hold, verdict)
+            spell = open_spell(uuid4(), hold, verdict, run.now, delivered=False, dry_run=self.post.dry_run)
             if not await idle_spells.begin(connection, spell, verdict.reason):
                 return None
             await self.post.no_use(connection, spell, events.WARNING, email, run.now, Outcome())
             await self.audit.act(connection, finding)
         self.audit.told(run, finding)
         return None
-
-    def _spell(self, run: Run, hold: Holding, verdict: Verdict) -> Spell:
-        assert hold.current is not None
-        assert verdict.idle_since is not None
-        assert verdict.not_before is not None
-        dry = self.post.dry_run
-        return Spell(
-            id=uuid4(),
-            model_id=hold.model.id,
-            model_name=hold.model.name,
-            user=hold.user,
-            # In a dry run nothing is delivered, yet the timeline goes on to show what would be done.
-            state=SpellState.WARNED if dry else SpellState.WARNING_PENDING,
-            idle_since=verdict.idle_since,
-            opened_at=run.now,
-            not_before=verdict.not_before,
-            slot=hold.current,
-            delivered_at=run.now if dry else None,
-            dry_run=dry,
-        )

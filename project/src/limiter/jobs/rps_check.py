@@ -10,9 +10,9 @@ from limiter.clients.http import NeighbourError
 from limiter.clients.registry import Registry
 from limiter.db import decisions, ledger, readings
 from limiter.db.runs import Run
-from limiter.domain.action import Command, CommandKind, Decision, intend
+from limiter.domain.action import Command, intend
 from limiter.domain.deciding import Round, decide_fleet
-from limiter.domain.fleet import Fleet, ServedModel, Sighting
+from limiter.domain.fleet import Fleet, Sighting, last_seen
 from limiter.domain.folding import fold
 from limiter.domain.policy import Policy
 from limiter.domain.usage import Memory, Observation, Scrape
@@ -20,8 +20,6 @@ from limiter.jobs.audit import say
 from limiter.jobs.commands import Commands
 from limiter.recording import Recorder
 from limiter.telemetry import Telemetry
-
-KINDS = {Decision.SCALE_UP: CommandKind.SCALE_UP, Decision.SCALE_DOWN: CommandKind.SCALE_DOWN}
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class RpsCheck:
     async def __call__(self, run: Run) -> None:
         scrapes, fleet = await asyncio.gather(self.entrypoint.scrape(), self._fleet())
         before = await self._remembered(run)
-        running = fleet if isinstance(fleet, Fleet) else _last_seen(before.sightings)
+        running = fleet if isinstance(fleet, Fleet) else last_seen(before.sightings.values())
         names = running.replicas_by_name.keys()
         seen = fold(before.memory, scrapes, names, run.now, self.policy.window)
         self.telemetry.reading_problems(seen.problems)
@@ -85,23 +83,20 @@ class RpsCheck:
         scrapes: Sequence[Scrape],
     ) -> None:
         dry, planned, reasons = self.policy.dry_run, {}, {}
-        for model, verdict in ((one.model, one.verdict) for one in decided.decided if one.acts):
-            kind, last = KINDS[verdict.decision], before.latest.get(model.id)
-            intent = intend(uuid4(), model, kind, verdict.replicas, last, run.now, dry_run=dry)
-            planned[intent.id], reasons[intent.id] = intent, verdict.reason
-        findings = [one.finding for one in decided.decided if one.finding is not None]
+        for one in (one for one in decided.decided if one.acts):
+            last = before.latest.get(one.model.id)
+            intent = intend(uuid4(), one.model, one.kind, one.verdict.replicas, last, run.now, dry_run=dry)
+            planned[intent.id], reasons[intent.id] = intent, one.verdict.reason
         async with run.write() as connection:
             await readings.save(connection, before.memory, seen.memory)
             kept = decided.sightings()
             await readings.save_sightings(connection, before.sightings, kept, complete=fleet.complete)
             recorded = await ledger.plan(connection, planned.values(), reasons)
+            # Another job's command may have come in between: then nothing is done, and nothing is told as done.
+            taken = {command.model_id for id, command in planned.items() if id not in recorded}
+            findings = [one.finding for one in decided.decided if one.finding and one.model.id not in taken]
             await decisions.record(connection, findings, dry_run=dry)
         self.recorder.tick(run.now, scrapes, fleet, before.latest, findings, (before.memory, before.sightings))
         for finding in findings:
             say(finding)
         await self.commands.send_all(run, [planned[id] for id in planned if id in recorded])
-
-
-def _last_seen(sightings: Mapping[UUID, Sighting]) -> Fleet:
-    """The models as they were last seen, for the time the registry does not answer."""
-    return Fleet(tuple(ServedModel(seen.model_id, seen.name, seen.replicas) for seen in sightings.values()), False)

@@ -1,14 +1,12 @@
 """`make replay FILE=... [AGAINST=other.env] [PICTURE=out.png]`: what these settings would have done, and when."""
 
 import gc
-import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from dotenv import dotenv_values
+from pydantic_settings import DotEnvSettingsSource
 
 from limiter.policy_settings import PolicySettings
 from limiter.replay import report
@@ -53,25 +51,18 @@ def _settings(recorded: PolicySettings, against: str) -> dict[str, PolicySetting
     """The environment's settings, and beside them those of the other file, or of the recording if they differ."""
     environment = load_as(PolicySettings)
     if against:
-        other = {name.lower(): value for name, value in dotenv_values(against).items() if value}
-        if not Path(against).is_file():
-            raise FileNotFoundError(f"AGAINST={against!r}: there is no such file")
-        known = {name: value for name, value in other.items() if name in PolicySettings.model_fields}
-        return {"environment": environment, Path(against).name[:13]: _of_file(known)}
+        return {"environment": environment, Path(against).name[:13]: _of_file(Path(against))}
     return {"environment": environment} | ({} if environment == recorded else {"recorded": recorded})
 
 
-def _of_file(values: dict[str, Any]) -> PolicySettings:
-    """Settings as the environment would give them, so that JSON and durations are read alike."""
-    kept = dict(os.environ)
-    try:
-        for name in PolicySettings.model_fields:
-            os.environ.pop(name.upper(), None)
-        os.environ.update({name.upper(): value for name, value in values.items()})
-        return load_as(PolicySettings)
-    finally:
-        os.environ.clear()
-        os.environ.update(kept)
+def _of_file(path: Path) -> PolicySettings:
+    """The settings of another file alone: what it does not name is as by default, whatever the environment says."""
+    if not path.is_file():
+        raise FileNotFoundError(f"AGAINST={str(path)!r}: there is no such file")
+    fields = PolicySettings.model_fields
+    usual = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
+    told = DotEnvSettingsSource(PolicySettings, env_file=path)()
+    return load_as(PolicySettings, **usual | {name: value for name, value in told.items() if name in fields})
 
 
 def _changes(recorded: PolicySettings, settings: PolicySettings) -> Iterator[str]:

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from statistics import median
 from uuid import UUID
 
-from limiter.domain.action import Command, CommandState, Job, Reason
-from limiter.domain.audit import Finding
+from limiter.domain.action import Command, CommandState, Decision, Job, Reason
+from limiter.domain.audit import Finding, standing_of
 from limiter.domain.fleet import Fleet
 from limiter.domain.idleness import SpellState
 from limiter.domain.policy import Policy
@@ -52,6 +52,7 @@ class Player:
     _open: set[UUID] = field(default_factory=set)  # the models with an unfinished one
     _ledger: dict[UUID, Command] = field(default_factory=dict)
     _durations: dict[UUID, timedelta] = field(default_factory=dict)  # of recorded commands
+    _unaddressed: set[Holder] = field(default_factory=set)
     _replicas: Replicas = field(default_factory=Replicas)
     _slots: Slots = field(default_factory=Slots)
 
@@ -80,6 +81,8 @@ class Player:
         world.spells = {spell.holder: spell for spell in start.spells}
         world.closed = {(model, user): at for model, user, at in start.closed}
         world.standing = {(model, user): stands for model, user, stands in start.standing}
+        without = standing_of(Decision.HOLD, Reason.ADDRESS_UNKNOWN)
+        self._unaddressed = {holder for holder, stands in world.standing.items() if stands == without}
         self._planned = {_key(command) for command in start.commands}
         self._open = {command.model_id for command in start.commands if command.unfinished}
         self._memories = {_stamp(start.memory): start.memory}
@@ -163,12 +166,12 @@ class Player:
         return Moment(run.at, found, run.found)
 
     def _warn(self, run: Idle, sweep: Look) -> list[Finding]:
-        unaddressed = {
-            (one.model_id, one.user_id)
-            for one in run.found
-            if one.user_id is not None and one.reason is Reason.ADDRESS_UNKNOWN
-        }
-        return self.world.warn(self._look(sweep), unaddressed, delivers=False)
+        """Whoever had no address when recorded, and has none still, cannot be warned."""
+        for one in run.found:
+            if one.user_id is not None:
+                holder = (one.model_id, one.user_id)
+                (self._unaddressed.add if one.reason is Reason.ADDRESS_UNKNOWN else self._unaddressed.discard)(holder)
+        return self.world.warn(self._look(sweep), self._unaddressed, delivers=False)
 
     def _alone(self, now: datetime) -> set[Holder]:
         """Who has a spell from before that the recorded service had not."""
@@ -189,7 +192,7 @@ class Player:
             if (
                 spell.id in world.over
                 and holder not in look.spells
-                and look.closed.get(holder, spell.opened_at) > (spell.opened_at)
+                and look.closed.get(holder, spell.opened_at) > spell.opened_at
             ):
                 world.end(holder, look.closed[holder])
             elif holder not in world.followed:

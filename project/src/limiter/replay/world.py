@@ -1,6 +1,6 @@
 """The service without its neighbours: the policy, and what it remembers, in the memory of one process."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -8,15 +8,13 @@ from uuid import UUID, uuid4
 from limiter.domain.action import Command, CommandKind, CommandState, Decision, Reason, intend
 from limiter.domain.audit import Finding, standing_of
 from limiter.domain.deciding import Round, decide_fleet
-from limiter.domain.fleet import Fleet, ServedModel, Sighting
+from limiter.domain.fleet import Fleet, ServedModel, Sighting, last_seen
 from limiter.domain.folding import fold
-from limiter.domain.idleness import Spell, SpellState, Verdict
+from limiter.domain.idleness import Spell, SpellState, Verdict, open_spell
 from limiter.domain.policy import Policy
 from limiter.domain.reservations import Bookings, Cancellation, Slot, cancellations
 from limiter.domain.survey import Holder, Past, Survey, survey
 from limiter.domain.usage import Memory, Scrape
-
-KINDS = {Decision.SCALE_UP: CommandKind.SCALE_UP, Decision.SCALE_DOWN: CommandKind.SCALE_DOWN}
 
 Again = Callable[[Holder], Survey]
 
@@ -50,8 +48,7 @@ class World:
 
     def tick(self, at: datetime, scrapes: Sequence[Scrape], fleet: Fleet | None) -> list[Finding]:
         """rps_check: remember the readings, and decide about the fleet, unless the registry did not answer."""
-        seen_before = (ServedModel(seen.model_id, seen.name, seen.replicas) for seen in self.sightings.values())
-        names = (fleet or Fleet(tuple(seen_before))).replicas_by_name.keys()
+        names = (fleet or last_seen(self.sightings.values())).replicas_by_name.keys()
         seen = fold(self.memory, scrapes, names, at, self.policy.window)
         self.memory = seen.memory
         if fleet is None:
@@ -60,7 +57,7 @@ class World:
         self._remember(fleet, decided)
         for one in decided.decided:
             if one.acts:
-                self._command(one.model, KINDS[one.verdict.decision], one.verdict.replicas, at)
+                self._command(one.model, one.kind, one.verdict.replicas, at)
         return [one.finding for one in decided.decided if one.finding is not None]
 
     def _remember(self, fleet: Fleet, decided: Round) -> None:
@@ -88,7 +85,7 @@ class World:
         past = Past(self.sightings, dict(self.spells), dict(self.closed), dict(self.standing), self.resumed_at)
         return survey(self.policy, fleet, bookings, scrapes, memory or self.memory, past, at, only)
 
-    def warn(self, look: Survey, unaddressed: Iterable[Holder] = (), *, delivers: bool = True) -> list[Finding]:
+    def warn(self, look: Survey, unaddressed: Collection[Holder] = (), *, delivers: bool = True) -> list[Finding]:
         """idle_warning; nobody of the `unaddressed` can be warned, and a warning is delivered at once, or by hand."""
         found: list[Finding] = []
         lost = [holder for holder in look.past.spells if holder not in look.holdings]
@@ -98,37 +95,25 @@ class World:
             if verdict is None or (spell is not None and spell.state is SpellState.ENFORCING):
                 continue
             match verdict.decision:
-                case Decision.WARN if holder in set(unaddressed):
+                case Decision.WARN if holder in unaddressed:
                     finding = look.explained(holder, verdict)
                     unknown = replace(finding, decision=Decision.HOLD, reason=Reason.ADDRESS_UNKNOWN)
                     self._hold(found, holder, unknown)
                 case Decision.WARN:
                     self._act(found, holder, look.explained(holder, verdict))
-                    self.spells[holder] = self._spell(look, holder, verdict, delivers=delivers)
+                    self.spells[holder] = open_spell(
+                        uuid4(),
+                        look.holdings[holder],
+                        verdict,
+                        look.at,
+                        delivered=delivers,
+                        dry_run=self.policy.dry_run,
+                    )
                 case Decision.WITHDRAW | Decision.EXPIRE if spell is not None:
                     self._close(found, look, spell, verdict, look.at)
                 case Decision.HOLD:
                     self._wait(found, look, holder, verdict)
         return found
-
-    def _spell(self, look: Survey, holder: Holder, verdict: Verdict, *, delivers: bool) -> Spell:
-        hold, dry = look.holdings[holder], self.policy.dry_run
-        assert hold.current is not None
-        assert verdict.idle_since is not None
-        assert verdict.not_before is not None
-        return Spell(
-            id=uuid4(),
-            model_id=hold.model.id,
-            model_name=hold.model.name,
-            user=hold.user,
-            state=SpellState.WARNED if delivers or dry else SpellState.WARNING_PENDING,
-            idle_since=verdict.idle_since,
-            opened_at=look.at,
-            not_before=verdict.not_before,
-            slot=hold.current,
-            delivered_at=look.at if delivers or dry else None,
-            dry_run=dry,
-        )
 
     def delivered(self, holder: Holder, at: datetime) -> None:
         """The broker has confirmed the warning."""
@@ -153,7 +138,7 @@ class World:
         begun = 0
         for spell in (spell for spell in spells if look and spell.state is SpellState.WARNED):
             assert look is not None
-            verdict = _verdict(look, spell)
+            verdict = look.verdict_on(spell)
             if verdict.decision is not Decision.CANCEL:
                 self._end_or_wait(found, look, spell, verdict, at)
             elif begun >= self.policy.enforce_per_run:
@@ -167,7 +152,7 @@ class World:
 
     def _begin(self, found: list[Finding], spell: Spell, again: Again, at: datetime) -> None:
         look = again(spell.holder)
-        verdict = _verdict(look, spell)
+        verdict = look.verdict_on(spell)
         if verdict.decision is not Decision.CANCEL:
             return self._end_or_wait(found, look, spell, verdict, at)
         self._act(found, spell.holder, look.explained(spell.holder, verdict))
@@ -252,7 +237,3 @@ class World:
     def _hold(self, found: list[Finding], holder: Holder, finding: Finding) -> None:
         if self.standing.get(holder) != standing_of(finding.decision, finding.reason):
             self._act(found, holder, finding)
-
-
-def _verdict(look: Survey, spell: Spell) -> Verdict:
-    return look.verdict(spell.holder) or Verdict(Decision.HOLD, Reason.READING_UNKNOWN)
