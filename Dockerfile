@@ -1,4 +1,4 @@
-# Two images: `limiter` (the last stage, hence the default) and `platform`, the stand-in neighbours for the demo.
+# Two images: `limiter` (the last stage, hence the default) and `platform`, the stand-in external services for the demo.
 
 FROM python:3.11-slim-bookworm AS packages
 COPY requirements.txt ./
@@ -22,8 +22,7 @@ STOPSIGNAL SIGTERM
 
 
 FROM runtime AS platform
-COPY project/dev/platform.py project/dev/invented_fleet.py project/dev/
-COPY project/dev/neighbours project/dev/neighbours
+COPY project/dev/fake_platform project/dev/fake_platform
 ENV PYTHONPATH=/app/project \
     PLATFORM_HOST=0.0.0.0 \
     PLATFORM_PORT=8090
@@ -31,13 +30,15 @@ EXPOSE 8090
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import os, socket; \
     socket.create_connection(('127.0.0.1', int(os.environ['PLATFORM_PORT'])), 4)"]
-CMD ["python", "-m", "dev.platform"]
+CMD ["python", "-m", "dev.fake_platform"]
 
 
 FROM runtime AS limiter
 COPY alembic.ini ./
 COPY project/migrations project/migrations
 COPY project/src project/src
+# For the command line: `python -m limiter.ctl`.
+ENV PYTHONPATH=/app/project/src
 EXPOSE 8080
 # Not alive is anything but a 200; a proxy in the environment is not meant for this call.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \

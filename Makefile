@@ -37,38 +37,45 @@ migrate: install ## alembic upgrade head, with the environment from .env
 run: install ## one replica, with the environment from .env
 	set -a; [ ! -f .env ] || . ./.env; set +a; exec $(PY) project/src/main.py
 
-trigger: install ## run a job by hand: make trigger JOB=idle_enforce [COMMAND=pause_job]
-	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m dev.trigger "$(or $(COMMAND),run_job)" "$(JOB)"
+trigger: install ## run a job by hand: make trigger JOB=idle_enforce [COMMAND=run|pause|resume]
+	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m limiter.ctl "$(or $(COMMAND),run)" "$(JOB)"
 
 explain: install ## why a model is treated as it is: make explain MODEL=name
-	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m dev.trigger explain "$(MODEL)"
+	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m limiter.ctl explain "$(MODEL)"
 
 demo: install ## the main job on this machine, in about two minutes, without Docker
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: test check faults soak replay day mutants compare
+.PHONY: unit test check format faults soak replay day mutants compare
+unit: install ## the tests that need no server, in half a minute
+	$(PY) -m pytest project/tests/unit --numprocesses 2
+
 test: install ## all tests, against private Postgres, pgbouncer and RabbitMQ
 	$(PY) -m pytest
 
 faults: install ## three replicas under seeded faults: FAULT_SEEDS=1,2 FAULT_SECONDS=180 make faults
-	$(PY) -m dev.faults
+	$(PY) -m dev.chaos.run
 
 soak: install ## memory and connections under fast ticks and faults: SOAK_SECONDS=1800 make soak
-	$(PY) -m dev.soak
+	$(PY) -m dev.chaos.soak
 
 replay: install ## a recording under the settings of .env: make replay FILE=docs/day.jsonl.gz [AGAINST=other.env]
 	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m limiter.replay "$(FILE)" "$(AGAINST)" "$(PICTURE)"
 
-day: install ## invent a day of 1000 models, recorded, to replay: make day FILE=/tmp/day.jsonl
-	$(PY) -m dev.invented_day "$(FILE)"
+day: install ## make a synthetic day of 1000 models, recorded, to replay: make day FILE=/tmp/day.jsonl
+	$(PY) -m dev.studies.synthetic_day "$(FILE)"
 
 mutants: install ## break domain/ in every small way, and see whether its tests notice
 	.venv/bin/pip install --quiet --requirement requirements-extra.txt
-	$(PY) -m dev.mutants
+	$(PY) -m dev.studies.mutants
 
 compare: install ## our scaling beside Kubernetes HPA's and Knative's, on three shapes of load
-	$(PY) -m dev.comparison
+	$(PY) -m dev.studies.scaler_comparison
+
+format: install ## let black and ruff put the code in order
+	.venv/bin/ruff check --quiet --fix project
+	.venv/bin/black --quiet project
 
 check: install ## black, flake8, ruff, mypy strict, import directions
 	.venv/bin/black --check --quiet project

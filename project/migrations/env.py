@@ -13,8 +13,8 @@ from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.schema import CreateSchema
 
+from limiter.config.settings import MigrationSettings
 from limiter.db.tables import metadata
-from limiter.settings import MigrationSettings
 
 
 def migrate(connection: Connection, schema: str) -> None:

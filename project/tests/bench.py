@@ -12,19 +12,17 @@ from uuid import uuid4
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractQueue
-from dishka import AsyncContainer
 from sqlalchemy import Table, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dev.platform import Platform
-from dev.services import Services
-from limiter.app import start_broker
-from limiter.db.locks import Locks
-from limiter.domain.action import Job
-from limiter.schedule import Report, Timetable
-from limiter.settings import Settings, load
+from dev.fake_platform.platform import Platform
+from dev.servers.services import Services
+from limiter.config.settings import Settings, load
+from limiter.db import ledger, outbox
+from limiter.domain.job import Job
+from limiter.runner.scheduler import JobScheduler, RunReport
 from limiter.telemetry import Telemetry
-from limiter.wiring import make_container
+from limiter.wiring import Replica, compose
 
 # Short enough for tests that wait in real time; the timelines set the policy's own durations.
 QUICK = {
@@ -66,34 +64,50 @@ class Bench:
 
     settings: Settings
     platform: Platform
-    container: AsyncContainer
-    timetable: Timetable
-    telemetry: Telemetry
-    engine: AsyncEngine
+    replica: Replica
     inbox: AbstractQueue
     channel: AbstractChannel
 
-    async def run(self, *jobs: Job) -> Report:
+    @property
+    def scheduler(self) -> JobScheduler:
+        return self.replica.scheduler
+
+    @property
+    def telemetry(self) -> Telemetry:
+        return self.replica.telemetry
+
+    @property
+    def engine(self) -> AsyncEngine:
+        return self.replica.engine
+
+    async def run(self, *jobs: Job) -> RunReport:
         """Run these jobs one after the other, as a run by hand does; each must complete."""
         for job in jobs:
             report = await self.attempt(job)
             assert report.state == "completed", report
         return report
 
-    async def attempt(self, job: Job) -> Report:
-        report = await self.timetable.by_hand(job, 1)
+    async def attempt(self, job: Job) -> RunReport:
+        report = await self.scheduler.run_manually(job, 1)
         assert report is not None, f"the lock of {job} was not free"
         return report
+
+    async def has_work(self, job: Job) -> bool:
+        """Whether a run can have an effect: without an event to send, or a command to follow, two of the jobs have none."""
+        async with self.engine.connect() as connection:
+            if job is Job.EVENT_DISPATCH:
+                return bool(await connection.scalar(select(outbox.has_work())))
+            return job is not Job.SAGA_POLL or bool(await ledger.unfinished(connection))
 
     async def rows(self, table: Table) -> list[Any]:
         async with self.engine.connect() as connection:
             return list(await connection.execute(select(table)))
 
-    async def until(self, table: Table, holds: Callable[[list[Any]], bool]) -> None:
+    async def until(self, table: Table, condition: Callable[[list[Any]], bool]) -> None:
         """Wait until the rows of a table are as wished."""
         async with asyncio.timeout(10):
             while True:
-                if holds(await self.rows(table)):
+                if condition(await self.rows(table)):
                     return
                 await asyncio.sleep(0.05)
 
@@ -122,24 +136,15 @@ class Bench:
 @asynccontextmanager
 async def open_bench(services: Services, schema: str, platform: Platform, **more: object) -> AsyncIterator[Bench]:
     settings = settings_of(environment(services, schema, platform, **more))
-    container = make_container(settings)
     connection = await aio_pika.connect(settings.rabbitmq_url.get_secret_value())
-    async with connection:
+    async with connection, compose(settings) as replica:
         channel = await connection.channel()
         exchange = await channel.declare_exchange(settings.notifier_exchange, "topic", durable=True)
         inbox = await channel.declare_queue(f"notifier.{uuid4().hex[:8]}", exclusive=True)
         await inbox.bind(exchange, settings.notifier_no_use_routing_key)
-        await (await container.get(Locks)).register()
-        broker = await start_broker(container)
-        yield Bench(
-            settings,
-            platform,
-            container,
-            await container.get(Timetable),
-            await container.get(Telemetry),
-            await container.get(AsyncEngine),
-            inbox,
-            channel,
-        )
-        await broker.stop()
-        await container.close()
+        await replica.table.register()
+        await replica.consumer.start()
+        try:
+            yield Bench(settings, platform, replica, inbox, channel)
+        finally:
+            await replica.consumer.broker.stop()

@@ -1,4 +1,7 @@
-"""Private servers for all tests, a fresh database for each, and the composed service on a bench."""
+"""The tiers, private servers for each process of tests, a fresh database for each test, and the composed service.
+
+A test's folder is its tier: `unit` (no server at all), `integration`, `service`, `chaos`.
+"""
 
 import asyncio
 import os
@@ -9,20 +12,34 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
+import freezegun
 import pytest
 from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
 from sqlalchemy import text
 
-from dev.platform import Platform
-from dev.services import Services
+from dev.fake_platform.platform import Platform
+from dev.servers.services import Services
 from limiter.db.engine import create_engine
 from limiter.db.tables import metadata
 from tests.bench import Bench, open_bench
 
-ROOT = Path(__file__).parents[2]
+TESTS = Path(__file__).parent
+ROOT = TESTS.parents[1]
+TIERS = ("unit", "integration", "service", "chaos")
 SCHEMA = "limiter_test"
 START = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+
+# Stopped time must not stop what measures the tests: `--durations` would be nonsense.
+freezegun.configure(extend_ignore_list=["_pytest", "pluggy", "xdist", "execnet"])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its tier."""
+    for item in items:
+        tier = item.path.relative_to(TESTS).parts[0]
+        assert tier in TIERS, f"{item.path} is in none of {', '.join(TIERS)}"
+        item.add_marker(tier)
 
 
 def alembic(services: Services, schema: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -73,7 +90,7 @@ def time() -> Iterator[FrozenDateTimeFactory]:
 
 @pytest.fixture
 async def platform(request: pytest.FixtureRequest) -> AsyncIterator[Platform]:
-    """The stand-in neighbours; parametrize indirectly with the seconds a saga takes."""
+    """The stand-in services; parametrize indirectly with the seconds a saga takes."""
     if "time" in request.fixturenames:
         request.getfixturevalue("time")  # time stops first, so that traffic and sagas begin in the frozen past
     async with Platform(saga_seconds=getattr(request, "param", 0.0), clock=_now) as running:

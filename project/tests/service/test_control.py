@@ -10,8 +10,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from limiter.db import contacts, tables
-from limiter.db.locks import Locks
-from limiter.domain.action import Job
+from limiter.domain.job import Job
 from tests.bench import Bench
 from tests.conftest import MakeBench
 
@@ -81,18 +80,17 @@ async def test_a_run_that_fails_says_why(make_bench: MakeBench) -> None:
 async def test_pause_stops_the_schedule_but_not_a_run_by_hand_and_resume_undoes_it(make_bench: MakeBench) -> None:
     bench = await make_bench()
     assert (await ask(bench, {"command": "pause_job", "job": "saga_poll"}))["outcome"] == "paused"
-    await bench.timetable.tick(Job.SAGA_POLL)
+    await bench.scheduler.tick(Job.SAGA_POLL)
     assert await bench.rows(tables.job_run) == []
     assert (await ask(bench, {"command": "run_job", "job": "saga_poll"}))["outcome"] == "completed"
     assert (await ask(bench, {"command": "resume_job", "job": "saga_poll"}))["outcome"] == "resumed"
-    await bench.timetable.tick(Job.SAGA_POLL)
+    await bench.scheduler.tick(Job.SAGA_POLL)
     assert [run.cause for run in await bench.rows(tables.job_run)] == ["manual", "schedule"]
 
 
-async def test_busy_when_another_run_holds_the_lock_throughout(make_bench: MakeBench) -> None:
+async def test_busy_when_another_run_has_the_lock_throughout(make_bench: MakeBench) -> None:
     bench, other = await make_bench(), await make_bench()
-    locks = await other.container.get(Locks)
-    async with locks.hold(Job.RPS_CHECK) as guard:
+    async with other.replica.lock.acquire(Job.RPS_CHECK) as guard:
         assert guard is not None
         answer = await ask(bench, {"command": "run_job", "job": "rps_check", "request_id": "b"})
     assert (answer["outcome"], answer["run_id"]) == ("busy", None)
@@ -108,7 +106,7 @@ async def test_explain_tells_what_stands_for_a_model_and_why(make_bench: MakeBen
     assert f"model {model.id}: hold (within_target): 0.0 RPS per replica on 1" in answer["detail"]
 
 
-async def test_explain_of_a_model_that_was_never_seen_fails_and_names_it(make_bench: MakeBench) -> None:
+async def test_explain_of_a_model_that_was_never_observed_fails_and_names_it(make_bench: MakeBench) -> None:
     answer = await ask(await make_bench(), {"command": "explain", "model": "GigaChad"})
     assert (answer["outcome"], answer["detail"]) == (
         "failed",

@@ -1,86 +1,23 @@
-"""Replicas as real processes: `python project/src/main.py`, as a deployment starts them."""
+"""One replica, or two, from start to stop: what they run, what they answer over HTTP, what they log."""
 
 import asyncio
-import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 
-import httpx
 import pytest
 from sqlalchemy import func, select
 
-from dev.platform import Platform
-from dev.processes import free_port
-from dev.services import Services
+from dev.fake_platform.platform import Platform
+from dev.servers.processes import free_port
+from dev.servers.services import Services
 from limiter.db import tables
 from limiter.db.engine import create_engine
-from limiter.domain.action import Job
+from limiter.domain.job import Job
 from tests.bench import environment
-from tests.conftest import ROOT
+from tests.replicas import FAST, interval_of_all, replicas
 
-FAST = {f"{job}_INTERVAL_SECONDS".upper(): 1.0 for job in Job}
-
-
-class Replica:
-    """One process, its health page and its log."""
-
-    def __init__(self, variables: dict[str, str], log: Path) -> None:
-        self.port = free_port()
-        self.log = log
-        secrets = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-        with log.open("wb") as sink:
-            self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "project/src/main.py")],
-                env=secrets | variables | {"HTTP_PORT": str(self.port), "HTTP_HOST": "127.0.0.1"},
-                stderr=sink,
-                stdout=sink,
-            )
-
-    async def get(self, path: str) -> httpx.Response:
-        async with httpx.AsyncClient() as client:
-            return await client.get(f"http://127.0.0.1:{self.port}{path}", timeout=10)
-
-    async def until(self, holds: Callable[[httpx.Response], bool], path: str = "/health/readiness") -> httpx.Response:
-        """Wait until the page at `path` is as wished."""
-        async with asyncio.timeout(30):
-            while True:
-                assert self.process.poll() is None, self.log.read_text()[-3000:]
-                try:
-                    answer = await self.get(path)
-                    if holds(answer):
-                        return answer
-                except httpx.TransportError:
-                    pass
-                await asyncio.sleep(0.05)
-
-    async def ready(self) -> None:
-        await self.until(lambda answer: answer.status_code == 200)
-
-    async def end(self, number: int = signal.SIGTERM) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return await asyncio.to_thread(self.process.wait, 30)
-
-    def lines(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
-
-
-@asynccontextmanager
-async def replicas(count: int, variables: dict[str, str], directory: Path) -> AsyncIterator[list[Replica]]:
-    running = [Replica(variables, directory / f"replica{number}.log") for number in range(count)]
-    try:
-        yield running
-    finally:
-        for replica in running:
-            if replica.process.poll() is None:
-                replica.process.kill()
-                replica.process.wait()
+INTERVAL = 0.5  # seconds
 
 
 async def test_two_replicas_run_each_job_once_per_interval_for_60_intervals(
@@ -90,28 +27,29 @@ async def test_two_replicas_run_each_job_once_per_interval_for_60_intervals(
     platform.call("a")
     engine = create_engine(services.database_url, schema, 1, 10)
     run = tables.job_run
-    slots = select(run.c.job, func.count(), func.count(run.c.slot.distinct())).group_by(run.c.job)
-    async with replicas(2, environment(services, schema, platform, **FAST), tmp_path) as pair:
+    counts = select(run.c.job, func.count(), func.count(run.c.due_slot.distinct())).group_by(run.c.job)
+    variables = environment(services, schema, platform, **interval_of_all(INTERVAL))
+    async with replicas(2, variables, tmp_path) as pair:
         for replica in pair:
             await replica.ready()
         async with engine.connect() as connection, asyncio.timeout(120):
             while True:
-                seen = {row[0]: (row[1], row[2]) for row in await connection.execute(slots)}
+                counted = {row[0]: (row[1], row[2]) for row in await connection.execute(counts)}
                 await connection.rollback()
-                if len(seen) == 4 and min(distinct for _, distinct in seen.values()) >= 60:
+                if len(counted) == 4 and min(distinct for _, distinct in counted.values()) >= 60:
                     break
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(INTERVAL / 2)
         assert [await replica.end() for replica in pair] == [0, 0]
-    assert all(runs == distinct for runs, distinct in seen.values()), seen
+    assert all(runs == distinct for runs, distinct in counted.values()), counted
     async with engine.connect() as connection:
-        gaps = await connection.execute(select(run.c.job, run.c.slot, run.c.holder).order_by(run.c.job, run.c.slot))
-        rows = list(gaps)
+        columns = select(run.c.job, run.c.due_slot, run.c.replica_id)
+        rows = list(await connection.execute(columns.order_by(run.c.job, run.c.due_slot)))
     await engine.dispose()
     for job in (Job.RPS_CHECK, Job.IDLE_WARNING, Job.IDLE_ENFORCE, Job.SAGA_POLL):
-        of_job = [row.slot for row in rows if row.job == job]
+        of_job = [row.due_slot for row in rows if row.job == job]
         steps = {round((after - before).total_seconds(), 3) for before, after in pairwise(of_job)}
-        assert steps == {FAST[f"{job}_INTERVAL_SECONDS".upper()]}, (job, steps)
-    assert len({row.holder for row in rows}) == 2
+        assert steps == {INTERVAL}, (job, steps)
+    assert len({row.replica_id for row in rows}) == 2
 
 
 async def test_a_stop_is_clean_no_traceback_and_no_secret_in_any_line(

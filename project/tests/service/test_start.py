@@ -14,16 +14,16 @@ import pytest
 from aio_pika.exceptions import DeliveryError
 from sqlalchemy import func, select
 
-from dev.platform import Platform
-from dev.services import Services
+from dev.fake_platform.platform import Platform
+from dev.servers.services import Services
 from limiter.app import wait_for_database
 from limiter.db import tables
 from limiter.db.engine import create_engine
-from limiter.db.locks import Locks
-from limiter.domain.action import Job
+from limiter.domain.job import Job
+from limiter.runner.claims import JobTable
 from tests.bench import environment
 from tests.conftest import MakeBench
-from tests.service.test_replicas import FAST, Replica, replicas
+from tests.replicas import FAST, Replica, replicas
 
 OK = dict.fromkeys(("database", "rabbitmq", "scheduler", "clock"), "ok")
 # AMQP methods (class and number) as they stand in a frame: the first and the last thing a replica asks for.
@@ -42,7 +42,7 @@ def own() -> Iterator[Services]:
 @pytest.fixture
 def variables(services: Services, own: Services, schema: str, platform: Platform) -> dict[str, str]:
     """A replica's environment: everybody's Postgres, our own RabbitMQ."""
-    ours = {"RABBITMQ_URL": own.rabbitmq_url, "RABBITMQ_TIMEOUT_SECONDS": "2"}
+    ours = {"RABBITMQ_URL": own.rabbitmq_url, "RABBITMQ_TIMEOUT_SECONDS": "1"}
     return environment(services, schema, platform, **FAST) | ours
 
 
@@ -68,12 +68,12 @@ async def answers(own: Services, variables: dict[str, str]) -> None:
 def only(dependency: str) -> Callable[[httpx.Response], bool]:
     """A condition for the readiness page: this dependency is unavailable, and no other."""
 
-    def holds(answer: httpx.Response) -> bool:
+    def alone(answer: httpx.Response) -> bool:
         states = answer.json()["dependencies"]
         unavailable = str(states[dependency]).startswith("unavailable")
         return answer.status_code == 503 and unavailable and states | {dependency: "ok"} == OK
 
-    return holds
+    return alone
 
 
 def criticals(replica: Replica, reason: str) -> list[str]:
@@ -81,7 +81,7 @@ def criticals(replica: Replica, reason: str) -> list[str]:
 
 
 async def two_runs(services: Services, schema: str) -> None:
-    """Wait until a job completed twice by the timetable."""
+    """Wait until a job completed twice by the scheduler."""
     run = tables.job_run
     ended = select(func.count()).where(run.c.job == Job.RPS_CHECK, run.c.state == "completed")
     engine = create_engine(services.database_url, schema, 1, 10)
@@ -224,7 +224,7 @@ async def test_a_killed_rabbitmq_is_joined_again(own: Services, variables: dict[
         assert len([line for line in replica.lines() if line.get("event") == "broker_connected"]) == 2
         said = criticals(replica, "rabbitmq_unavailable")
         assert await replica.end() == 0
-        assert criticals(replica, "rabbitmq_unavailable") == said  # to be told to stop is no loss
+        assert criticals(replica, "rabbitmq_unavailable") == said  # a stop is no loss
 
 
 @pytest.mark.parametrize("absent", ["postgres", "pgbouncer"])
@@ -250,19 +250,19 @@ async def test_a_database_that_comes_later_is_joined(
 async def test_a_database_lost_in_the_middle_of_the_start_is_waited_for(
     services: Services, make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench, register = await make_bench(), Locks.register
-    tries: list[Locks] = []
+    bench, register = await make_bench(), JobTable.register
+    tries: list[JobTable] = []
 
-    async def unlucky(locks: Locks) -> None:
-        tries.append(locks)
+    async def unlucky(table: JobTable) -> None:
+        tries.append(table)
         if len(tries) == 1:
             await asyncio.to_thread(services.pgbouncer.kill)
         try:
-            await register(locks)
+            await register(table)
         finally:
             await asyncio.to_thread(services.pgbouncer.start)
 
-    monkeypatch.setattr(Locks, "register", unlucky)
-    await wait_for_database(bench.settings, bench.container)
+    monkeypatch.setattr(JobTable, "register", unlucky)
+    await wait_for_database(bench.settings, bench.replica)
     assert len(tries) == 2
     assert bench.criticals() == {"database_unavailable": 1}

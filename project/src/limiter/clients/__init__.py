@@ -1,1 +1,1 @@
-"""The neighbours, one file each: wire in, domain out."""
+"""The external services, one file each: wire in, domain out."""

@@ -9,7 +9,9 @@ from uuid import UUID
 from loguru import logger
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from limiter.clients.http import ContractBroken, Peer, Storable, Unavailable, decode, explain, gathered
+from limiter.clients.concurrency import gathered
+from limiter.clients.errors import ContractBroken, Unavailable
+from limiter.clients.http import ServiceClient, Storable, decode, describe_validation
 from limiter.domain.reservations import Bookings, Cancellation, Reservation, Slot, User
 
 PATH = "/api/v1/reservations"
@@ -47,26 +49,26 @@ _PAGE = TypeAdapter(_Page)
 class Booking:
     """Reads all reservations or none, and cancels."""
 
-    def __init__(self, peer: Peer, page_size: int, lookback: timedelta) -> None:
-        self._peer = peer
+    def __init__(self, service: ServiceClient, page_size: int, lookback: timedelta) -> None:
+        self._service = service
         self._page_size = page_size
         self._lookback = lookback
 
     async def bookings(self, now: datetime) -> Bookings:
-        """Every reservation that ends after `now - lookback`; raises NeighbourError rather than tell of a part."""
+        """Every reservation that ends after `now - lookback`; raises ServiceError rather than return a part."""
         since = int((now - self._lookback).timestamp())
         first = await self._page(since, 1)
         pages = range(2, ceil(first.total / self._page_size) + 1)
-        rest = await gathered([partial(self._page, since, page) for page in pages], self._peer.concurrency)
+        rest = await gathered([partial(self._page, since, page) for page in pages], self._service.concurrency)
         items = [item for page in (first, *rest) for item in page.items]
         if len(items) != first.total or any(page.total != first.total for page in rest):
-            raise Unavailable(f"{len(items)} reservations read, {first.total} announced", self._peer.name)
+            raise Unavailable(f"{len(items)} reservations read, {first.total} announced", self._service.name)
         return self._understood(items)
 
     async def _page(self, since: int, page: int) -> _Page:
         query: dict[str, int | str] = {"min_end_time": since, "sort_by": "start_time", "sort_order": "asc"}
-        raw = await self._peer.get(PATH, page=page, page_size=self._page_size, **query)
-        return decode(_PAGE, raw, self._peer.name, f"page {page}")
+        raw = await self._service.get(PATH, page=page, page_size=self._page_size, **query)
+        return decode(_PAGE, raw, self._service.name, f"page {page}")
 
     def _understood(self, items: list[object]) -> Bookings:
         """One bad entry spoils its own model only; one that does not even say its model spoils the list."""
@@ -79,29 +81,29 @@ class Booking:
             except (ValidationError, ValueError) as error:
                 unreadable.append(self._spoiled(item, error))
         if len(good) + len(unreadable) < len(items):
-            raise Unavailable("the list changed while it was read", self._peer.name)
+            raise Unavailable("the list changed while it was read", self._service.name)
         return Bookings(tuple(good.values()), frozenset(unreadable))
 
     def _spoiled(self, item: object, error: ValueError) -> str:
-        why = explain(error) if isinstance(error, ValidationError) else str(error)
+        why = describe_validation(error) if isinstance(error, ValidationError) else str(error)
         name = item.get("model_name") if isinstance(item, dict) else None
         if not isinstance(name, str):
-            raise ContractBroken(f"an entry without a model name: {why}", self._peer.name)
-        logger.bind(event="entry_refused", peer=self._peer.name).warning("reservation of {!r}: {}", name, why)
-        self._peer.telemetry.refused(self._peer.name, 1)
+            raise ContractBroken(f"an entry without a model name: {why}", self._service.name)
+        logger.bind(event="entry_refused", peer=self._service.name).warning("reservation of {!r}: {}", name, why)
+        self._service.telemetry.refused(self._service.name, 1)
         return name
 
     async def cancel(self, step: Cancellation) -> bool:
-        """Delete a reservation or one slot; false if it was gone already. Raises NeighbourError."""
+        """Delete a reservation or one slot; false if it was gone already. Raises ServiceError."""
         path = f"{PATH}/{self._segment(step.reservation_id)}"
         if not step.whole:
             path += f"/slot-usage/{self._segment(step.slots[0].id)}"
-        return await self._peer.delete(path)
+        return await self._service.delete(path)
 
     def _segment(self, id: str) -> str:
         """An id as a part of a path; one that would change the path, and so what is deleted, is refused."""
         if id in (".", ".."):
-            raise ContractBroken(f"{self._peer.name}: {id!r} is no id", self._peer.name)
+            raise ContractBroken(f"{self._service.name}: {id!r} is no id", self._service.name)
         return quote(id, safe="")
 
 

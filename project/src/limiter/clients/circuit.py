@@ -1,4 +1,4 @@
-"""A circuit per neighbour: one that keeps failing is left alone for a while, so that it costs a tick no timeouts."""
+"""A circuit per external service: one that keeps failing is left alone for a while and costs a tick no timeouts."""
 
 import asyncio
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Circuit:
     failed: int = 0
     open_until: float = 0.0
 
-    def admits(self) -> bool:
+    def allows(self) -> bool:
         """Whether a call may be made now; after the rest, the first to ask is the one that tries."""
         if self.failed < self.failures:
             return True
@@ -29,7 +29,7 @@ class Circuit:
     def succeeded(self) -> None:
         self.failed = 0
 
-    def broke(self) -> None:
+    def record_failure(self) -> None:
         """Count a call that got no good answer."""
         self.failed += 1
         if self.failed >= self.failures:

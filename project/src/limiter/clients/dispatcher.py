@@ -6,8 +6,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 
-from limiter.clients.http import Peer, Rejected, decode
-from limiter.domain.action import Command, CommandKind
+from limiter.clients.errors import Rejected
+from limiter.clients.http import ServiceClient, decode
+from limiter.domain.command import Command, CommandKind
 
 
 class SagaEnd(StrEnum):
@@ -31,7 +32,7 @@ _ENDS = {
 
 @dataclass(frozen=True, slots=True)
 class Saga:
-    """One saga of the dispatcher; `status` is its own word."""
+    """One saga of the dispatcher; `status` is the dispatcher's word."""
 
     id: UUID
     status: str
@@ -52,23 +53,23 @@ _SAGA = TypeAdapter(_Saga)
 class Dispatcher:
     """Sends commands, once each: unless the dispatcher cannot be reached at all, a POST is never repeated."""
 
-    def __init__(self, peer: Peer) -> None:
-        self._peer = peer
+    def __init__(self, service: ServiceClient) -> None:
+        self._service = service
 
     async def send(self, command: Command) -> Saga:
-        """Give the command; raises NeighbourError, of which only NotSent and Rejected say that nothing was done."""
+        """Send one command; raises ServiceError, of which only NotSent and Rejected say that nothing was done."""
         if command.kind is CommandKind.UNINSTALL:
-            raw = await self._peer.post("/v1/command/uninstall", {"modelId": str(command.model_id)})
+            raw = await self._service.post("/v1/command/uninstall", {"modelId": str(command.model_id)})
         elif command.replicas is None or command.replicas < 1:
-            raise Rejected(f"{self._peer.name}: {command.replicas} replicas: must be at least 1", self._peer.name)
+            raise Rejected(f"{self._service.name}: {command.replicas} replicas: must be at least 1", self._service.name)
         else:
             body = {"modelId": str(command.model_id), "replicas": command.replicas}
-            raw = await self._peer.post("/v1/command/scale", body)
+            raw = await self._service.post("/v1/command/scale", body)
         return self._saga(raw)
 
     async def saga(self, id: UUID) -> Saga:
-        return self._saga(await self._peer.get(f"/v1/saga/{id}"))
+        return self._saga(await self._service.get(f"/v1/saga/{id}"))
 
     def _saga(self, raw: bytes) -> Saga:
-        answer = decode(_SAGA, raw, self._peer.name, "saga")
+        answer = decode(_SAGA, raw, self._service.name, "saga")
         return Saga(answer.id, answer.status)

@@ -23,7 +23,7 @@ class BrokenPage(Exception):
 
 
 class NoFamily(Exception):
-    """The page does not speak of the family at all."""
+    """The family is not on the page at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,9 @@ class SeriesCache:
             return None
         return ",".join(f"{key}={labels[key]!r}" for key in sorted(labels)), name
 
-    def keep(self, seen: Iterable[bytes]) -> None:
+    def keep(self, present: Iterable[bytes]) -> None:
         """Forget label sets that the last page did not have, once they outnumber those it had."""
-        current = set(seen)
+        current = set(present)
         if len(self.known) > 2 * len(current) + 1000:
             self.known = {raw: series for raw, series in self.known.items() if raw in current}
 
@@ -113,7 +113,7 @@ class PageReader:
             if not self._family_there:
                 self._family_there = self._declared.search(block) is not None
             return
-        # A line may begin with blanks; to look for that everywhere would cost the search its literal prefix.
+        # A line may begin with blanks; to search for that everywhere would cost the search its literal prefix.
         indented = any(blank + self._name[1:] in block for blank in (b" ", b"\t"))
         lines = (self._indented if indented else self._any).findall(block)
         self._family_there = self._family_there or bool(lines) or self._declared.search(block) is not None

@@ -1,12 +1,4 @@
-"""Calls to a neighbour: bounded, retried where that is safe, counted; every failure sorted by what the caller does.
-
-NeighbourError
-|-- Unavailable       no answer, or a 5xx: try again later
-|   `-- NotSent       the request certainly never reached the neighbour
-|       `-- CircuitOpen   it was not even tried: the neighbour has been failing
-|-- Rejected          a 4xx: the neighbour will not do it; a person must look
-`-- ContractBroken    the answer does not fit the contract; a person must look
-"""
+"""Calls to an external service: bounded, retried where that is safe, counted."""
 
 import asyncio
 import random
@@ -19,6 +11,7 @@ import httpx
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from limiter.clients.circuit import Circuit
+from limiter.clients.errors import CircuitOpen, ContractBroken, NotSent, Rejected, ServiceError, Unavailable
 from limiter.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -26,56 +19,13 @@ T = TypeVar("T")
 Storable = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 
 
-class NeighbourError(Exception):
-    """A call to a neighbour did not bring what it should; `peer` is its name."""
-
-    def __init__(self, detail: str, peer: str = "neighbour") -> None:
-        super().__init__(detail)
-        self.peer = peer
-
-    @property
-    def reason(self) -> str:
-        """The label under which this error is counted, such as booking_unavailable."""
-        return f"{self.peer}_{_LABELS[type(self)]}"
-
-
-class Unavailable(NeighbourError):
-    """No answer, or one that says the neighbour is broken: try again later. Whether it acted is not known."""
-
-
-class NotSent(Unavailable):
-    """The neighbour could not be reached at all, so it cannot have acted."""
-
-
-class CircuitOpen(NotSent):
-    """The neighbour has been failing and is left alone for a while."""
-
-
-class Rejected(NeighbourError):
-    """The neighbour understood and refused; repeating it would change nothing."""
-
-
-class ContractBroken(NeighbourError):
-    """The answer does not fit the contract."""
-
-
-_LABELS: dict[type[NeighbourError], str] = {
-    NeighbourError: "failed",
-    Unavailable: "unavailable",
-    NotSent: "unavailable",
-    CircuitOpen: "unavailable",
-    Rejected: "rejected",
-    ContractBroken: "contract_broken",
-}
-
-
 @dataclass(frozen=True)
-class Peer:
-    """One neighbour behind the shared client."""
+class ServiceClient:
+    """One external service behind the shared client."""
 
     name: str
     url: str
-    client: httpx.AsyncClient
+    http: httpx.AsyncClient
     telemetry: Telemetry
     timeout: float
     attempts: int
@@ -93,7 +43,7 @@ class Peer:
         return (await self._repeated(lambda: self._send("DELETE", path, gone_is_fine=True))).status_code != 404
 
     async def post(self, path: str, body: dict[str, Any]) -> bytes:
-        """POST once; repeated only while the neighbour cannot be reached at all."""
+        """POST once; repeated only while the service cannot be reached at all."""
         return (await self._repeated(lambda: self._send("POST", path, json=body), NotSent)).content
 
     async def _repeated(
@@ -116,7 +66,7 @@ class Peer:
         if self.read_only and method != "GET":
             raise Rejected(f"{self.name}: {method} {path}: DRY_RUN is on", self.name)
         async with self.answered(f"{method} {path}"):
-            response = await self.client.request(method, self.url + path, headers=self._headers(), **extra)
+            response = await self.http.request(method, self.url + path, headers=self._headers(), **extra)
             check_status(response, gone_is_fine=gone_is_fine)
             return response
 
@@ -128,7 +78,7 @@ class Peer:
     @asynccontextmanager
     async def answered(self, what: str) -> AsyncIterator[None]:
         """Time and count one call, and translate what can go wrong with it."""
-        if not self.circuit.admits():
+        if not self.circuit.allows():
             self.telemetry.answered(self.name, "circuit_open")
             raise CircuitOpen(f"{self.name}: {what}: left alone after {self.circuit.failed} failures", self.name)
         outcome = "error"
@@ -140,23 +90,23 @@ class Peer:
             self.circuit.succeeded()
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             outcome = "unreachable"
-            self.circuit.broke()
+            self.circuit.record_failure()
             raise NotSent(f"{self.name}: {what}: {_words(error)}", self.name) from error
         except (httpx.HTTPError, TimeoutError) as error:
             outcome = "no_answer"
-            self.circuit.broke()
+            self.circuit.record_failure()
             raise Unavailable(f"{self.name}: {what}: {_words(error)}", self.name) from error
-        except NeighbourError as error:
+        except ServiceError as error:
             outcome = type(error).__name__.lower()
             self._judge(error)
             raise type(error)(f"{self.name}: {what}: {error}", self.name) from error.__cause__
         finally:
             self.telemetry.answered(self.name, outcome)
 
-    def _judge(self, error: NeighbourError) -> None:
+    def _judge(self, error: ServiceError) -> None:
         """A refusal or a wrong answer is still an answer: only silence and 5xx open the circuit."""
         if isinstance(error, Unavailable):
-            self.circuit.broke()
+            self.circuit.record_failure()
         else:
             self.circuit.succeeded()
 
@@ -177,33 +127,17 @@ def _words(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def decode(adapter: TypeAdapter[T], raw: bytes, peer: str, what: str) -> T:
+def decode(adapter: TypeAdapter[T], raw: bytes, service: str, what: str) -> T:
     """Parse and validate JSON; raises ContractBroken that names the place and the rule."""
     try:
         return adapter.validate_json(raw)
     except ValidationError as error:
-        raise ContractBroken(f"{peer}: {what}: {explain(error)}", peer) from None
+        raise ContractBroken(f"{service}: {what}: {describe_validation(error)}", service) from None
 
 
-def explain(error: ValidationError) -> str:
+def describe_validation(error: ValidationError) -> str:
     """The first of a validation's complaints, in one line."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "body"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"{place}: {first['msg']}{more}"
-
-
-async def gathered(calls: list[Callable[[], Awaitable[T]]], at_once: int) -> list[T]:
-    """Run the calls, at most `at_once` together; the first failure cancels the rest and is raised."""
-    gate = asyncio.Semaphore(at_once)
-
-    async def one(call: Callable[[], Awaitable[T]]) -> T:
-        async with gate:
-            return await call()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(call)) for call in calls]
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]

@@ -9,7 +9,7 @@ from faststream.exceptions import FastStreamException
 from faststream.rabbit import RabbitBroker, RabbitExchange
 from pamqp.commands import Basic
 
-from limiter.clients.http import Rejected, Unavailable
+from limiter.clients.errors import Rejected, Unavailable
 from limiter.domain.reservations import Slot
 
 PEER = "notifier"

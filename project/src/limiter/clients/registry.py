@@ -6,7 +6,8 @@ from uuid import UUID
 from loguru import logger
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from limiter.clients.http import Peer, Storable, decode, explain, gathered
+from limiter.clients.concurrency import gathered
+from limiter.clients.http import ServiceClient, Storable, decode, describe_validation
 from limiter.domain.fleet import Fleet, ServedModel
 
 MOST = 1_000_000  # models, or replicas of one: an answer that tells of more is broken, not large
@@ -36,15 +37,15 @@ _PAGE = TypeAdapter(_Page)
 class Registry:
     """Reads the running models, pages of at most 100 fetched side by side."""
 
-    def __init__(self, peer: Peer, page_size: int) -> None:
-        self._peer = peer
+    def __init__(self, service: ServiceClient, page_size: int) -> None:
+        self._service = service
         self._page_size = page_size
 
     async def running(self) -> Fleet:
-        """Every running model; an entry not as the contract says is counted and skipped. Raises NeighbourError."""
+        """Every running model; an entry not as the contract says is counted and skipped. Raises ServiceError."""
         first = await self._page(0)
         offsets = range(self._page_size, first.total, self._page_size)
-        rest = await gathered([partial(self._page, offset) for offset in offsets], self._peer.concurrency)
+        rest = await gathered([partial(self._page, offset) for offset in offsets], self._service.concurrency)
         items = [item for page in (first, *rest) for item in page.items]
         entries = [entry for entry in map(self._entry, items) if entry is not None]
         running = [entry for entry in entries if entry.status == "RUNNING" and not entry.deleted]
@@ -53,14 +54,16 @@ class Registry:
         return Fleet(tuple(models.values()), complete)
 
     async def _page(self, offset: int) -> _Page:
-        raw = await self._peer.get(PATH, offset=offset, limit=self._page_size)
-        return decode(_PAGE, raw, self._peer.name, f"page at {offset}")
+        raw = await self._service.get(PATH, offset=offset, limit=self._page_size)
+        return decode(_PAGE, raw, self._service.name, f"page at {offset}")
 
     def _entry(self, item: object) -> _Entry | None:
         try:
             return _Entry.model_validate(item)
         except ValidationError as error:
             shown = item.get("id") if isinstance(item, dict) else item
-            logger.bind(event="entry_refused", peer=self._peer.name).warning("model {!r}: {}", shown, explain(error))
-            self._peer.telemetry.refused(self._peer.name, 1)
+            logger.bind(event="entry_refused", peer=self._service.name).warning(
+                "model {!r}: {}", shown, describe_validation(error)
+            )
+            self._service.telemetry.refused(self._service.name, 1)
             return None

@@ -12,11 +12,11 @@ DATABASE_ERRORS = (DBAPIError, PoolTimeout, OSError, TimeoutError)
 MISTAKES = (IntegrityError, ProgrammingError, DataError)
 
 
-def explain(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """What went wrong, in one line without the statement."""
-    told = error.orig if isinstance(error, DBAPIError) else error
-    first = str(told).strip().splitlines()
-    return f"{type(told).__name__}: {first[0] if first else ''}"
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    first = str(cause).strip().splitlines()
+    return f"{type(cause).__name__}: {first[0] if first else ''}"
 
 
 class SchemaMissing(Exception):

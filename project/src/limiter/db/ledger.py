@@ -13,7 +13,8 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.tables import UNFINISHED_SQL, command
-from limiter.domain.action import UNFINISHED, Command, CommandKind, CommandState, Reason
+from limiter.domain.command import UNFINISHED, Command, CommandKind, CommandState
+from limiter.domain.decision import Reason
 
 
 def _command(row: Any) -> Command:
@@ -73,7 +74,7 @@ async def settle(
     return bool((await connection.execute(values)).rowcount)
 
 
-async def stick(connection: AsyncConnection, id: UUID, error: str) -> bool:
+async def mark_stuck(connection: AsyncConnection, id: UUID, error: str) -> bool:
     """Mark an unfinished command as stuck; false if it was already."""
     unstuck = command.c.state.in_((CommandState.PLANNED, CommandState.SUBMITTED))
     marked = update(command).where(command.c.id == id, unstuck).values(state=CommandState.STUCK, error=error)
@@ -94,7 +95,7 @@ async def latest(connection: AsyncConnection, since: datetime) -> dict[UUID, Com
     return {row.model_id: _command(row) for row in await connection.execute(query)}
 
 
-async def of_spell(connection: AsyncConnection, spell_id: UUID) -> Command | None:
+async def for_spell(connection: AsyncConnection, spell_id: UUID) -> Command | None:
     """The uninstall that an idle spell led to, if any."""
     query = select(command).where(command.c.spell_id == spell_id).order_by(command.c.planned_at.desc()).limit(1)
     row = (await connection.execute(query)).first()
@@ -102,7 +103,7 @@ async def of_spell(connection: AsyncConnection, spell_id: UUID) -> Command | Non
 
 
 async def in_progress(connection: AsyncConnection) -> dict[str, int]:
-    """How many models are in work, by kind of command."""
+    """How many models have an unfinished command, by kind."""
     query = (
         select(command.c.kind, func.count().label("models"))
         .where(command.c.state.in_(UNFINISHED))

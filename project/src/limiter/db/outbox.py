@@ -1,4 +1,4 @@
-"""Events, committed together with the change of state they tell of, and published afterwards at least once.
+"""Events, committed together with the change of state they announce, published afterwards at least once.
 
 A user hears of a spell in order: of each spell only the earliest unpublished event may go out.
 """

@@ -1,23 +1,18 @@
-"""What rps_check remembers: counters, use, gaps, and the models seen running."""
+"""What rps_check remembers of the readings: counters, use, gaps."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import tables
 from limiter.db.bulk import upsert
-from limiter.domain.fleet import Sighting
 from limiter.domain.usage import Gap, Memory, Sample, TargetMemory, Usage
 
 TARGET = ("target", "first_read_at", "read_at", "started_at", "rate", "silent")
-SIGHTING = ("model_id", "model_name", "replicas", "first_seen_at", "up_since", "down_since", "standing")
-SEEN = attrgetter("model_id", "name", *SIGHTING[2:])
 
 
 async def load(connection: AsyncConnection, targets: Collection[str]) -> Memory:
@@ -84,30 +79,7 @@ async def _save_series(connection: AsyncConnection, before: TargetMemory | None,
     await upsert(connection, tables.series, ("target", "series", "model_name", "value"), changed)
 
 
-async def sightings(connection: AsyncConnection) -> dict[UUID, Sighting]:
-    rows = await connection.execute(select(*(tables.sighting.c[name] for name in SIGHTING)))
-    return {row.model_id: Sighting(*row) for row in rows}
-
-
-async def save_sightings(
-    connection: AsyncConnection, before: Mapping[UUID, Sighting], after: Iterable[Sighting], *, complete: bool
-) -> None:
-    """Write the changed ones; forget the others, if the list is complete."""
-    after = list(after)
-    if complete:
-        gone = before.keys() - {seen.model_id for seen in after}
-        if gone:
-            await connection.execute(delete(tables.sighting).where(tables.sighting.c.model_id.in_(gone)))
-    changed = [SEEN(seen) for seen in after if before.get(seen.model_id) != seen]
-    await upsert(connection, tables.sighting, SIGHTING, changed)
-
-
 async def forget(connection: AsyncConnection, before: datetime) -> None:
     """Drop gaps and uses that ended so long ago that no decision can depend on them."""
     await connection.execute(delete(tables.gap).where(tables.gap.c.until < before))
     await connection.execute(delete(tables.usage).where(tables.usage.c.last_used_at < before))
-
-
-async def observed(connection: AsyncConnection) -> int:
-    """How many models are under observation."""
-    return await connection.scalar(select(func.count()).select_from(tables.sighting)) or 0

@@ -1,11 +1,11 @@
-"""Why a decision was taken, in numbers and in words: one `Finding` per change of decision, never one per tick."""
+"""Why a decision was taken, in numbers and words: one `DecisionRecord` per change of decision, not one per tick."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from limiter.domain.action import Decision, Reason
+from limiter.domain.decision import Decision, Reason
 
 Numbers = Mapping[str, float | int | str]
 
@@ -36,10 +36,10 @@ _WORDS: dict[Reason, str] = {
     Reason.WARNED_WAITING: _UNUSED + ", warned {delivered_at}: cancelling not before {not_before_at}",
     Reason.DEADLINE_PASSED: _UNUSED + ", warned {delivered_at}, cancelled {cancelled_at}: {slots} {mode}",
     Reason.USED_AGAIN: "used again {used_at}: the warning is withdrawn",
-    Reason.BOOKING_GONE: "the user no longer holds the model",
+    Reason.BOOKING_GONE: "the user has no slot of the model any more",
     Reason.MODEL_GONE: "the model no longer runs",
     Reason.RUN_LIMIT: _UNUSED + ": the run has cancelled for as many users as it may",
-    Reason.HELD_BY_ANOTHER: "not uninstalled: another user holds the model",
+    Reason.HELD_BY_ANOTHER: "not uninstalled: another user's slot of the model runs",
     Reason.BOOKED_SOON: "not uninstalled: another user's slot starts soon",
     Reason.MODE_CHANGED: "DRY_RUN was switched since the warning",
     Reason.REFUSED: "the booking service refused {failed} of {slots}",
@@ -53,8 +53,8 @@ _WORDS_OF_ACT: dict[tuple[Decision, Reason], str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One change of decision about a model (`user_id` None), or about one user's hold on it."""
+class DecisionRecord:
+    """One change of decision about a model (`user_id` None), or about one user's booking of it."""
 
     at: datetime
     model_id: UUID
@@ -74,7 +74,7 @@ class Finding:
         if isinstance(value, str):
             return value
         if name == "slots":
-            return f"{value} slot" if value == 1 else f"{value} slots"
+            return counted(value, "slot")
         if name.endswith("_at"):
             return self._moment(datetime.fromtimestamp(value, UTC))
         if name.endswith("_seconds"):
@@ -91,22 +91,27 @@ def standing_of(decision: Decision, reason: Reason) -> str:
     return decision + ":" + reason
 
 
-def explained(findings: Sequence[Finding]) -> str:
-    """What stands for each instance and each holder of a model, and how it came to that; the newest comes first."""
-    latest: dict[tuple[UUID, UUID | None], Finding] = {}
-    for finding in findings:
-        latest.setdefault((finding.model_id, finding.user_id), finding)
-    stands = [f"since {_line(finding)}" for finding in latest.values()]
-    return "\n".join(["stands:", *stands, "changes, the newest first:", *map(_line, findings)])
+def explanation(records: Sequence[DecisionRecord]) -> str:
+    """What stands for each instance and each booking of a model, and the changes that led there, the newest first."""
+    latest: dict[tuple[UUID, UUID | None], DecisionRecord] = {}
+    for record in records:
+        latest.setdefault((record.model_id, record.user_id), record)
+    stands = [f"since {_line(record)}" for record in latest.values()]
+    return "\n".join(["stands:", *stands, "changes, the newest first:", *map(_line, records)])
 
 
-def _line(found: Finding) -> str:
+def _line(found: DecisionRecord) -> str:
     whose = f"model {found.model_id}" + (f", user {found.user_id}" if found.user_id else "")
     return f"{found.at:%Y-%m-%d %H:%M:%S}  {whose}: {found.decision} ({found.reason}): {found.why}"
+
+
+def counted(many: float, noun: str) -> str:
+    """A number with its noun: `1 slot`, `2 slots`."""
+    return f"{many:g} {noun}" if many == 1 else f"{many:g} {noun}s"
 
 
 def duration(seconds: float) -> str:
     """Seconds as people say them: `31 s`, `42 min`, `3.5 h`."""
     if seconds < 120:
-        return f"{max(seconds, 0):.0f} s"  # a call may be seen a moment after the run began: no time, not less
+        return f"{max(seconds, 0):.0f} s"  # a call may come a moment after the run began: no time, not less
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -7,20 +7,21 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-from limiter.domain.action import Command, CommandKind, Decision, Pauses, Reason
-from limiter.domain.audit import Finding, standing_of
-from limiter.domain.fleet import Fleet, ServedModel, Sighting
+from limiter.domain.audit import DecisionRecord, standing_of
+from limiter.domain.command import Command, CommandKind, CommandPacing
+from limiter.domain.decision import Decision, Reason
+from limiter.domain.fleet import Fleet, ScalingState, ServedModel
 from limiter.domain.policy import Policy
-from limiter.domain.scaling import Load, ScaleDecision, ScalingRule, decide, numbers, settled, sighting
+from limiter.domain.scaling import Load, ScaleDecision, ScalingRule, decide, numbers, scaling_state, settled
 from limiter.domain.usage import Observation
 
 
-class Scaled(NamedTuple):
-    """The decision about one model; `finding` is None while it is the one that already stands."""
+class ModelDecision(NamedTuple):
+    """The decision about one model; `record` is None while it is the one that already stands."""
 
     model: ServedModel
     verdict: ScaleDecision
-    finding: Finding | None
+    record: DecisionRecord | None
 
     @property
     def acts(self) -> bool:
@@ -32,11 +33,11 @@ class Scaled(NamedTuple):
         return CommandKind(self.verdict.decision.value)
 
 
-class Round(NamedTuple):
+class FleetDecisions(NamedTuple):
     """The decisions about a fleet; of the `settled` models nothing changes, not even what is remembered."""
 
-    decided: list[Scaled]
-    settled: list[Sighting]
+    decided: list[ModelDecision]
+    settled: list[ScalingState]
 
     def counts(self) -> Counter[tuple[Decision, Reason]]:
         """How often each decision was taken for each reason."""
@@ -44,57 +45,62 @@ class Round(NamedTuple):
         counts[Decision.HOLD, Reason.WITHIN_TARGET] += len(self.settled)
         return +counts
 
-    def sightings(self) -> list[Sighting]:
+    def scaling_states(self) -> list[ScalingState]:
         """What to remember of every model."""
-        return self.settled + [one.verdict.sighting for one in self.decided]
+        return self.settled + [one.verdict.scaling_state for one in self.decided]
 
 
 def decide_fleet(
     policy: Policy,
     fleet: Fleet,
-    seen: Observation,
-    sightings: Mapping[UUID, Sighting],
+    observation: Observation,
+    scaling_states: Mapping[UUID, ScalingState],
     latest: Mapping[UUID, Command],
     now: datetime,
-) -> Round:
+) -> FleetDecisions:
     """The decision for every running model at `now`; `latest` is the latest command of each."""
     decided, still = [], []
-    quiet, recent = seen.complete and not seen.restarted, seen.recent.keys() | seen.unknown_names
+    quiet, recent = (
+        observation.complete and not observation.restarted,
+        observation.recent.keys() | observation.unknown_names,
+    )
     for model in fleet.models:
-        remembered, rule = sightings.get(model.id), policy.scaling(model.name)
+        remembered, rule = scaling_states.get(model.id), policy.scaling(model.name)
         idle = quiet and model.name not in recent
         if idle and remembered and settled(rule, model, remembered) and model.id not in latest:
             still.append(remembered)
         else:
-            load = load_of(model, fleet, seen, rule)
-            before = sighting(model, remembered, now)
-            decided.append(_decide(rule, policy.pauses, model, before, load, latest.get(model.id), now))
-    return Round(decided, still)
+            load = load_of(model, fleet, observation, rule)
+            before = scaling_state(model, remembered, now)
+            decided.append(_decide(rule, policy.pacing, model, before, load, latest.get(model.id), now))
+    return FleetDecisions(decided, still)
 
 
 def _decide(
     rule: ScalingRule,
-    pauses: Pauses,
+    pacing: CommandPacing,
     model: ServedModel,
-    before: Sighting,
+    before: ScalingState,
     load: Load,
     last: Command | None,
     now: datetime,
-) -> Scaled:
-    verdict = decide(rule, before, load, pauses.blocks(last, now), now)
+) -> ModelDecision:
+    verdict = decide(rule, before, load, pacing.blocks(last, now), now)
     standing = standing_of(verdict.decision, verdict.reason)
     if standing == before.standing and verdict.decision is Decision.HOLD:
-        return Scaled(model, verdict, None)
+        return ModelDecision(model, verdict, None)
     why = {**numbers(rule, before, load, verdict, now), "failures": last.failures if last else 0}
-    finding = Finding(now, model.id, model.name, None, verdict.decision, verdict.reason, why)
-    return Scaled(model, verdict._replace(sighting=replace(verdict.sighting, standing=standing)), finding)
+    record = DecisionRecord(now, model.id, model.name, None, verdict.decision, verdict.reason, why)
+    return ModelDecision(
+        model, verdict._replace(scaling_state=replace(verdict.scaling_state, standing=standing)), record
+    )
 
 
-def load_of(model: ServedModel, fleet: Fleet, seen: Observation, rule: ScalingRule) -> Load:
+def load_of(model: ServedModel, fleet: Fleet, observation: Observation, rule: ScalingRule) -> Load:
     """The model's share of its name's traffic: calls are spread over all replicas of a name alike."""
-    known = seen.known(model.name)
-    if model.name not in seen.recent:
-        return Load(0.0, 0.0, known, seen.restarted)
+    known = observation.known(model.name)
+    if model.name not in observation.recent:
+        return Load(0.0, 0.0, known, observation.restarted)
     share = model.replicas / (fleet.replicas_by_name[model.name] or 1)
-    up, down = seen.rate(model.name, rule.up_window), seen.rate(model.name, rule.down_window)
-    return Load(up * share, down * share, known, seen.restarted)
+    up, down = observation.rate(model.name, rule.up_window), observation.rate(model.name, rule.down_window)
+    return Load(up * share, down * share, known, observation.restarted)

@@ -1,4 +1,4 @@
-"""The running models, as the registry tells."""
+"""The running models, as the registry lists them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,18 +44,18 @@ class Fleet:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """What rps_check remembers of one running model: since when it runs, and since when a scale is wished for."""
+class ScalingState:
+    """What rps_check remembers of a running model: since when it runs, and since when it is overloaded or underused."""
 
     model_id: UUID
     name: str
     replicas: int
     first_seen_at: datetime
-    up_since: datetime | None = None
-    down_since: datetime | None = None
+    overloaded_since: datetime | None = None
+    underused_since: datetime | None = None
     standing: str | None = None  # the last decision and its reason, to tell a change from another tick
 
 
-def last_seen(sightings: Iterable[Sighting]) -> Fleet:
-    """The models as they were last seen, for the time the registry does not answer."""
-    return Fleet(tuple(ServedModel(seen.model_id, seen.name, seen.replicas) for seen in sightings), False)
+def last_known_fleet(scaling_states: Iterable[ScalingState]) -> Fleet:
+    """The models as they were last known, for the time the registry does not answer."""
+    return Fleet(tuple(ServedModel(state.model_id, state.name, state.replicas) for state in scaling_states), False)

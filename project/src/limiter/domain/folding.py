@@ -5,9 +5,20 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from limiter.domain.usage import Gap, Memory, Observation, Page, Sample, Scrape, TargetMemory, Unknown, Unread, Usage
+from limiter.domain.usage import (
+    FailedScrape,
+    Gap,
+    Memory,
+    Observation,
+    Sample,
+    Scrape,
+    ScrapedPage,
+    ScrapeProblem,
+    TargetMemory,
+    Usage,
+)
 
-LOOK_EXPECTS_CALLS = 10.0  # of a Poisson stream of calls, one look in 20,000 misses as many by chance
+SNAPSHOT_EXPECTS_CALLS = 10.0  # of a Poisson stream of calls, one snapshot in 20,000 misses as many by chance
 SAMPLES_PER_WINDOW = 60  # shorter ticks are merged, so that a model's row stays small however fast the ticks are
 
 
@@ -28,29 +39,29 @@ def fold(
     at: datetime,
     window: timedelta,
     *,
-    look: bool = False,
+    between_ticks: bool = False,
 ) -> Observation:
     """Fold one reading of every target, taken at `at`, into the memory; `names` are the running models' names.
 
-    A `look` is a reading between two ticks, whose memory is thrown away.
+    A reading `between_ticks` is one whose memory is thrown away.
     """
-    pages = [scrape for scrape in scrapes if isinstance(scrape, Page)]
+    pages = [scrape for scrape in scrapes if isinstance(scrape, ScrapedPage)]
     problems = [
-        (scrape.reason, f"{scrape.target}: {scrape.detail}") for scrape in scrapes if isinstance(scrape, Unread)
+        (scrape.reason, f"{scrape.target}: {scrape.detail}") for scrape in scrapes if isinstance(scrape, FailedScrape)
     ]
     growths = [_grow(memory.targets.get(page.target), page, at) for page in pages]
     unreadable = frozenset(name for page in pages for name in page.unreadable.values())
-    problems += [(Unknown.SERIES_UNREADABLE, name) for name in sorted(unreadable)]
+    problems += [(ScrapeProblem.SERIES_UNREADABLE, name) for name in sorted(unreadable)]
     complete = len(pages) == len(scrapes) and bool(pages)
-    silent = complete and (_look_silenced(memory, growths) if look else _tick_silenced(memory, growths))
+    silent = complete and (_snapshot_silenced(memory, growths) if between_ticks else _tick_silenced(memory, growths))
     if silent:
         complete = False
         growths = [replace(growth, memory=replace(growth.memory, silent=True)) for growth in growths]
-        problems.append((Unknown.FLEET_SILENT, "every target fell silent at once"))
+        problems.append((ScrapeProblem.FLEET_SILENT, "every target fell silent at once"))
     absent = _absent(pages, names)
     if absent and pages and absent == names:
         if len(pages) == len(scrapes):
-            problems.append((Unknown.NAMES_MISMATCH, f"no series matches any of {len(names)} running models"))
+            problems.append((ScrapeProblem.NAMES_MISMATCH, f"no series matches any of {len(names)} running models"))
     else:
         absent = frozenset()
     return Observation(
@@ -63,8 +74,8 @@ def fold(
     )
 
 
-def _grow(before: TargetMemory | None, page: Page, at: datetime) -> _Growth:
-    """Calls counted between two good readings of one target; a target never seen before only sets the baseline."""
+def _grow(before: TargetMemory | None, page: ScrapedPage, at: datetime) -> _Growth:
+    """Calls counted between two good readings of one target; a target never read before only sets the baseline."""
     if before is None:
         return _Growth(_target(page, at, at, 0.0, page.counters), {}, 0.0, None)
     anew = _started_anew(before, page)
@@ -91,12 +102,14 @@ def _grow(before: TargetMemory | None, page: Page, at: datetime) -> _Growth:
     return _Growth(_target(page, before.first_read_at, at, rate, {**page.counters, **kept}), calls, seconds, gap)
 
 
-def _target(page: Page, first: datetime, at: datetime, rate: float, counters: Mapping[str, float]) -> TargetMemory:
+def _target(
+    page: ScrapedPage, first: datetime, at: datetime, rate: float, counters: Mapping[str, float]
+) -> TargetMemory:
     return TargetMemory(page.target, first, at, page.started_at, rate, counters, {**page.unreadable, **page.names})
 
 
-def _started_anew(before: TargetMemory, page: Page) -> bool:
-    """True if the process itself says that it is another one."""
+def _started_anew(before: TargetMemory, page: ScrapedPage) -> bool:
+    """True if the process says that it has started anew."""
     return page.started_at is not None and before.started_at is not None and page.started_at != before.started_at
 
 
@@ -105,13 +118,13 @@ def _tick_silenced(memory: Memory, growths: Iterable[_Growth]) -> bool:
     return not _alive(growths) and _expected(memory, growths) > 0
 
 
-def _look_silenced(memory: Memory, growths: Iterable[_Growth]) -> bool:
-    """True if the last tick was silenced and nothing has shown life since, or far too many calls are missing.
+def _snapshot_silenced(memory: Memory, growths: Iterable[_Growth]) -> bool:
+    """True if the last tick was silenced and no target has counted calls since, or far too many calls are missing.
 
-    A look comes at any time after a tick, often so soon that no call was due: its own silence alone says nothing.
+    A snapshot comes at any time after a tick, often so soon that no call was due: its own silence alone says nothing.
     """
     inherited = any(target.silent for target in memory.targets.values())
-    return not _alive(growths) and (inherited or _expected(memory, growths) >= LOOK_EXPECTS_CALLS)
+    return not _alive(growths) and (inherited or _expected(memory, growths) >= SNAPSHOT_EXPECTS_CALLS)
 
 
 def _alive(growths: Iterable[_Growth]) -> bool:
@@ -125,16 +138,16 @@ def _expected(memory: Memory, growths: Iterable[_Growth]) -> float:
     return sum(before.rate * seconds for before, seconds in known if before is not None)
 
 
-def _absent(pages: Iterable[Page], names: AbstractSet[str]) -> frozenset[str]:
-    seen = {name for page in pages for name in page.names.values()}
-    return frozenset(names - seen)
+def _absent(pages: Iterable[ScrapedPage], names: AbstractSet[str]) -> frozenset[str]:
+    present = {name for page in pages for name in page.names.values()}
+    return frozenset(names - present)
 
 
 def _remember(
     memory: Memory,
     growths: Sequence[_Growth],
     expected: Sequence[str],
-    pages: Sequence[Page],
+    pages: Sequence[ScrapedPage],
     at: datetime,
     window: timedelta,
 ) -> Memory:

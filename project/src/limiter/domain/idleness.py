@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from limiter.domain.action import Decision, Reason
-from limiter.domain.reservations import Holding, Slot, UnbookingMode, User
+from limiter.domain.active_bookings import ActiveBooking
+from limiter.domain.decision import Decision, Reason
+from limiter.domain.reservations import Slot, UnbookingMode, User
 from limiter.domain.usage import Gap, unknown_time
 
 
@@ -62,7 +63,7 @@ ARROWS: dict[SpellState, dict[SpellState, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Spell:
+class IdleSpell:
     """One user's unbroken time of not using one model he booked, from the warning on."""
 
     id: UUID
@@ -78,14 +79,14 @@ class Spell:
     dry_run: bool = False
 
     @property
-    def holder(self) -> tuple[UUID, UUID]:
+    def key(self) -> tuple[UUID, UUID]:
         """Whose spell it is: the model's id and the user's."""
         return (self.model_id, self.user.id)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about the use of one holding; None in `first_seen_at`/`measured_since` means not known yet."""
+    """What is known about the use of one booking; None in `first_seen_at`/`measured_since` means not known yet."""
 
     known: bool
     first_seen_at: datetime | None
@@ -100,7 +101,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to do about one holding, and the numbers that led to it."""
+    """What to do about one active booking, and the numbers that led to it."""
 
     decision: Decision
     reason: Reason
@@ -110,53 +111,60 @@ class Verdict:
     slots: tuple[Slot, ...] = ()
 
 
-def open_spell(id: UUID, hold: Holding, verdict: Verdict, now: datetime, *, delivered: bool, dry_run: bool) -> Spell:
+def open_spell(
+    id: UUID, booking: ActiveBooking, verdict: Verdict, now: datetime, *, delivered: bool, dry_run: bool
+) -> IdleSpell:
     """The spell that a warning begins; in a dry run nothing is delivered, yet the timeline goes on as if it were."""
-    assert hold.current is not None
+    assert booking.current is not None
     assert verdict.idle_since is not None
     assert verdict.not_before is not None
     warned = delivered or dry_run
-    return Spell(
+    return IdleSpell(
         id=id,
-        model_id=hold.model.id,
-        model_name=hold.model.name,
-        user=hold.user,
+        model_id=booking.model.id,
+        model_name=booking.model.name,
+        user=booking.user,
         state=SpellState.WARNED if warned else SpellState.WARNING_PENDING,
         idle_since=verdict.idle_since,
         opened_at=now,
         not_before=verdict.not_before,
-        slot=hold.current,
+        slot=booking.current,
         delivered_at=now if warned else None,
         dry_run=dry_run,
     )
 
 
-def judge(rule: IdleRule, hold: Holding, spell: Spell | None, facts: Facts, now: datetime) -> Verdict:
-    """The verdict on one holding at `now`; both idle jobs act on the same one, each on its own part."""
+def judge(rule: IdleRule, booking: ActiveBooking, spell: IdleSpell | None, facts: Facts, now: datetime) -> Verdict:
+    """The verdict on one active booking at `now`; both idle jobs act on the same one, each on its own part."""
     if rule.exempt:
         return Verdict(Decision.WITHDRAW if spell else Decision.HOLD, Reason.EXEMPT)
     if spell and facts.used_at and facts.used_at > spell.idle_since:
         return Verdict(
             Decision.WITHDRAW, Reason.USED_AGAIN, facts.used_at
-        )  # a call seen is proof, whatever else is not
+        )  # a call is proof, whatever else is not known
     if not facts.known:
         return Verdict(Decision.HOLD, Reason.READING_UNKNOWN)
     if not facts.bookings_readable:
         return Verdict(Decision.HOLD, Reason.BOOKINGS_UNREADABLE)
     if facts.first_seen_at is None or facts.measured_since is None:
         return Verdict(Decision.HOLD, Reason.NOT_SEEN_RUNNING)
-    if hold.current is None:
+    if booking.current is None:
         return Verdict(Decision.HOLD, Reason.BETWEEN_SLOTS)
-    slots = to_cancel(rule, hold, now)
+    slots = to_cancel(rule, booking, now)
     if not slots and not facts.freeable:
         return Verdict(Decision.EXPIRE if spell else Decision.HOLD, Reason.NOTHING_TO_CANCEL)
-    return _by_time(rule, hold, spell, facts, slots, now)
+    return _by_time(rule, booking, spell, facts, slots, now)
 
 
 def _by_time(
-    rule: IdleRule, hold: Holding, spell: Spell | None, facts: Facts, slots: tuple[Slot, ...], now: datetime
+    rule: IdleRule,
+    booking: ActiveBooking,
+    spell: IdleSpell | None,
+    facts: Facts,
+    slots: tuple[Slot, ...],
+    now: datetime,
 ) -> Verdict:
-    since = anchor(hold, facts)
+    since = anchor(booking, facts)
     unknown = unknown_time(facts.gaps, since, now)
     idle = now - since - unknown
     deadline = since + rule.limit + unknown
@@ -172,10 +180,10 @@ def _by_time(
     return Verdict(Decision.CANCEL, Reason.DEADLINE_PASSED, since, idle, deadline, slots)
 
 
-def anchor(hold: Holding, facts: Facts) -> datetime:
+def anchor(booking: ActiveBooking, facts: Facts) -> datetime:
     """From when idle time counts: the latest of everything that excuses the user until then."""
     excuses = (
-        hold.row_started_at,
+        booking.row_started_at,
         facts.first_seen_at,
         facts.measured_since,
         facts.used_at,
@@ -185,7 +193,7 @@ def anchor(hold: Holding, facts: Facts) -> datetime:
     return max(excuse for excuse in excuses if excuse is not None)
 
 
-def to_cancel(rule: IdleRule, hold: Holding, now: datetime) -> tuple[Slot, ...]:
+def to_cancel(rule: IdleRule, booking: ActiveBooking, now: datetime) -> tuple[Slot, ...]:
     """The slots a cancelling takes now: the following ones, and the current one only if so configured."""
-    current = (hold.current,) if rule.cancel_current and hold.current else ()
-    return current + hold.following(now, rule.mode)
+    current = (booking.current,) if rule.cancel_current and booking.current else ()
+    return current + booking.following(now, rule.mode)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from limiter.domain.action import Pauses
+from limiter.domain.command import CommandPacing
 from limiter.domain.idleness import IdleRule
 from limiter.domain.scaling import ScalingRule
 
@@ -16,7 +16,7 @@ class Policy:
     scaling_rule: ScalingRule
     idle_rule: IdleRule
     own_rules: Mapping[str, tuple[ScalingRule, IdleRule]]
-    pauses: Pauses
+    pacing: CommandPacing
     enforce_per_run: int
     saga_timeout: timedelta
     retention: timedelta  # what ended longer ago is forgotten, so no idle time reaches back further

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import NamedTuple
 
-from limiter.domain.action import Decision, Reason
 from limiter.domain.audit import Numbers, standing_of
-from limiter.domain.fleet import ServedModel, Sighting
+from limiter.domain.decision import Decision, Reason
+from limiter.domain.fleet import ScalingState, ServedModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ SETTLED = standing_of(Decision.HOLD, Reason.WITHIN_TARGET)
 
 
 class Load(NamedTuple):
-    """One model's share of its name's calls per second; `known` is false if it may be more than is seen."""
+    """One model's share of its name's calls per second; `known` is false if it may be more than was counted."""
 
     up: float
     down: float
@@ -44,38 +44,38 @@ class Load(NamedTuple):
 
 
 class ScaleDecision(NamedTuple):
-    """What to do with one model and why; `sighting` is what to remember of it."""
+    """What to do with one model and why; `scaling_state` is what to remember of it."""
 
     decision: Decision
     reason: Reason
     replicas: int
-    sighting: Sighting
+    scaling_state: ScalingState
 
 
-def decide(rule: ScalingRule, seen: Sighting, load: Load, blocked: Reason | None, now: datetime) -> ScaleDecision:
+def decide(rule: ScalingRule, state: ScalingState, load: Load, blocked: Reason | None, now: datetime) -> ScaleDecision:
     """The decision for one model at `now`; `blocked` says why no command may be sent, if so."""
     if rule.exempt:
-        return _hold(seen, Reason.EXEMPT, None, None)
-    up_since, down_since = _wishes(rule, seen, load, now)
+        return _hold(state, Reason.EXEMPT, None, None)
+    overloaded_since, underused_since = _pressure(rule, state, load, now)
     if blocked is Reason.COMMAND_UNFINISHED:
-        return _hold(seen, blocked, None, None)
-    decision, reason, wanted = _wanted(rule, seen, load, up_since, down_since, now)
+        return _hold(state, blocked, None, None)
+    decision, reason, wanted = _wanted(rule, state, load, overloaded_since, underused_since, now)
     if decision is Decision.HOLD or blocked:
-        return _hold(seen, blocked or reason, up_since, down_since)
-    # The wish is spent: after the command the load must show itself anew against the new replica count.
-    return ScaleDecision(decision, reason, wanted, _with(seen, None, None))
+        return _hold(state, blocked or reason, overloaded_since, underused_since)
+    # The pressure is spent: after the command the load must show itself anew against the new replica count.
+    return ScaleDecision(decision, reason, wanted, _with(state, None, None))
 
 
-def numbers(rule: ScalingRule, seen: Sighting, load: Load, verdict: ScaleDecision, now: datetime) -> Numbers:
-    """What led to the verdict, for its audit; `seen` is what was remembered before it."""
-    up = overloaded(rule, seen.replicas, load)
-    since = (seen.up_since if up else seen.down_since) or now
+def numbers(rule: ScalingRule, state: ScalingState, load: Load, verdict: ScaleDecision, now: datetime) -> Numbers:
+    """What led to the verdict, for its record; `state` is what was remembered before it."""
+    up = overloaded(rule, state.replicas, load)
+    since = (state.overloaded_since if up else state.underused_since) or now
     return {
         "rps": load.up,
         "rps_down": load.down,
-        "rps_per_replica": load.up / (seen.replicas or 1),
-        "replicas": seen.replicas,
-        "fewer": seen.replicas - 1,
+        "rps_per_replica": load.up / (state.replicas or 1),
+        "replicas": state.replicas,
+        "fewer": state.replicas - 1,
         "wanted": verdict.replicas,
         "target": rule.target_rps,
         "up_factor": 1 + rule.tolerance,
@@ -88,17 +88,17 @@ def numbers(rule: ScalingRule, seen: Sighting, load: Load, verdict: ScaleDecisio
     }
 
 
-def settled(rule: ScalingRule, model: ServedModel, seen: Sighting) -> bool:
+def settled(rule: ScalingRule, model: ServedModel, state: ScalingState) -> bool:
     """True if `decide` would change nothing about this model, whatever the time, as long as nobody calls it.
 
     Most models of a large fleet are so at most times, and need not be decided about.
     """
     return (
-        model.replicas == seen.replicas == rule.min_replicas
-        and seen.standing == SETTLED
-        and seen.up_since is None
-        and seen.down_since is None
-        and model.name == seen.name
+        model.replicas == state.replicas == rule.min_replicas
+        and state.standing == SETTLED
+        and state.overloaded_since is None
+        and state.underused_since is None
+        and model.name == state.name
         and not rule.exempt
     )
 
@@ -113,56 +113,73 @@ def underused(rule: ScalingRule, replicas: int, load: Load) -> bool:
     return replicas > rule.min_replicas and load.down <= rule.headroom * rule.target_rps * (replicas - 1)
 
 
-def _wishes(rule: ScalingRule, seen: Sighting, load: Load, now: datetime) -> tuple[datetime | None, datetime | None]:
-    """Since when the wish to go up, and to go down, has held; an unknown load neither feeds nor ends the latter."""
-    up_since = (seen.up_since or now) if overloaded(rule, seen.replicas, load) else None
+def _pressure(
+    rule: ScalingRule, state: ScalingState, load: Load, now: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """Since when the model is overloaded, and underused; an unknown load neither begins nor ends the latter."""
+    overloaded_since = (state.overloaded_since or now) if overloaded(rule, state.replicas, load) else None
     if load.restarted:
-        return up_since, None
+        return overloaded_since, None
     if not load.known:
-        return up_since, seen.down_since
-    return up_since, (seen.down_since or now) if underused(rule, seen.replicas, load) else None
+        return overloaded_since, state.underused_since
+    return overloaded_since, (state.underused_since or now) if underused(rule, state.replicas, load) else None
 
 
 def _wanted(
-    rule: ScalingRule, seen: Sighting, load: Load, up_since: datetime | None, down_since: datetime | None, now: datetime
+    rule: ScalingRule,
+    state: ScalingState,
+    load: Load,
+    overloaded_since: datetime | None,
+    underused_since: datetime | None,
+    now: datetime,
 ) -> tuple[Decision, Reason, int]:
-    replicas = seen.replicas
+    replicas = state.replicas
     if replicas < rule.min_replicas:
         return Decision.SCALE_UP, Reason.BELOW_MIN, rule.min_replicas
-    if not load.known and up_since is None:
+    if not load.known and overloaded_since is None:
         return Decision.HOLD, Reason.READING_UNKNOWN, replicas
     if replicas > rule.max_replicas:
         if not load.known:
             return Decision.HOLD, Reason.READING_UNKNOWN, replicas
         return Decision.SCALE_DOWN, Reason.ABOVE_MAX, rule.max_replicas
-    if up_since is not None:
+    if overloaded_since is not None:
         if replicas == rule.max_replicas:
             return Decision.HOLD, Reason.AT_MAX, replicas
-        if now - up_since < rule.up_stabilization:
+        if now - overloaded_since < rule.up_stabilization:
             return Decision.HOLD, Reason.STABILIZING, replicas
         needed = max(replicas + 1, ceil(load.up / rule.target_rps))  # never the count there is, whatever the rounding
         return Decision.SCALE_UP, Reason.OVERLOADED, min(rule.max_replicas, max(2 * replicas, replicas + 2), needed)
-    if down_since is not None:
-        if now - down_since < rule.down_stabilization:
+    if underused_since is not None:
+        if now - underused_since < rule.down_stabilization:
             return Decision.HOLD, Reason.STABILIZING, replicas
         return Decision.SCALE_DOWN, Reason.UNDERUSED, replicas - 1
     return Decision.HOLD, Reason.WITHIN_TARGET, replicas
 
 
-def _hold(seen: Sighting, reason: Reason, up_since: datetime | None, down_since: datetime | None) -> ScaleDecision:
-    return ScaleDecision(Decision.HOLD, reason, seen.replicas, _with(seen, up_since, down_since))
+def _hold(
+    state: ScalingState, reason: Reason, overloaded_since: datetime | None, underused_since: datetime | None
+) -> ScaleDecision:
+    return ScaleDecision(Decision.HOLD, reason, state.replicas, _with(state, overloaded_since, underused_since))
 
 
-def _with(seen: Sighting, up_since: datetime | None, down_since: datetime | None) -> Sighting:
-    if (seen.up_since, seen.down_since) == (up_since, down_since):
-        return seen
-    return Sighting(seen.model_id, seen.name, seen.replicas, seen.first_seen_at, up_since, down_since, seen.standing)
+def _with(state: ScalingState, overloaded_since: datetime | None, underused_since: datetime | None) -> ScalingState:
+    if (state.overloaded_since, state.underused_since) == (overloaded_since, underused_since):
+        return state
+    return ScalingState(
+        state.model_id,
+        state.name,
+        state.replicas,
+        state.first_seen_at,
+        overloaded_since,
+        underused_since,
+        state.standing,
+    )
 
 
-def sighting(model: ServedModel, before: Sighting | None, now: datetime) -> Sighting:
-    """What is remembered of a model now seen running; another replica count ends the wishes formed at the old one."""
+def scaling_state(model: ServedModel, before: ScalingState | None, now: datetime) -> ScalingState:
+    """What to remember of a model that runs now; another replica count ends the pressure measured at the old one."""
     if before is None:
-        return Sighting(model.id, model.name, model.replicas, now)
+        return ScalingState(model.id, model.name, model.replicas, now)
     if (before.name, before.replicas) == (model.name, model.replicas):
         return before
-    return Sighting(model.id, model.name, model.replicas, before.first_seen_at, standing=before.standing)
+    return ScalingState(model.id, model.name, model.replicas, before.first_seen_at, standing=before.standing)

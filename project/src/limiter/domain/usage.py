@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 
-class Unknown(StrEnum):
+class ScrapeProblem(StrEnum):
     """Why a target's reading cannot be used."""
 
     UNAVAILABLE = "metrics_unavailable"
@@ -25,7 +25,7 @@ class Unknown(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ScrapedPage:
     """A good answer of one Entrypoint process: series -> counter, series -> model name; started_at in Unix seconds."""
 
     target: str
@@ -37,15 +37,15 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class FailedScrape:
     """No usable answer from one target."""
 
     target: str
-    reason: Unknown
+    reason: ScrapeProblem
     detail: str
 
 
-Scrape = Page | Unread
+Scrape = ScrapedPage | FailedScrape
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class TargetMemory:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """A stretch of time in which one target may have counted calls that nobody will ever see."""
+    """A stretch of time in which one target may have counted calls that nobody will ever know of."""
 
     target: str
     since: datetime
@@ -118,7 +118,7 @@ class Observation:
     complete: bool
     restarted: bool
     unknown_names: frozenset[str]
-    problems: tuple[tuple[Unknown, str], ...]
+    problems: tuple[tuple[ScrapeProblem, str], ...]
 
     def known(self, name: str) -> bool:
         """True if use and load of this model name are proven up to this tick."""

@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 
 from loguru import logger
 
-from limiter.clients.http import NeighbourError, Rejected
+from limiter.clients.errors import Rejected, ServiceError
 from limiter.clients.notifier import Notifier
 from limiter.db import idle_spells, outbox
 from limiter.db.outbox import Event
-from limiter.db.runs import Run
-from limiter.domain.action import backoff
-from limiter.jobs.events import warned_of
+from limiter.domain.command import backoff
+from limiter.effects.events import warned_of
+from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
 
@@ -40,14 +40,14 @@ class EventDispatch:
             failed = [(event, error) for event, error in zip(events, answers, strict=True) if error is not None]
             await self._record(run, sent, failed)
 
-    async def _publish(self, event: Event) -> NeighbourError | None:
+    async def _publish(self, event: Event) -> ServiceError | None:
         try:
             await self.notifier.publish(str(event.message_id), event.routing_key, event.body)
-        except NeighbourError as error:
+        except ServiceError as error:
             return error
         return None
 
-    async def _record(self, run: Run, sent: list[Event], failed: list[tuple[Event, NeighbourError]]) -> None:
+    async def _record(self, run: Run, sent: list[Event], failed: list[tuple[Event, ServiceError]]) -> None:
         async with run.write() as connection:
             if sent:
                 now = self.clock()

@@ -1,36 +1,34 @@
 """idle_enforce: cancel what follows a slot that nobody uses. The only job that takes something away.
 
 Each spell goes through steps that are recorded before they are taken, so that any replica can go on where another
-stopped: fresh look -> enforcing, with every cancellation planned -> one DELETE after the other -> perhaps an uninstall
--> the one final event.
+stopped: fresh snapshot -> enforcing, with every cancellation planned -> one DELETE after the other -> perhaps an
+uninstall -> the one final event.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import groupby
-from uuid import uuid4
 
 from loguru import logger
 
 from limiter.clients.booking import Booking
-from limiter.clients.http import ContractBroken, NeighbourError, Rejected
-from limiter.db import idle_spells, ledger
-from limiter.db.idle_spells import Step, StepState
-from limiter.db.runs import Run
-from limiter.domain.action import Command, CommandKind, CommandState, Decision, Reason, intend
-from limiter.domain.audit import Finding, Numbers
-from limiter.domain.fleet import ServedModel
-from limiter.domain.idleness import Spell, SpellState, Verdict
-from limiter.domain.reservations import Cancellation, Slot, cancellations
-from limiter.domain.survey import Survey
-from limiter.jobs import events
-from limiter.jobs.audit import Audit
-from limiter.jobs.commands import Commands
-from limiter.jobs.events import Outcome
-from limiter.jobs.idle_warning import Ending
-from limiter.jobs.survey import Surveyor
-from limiter.recording import Recorder
+from limiter.clients.errors import ContractBroken, Rejected, ServiceError
+from limiter.db import cancellations, idle_spells
+from limiter.db.cancellations import Step, StepState, pending_deletes
+from limiter.domain.audit import counted
+from limiter.domain.decision import Decision, Reason
+from limiter.domain.idleness import IdleSpell, SpellState, Verdict
+from limiter.domain.reservations import Cancellation, Slot, deletes
+from limiter.domain.snapshot import Snapshot
+from limiter.effects import events
+from limiter.effects.audit import Audit, partly_cancelled
+from limiter.effects.closing import SpellClosing
+from limiter.effects.events import Outcome
+from limiter.effects.snapshot import SnapshotReader
+from limiter.effects.uninstalling import Parts, Uninstalling
+from limiter.recording.recorder import Recorder
+from limiter.recording.trace import RunTrace
+from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
 
@@ -38,100 +36,113 @@ from limiter.telemetry import Telemetry
 class IdleEnforce:
     """Cancels for users warned at least Y ago whose model stayed unused for N; at most so many in one run."""
 
-    surveyor: Surveyor
+    reader: SnapshotReader
     booking: Booking
-    commands: Commands
-    ending: Ending
+    uninstalling: Uninstalling
+    closing: SpellClosing
     telemetry: Telemetry
     audit: Audit
 
     recorder: Recorder
 
     async def __call__(self, run: Run) -> None:
+        parts: Parts = []
         try:
-            await self._enforce(run)
+            await self._enforce(run, parts)
         finally:
-            self.recorder.idle(run.claim.job, run.now, run.notes)
+            self.recorder.idle(run.claim.job, run.now, RunTrace.joined(parts))
 
-    async def _enforce(self, run: Run) -> None:
+    async def _enforce(self, run: Run, parts: Parts) -> None:
         async with run.read() as connection:
             spells = list((await idle_spells.open_spells(connection)).values())
         for spell in spells:
             # One that began for real waits while DRY_RUN is on.
-            if spell.state is SpellState.ENFORCING and spell.dry_run >= self.surveyor.policy.dry_run:
+            if spell.state is SpellState.ENFORCING and spell.dry_run >= self.reader.policy.dry_run:
                 with run.isolated(spell=spell.id, model=spell.model_name):
-                    await self._go_on(run, spell)
+                    await self._go_on(run, parts, spell)
         warned = [spell for spell in spells if spell.state is SpellState.WARNED]
         if warned:
-            await self._sweep(run, warned)
-        await self.audit.write(run)
+            await self._sweep(run, parts, warned)
+        await self.audit.write_waits(run, RunTrace.joined(parts).held)
 
-    async def _sweep(self, run: Run, warned: Sequence[Spell]) -> None:
-        """The sweep only narrows; each spell is looked at afresh before anything is cancelled for it."""
-        survey = await self.surveyor.look(run, run.now)
+    async def _read(self, run: Run, parts: Parts) -> Snapshot:
+        snapshot = await self.reader.read(run, run.now)
+        parts.append(RunTrace(snapshots=((None, snapshot),)))
+        return snapshot
+
+    async def _read_fresh(self, run: Run, parts: Parts, spell: IdleSpell) -> Snapshot:
+        snapshot = await self.reader.read_fresh(run, spell.key)
+        parts.append(RunTrace(snapshots=((spell.key, snapshot),)))
+        return snapshot
+
+    async def _sweep(self, run: Run, parts: Parts, warned: Sequence[IdleSpell]) -> None:
+        """The sweep only narrows; a fresh snapshot is read before anything is cancelled for a spell."""
+        snapshot = await self._read(run, parts)
         begun = 0
         for spell in warned:
             with run.isolated(spell=spell.id, model=spell.model_name):
-                verdict = survey.verdict_on(spell)
+                verdict = snapshot.verdict_on(spell)
                 if verdict.decision is not Decision.CANCEL:
-                    await self._end_or_wait(run, survey, spell, verdict)
-                elif begun >= self.surveyor.policy.enforce_per_run:
-                    waits = survey.explained(spell.holder, replace(verdict, decision=Decision.HOLD))
-                    self.audit.hold(run, survey, spell.holder, replace(waits, reason=Reason.RUN_LIMIT))
+                    await self._end_or_wait(run, parts, snapshot, spell, verdict)
+                elif begun >= self.reader.policy.enforce_per_run:
+                    waits = snapshot.verdict_record(spell.key, replace(verdict, decision=Decision.HOLD))
+                    parts.append(self.audit.waits(snapshot, spell.key, replace(waits, reason=Reason.RUN_LIMIT)))
                 else:
                     begun += 1
-                    await self._begin(run, spell)
+                    await self._begin(run, parts, spell)
 
-    async def _end_or_wait(self, run: Run, survey: Survey, spell: Spell, verdict: Verdict) -> None:
-        finding = survey.explained(spell.holder, verdict)
+    async def _end_or_wait(
+        self, run: Run, parts: Parts, snapshot: Snapshot, spell: IdleSpell, verdict: Verdict
+    ) -> None:
+        record = snapshot.verdict_record(spell.key, verdict)
         match verdict.decision:
             case Decision.WITHDRAW:
-                await self.ending.withdraw(run, spell, finding)
+                parts.append(await self.closing.withdraw(run, spell, record))
             case Decision.EXPIRE:
-                await self.ending.expire(run, spell, finding)
+                parts.append(await self.closing.expire(run, spell, record))
             case _:
-                self.audit.hold(run, survey, spell.holder, finding)
+                parts.append(self.audit.waits(snapshot, spell.key, record))
 
-    async def _begin(self, run: Run, spell: Spell) -> None:
-        """Look again; if it still holds, record every cancellation, then carry them out."""
-        survey = await self.surveyor.look_again(run, spell.holder)
-        verdict = survey.verdict_on(spell)
+    async def _begin(self, run: Run, parts: Parts, spell: IdleSpell) -> None:
+        """If a fresh snapshot gives the same verdict, record every cancellation, then carry them out."""
+        snapshot = await self._read_fresh(run, parts, spell)
+        verdict = snapshot.verdict_on(spell)
         if verdict.decision is not Decision.CANCEL:
-            return await self._end_or_wait(run, survey, spell, verdict)
-        finding = survey.explained(spell.holder, verdict)
+            return await self._end_or_wait(run, parts, snapshot, spell, verdict)
+        record = snapshot.verdict_record(spell.key, verdict)
         async with run.write() as connection:
             if not await idle_spells.move(connection, spell.id, SpellState.ENFORCING, verdict.reason, run.now):
                 return None
-            await idle_spells.plan_steps(connection, spell.id, cancellations(survey.bookings, verdict.slots))
-            await self.audit.act(connection, finding)
-        self.audit.told(run, finding)
-        return await self._go_on(run, replace(spell, state=SpellState.ENFORCING), survey)
+            await cancellations.plan(connection, spell.id, deletes(snapshot.bookings, verdict.slots))
+            await self.audit.write_acts(connection, record)
+        parts.append(self.audit.committed(record))
+        return await self._go_on(run, parts, replace(spell, state=SpellState.ENFORCING), snapshot)
 
-    async def _go_on(self, run: Run, spell: Spell, fresh: Survey | None = None) -> None:
-        """Take the steps that are left. `fresh` is a look just taken; without one, look before the first step."""
-        for step in _deletes(await self._steps(run, spell)):
-            survey = fresh or await self.surveyor.look_again(run, spell.holder)
+    async def _go_on(self, run: Run, parts: Parts, spell: IdleSpell, fresh: Snapshot | None = None) -> None:
+        """Take the steps that are left; `fresh` is a snapshot just read, so that the first step needs no other."""
+        for step in pending_deletes(await self._steps(run, spell)):
+            snapshot = fresh or await self._read_fresh(run, parts, spell)
             fresh = None
-            if not survey.seen.known(spell.model_name):
+            if not snapshot.observation.known(spell.model_name):
                 return  # unknown is not zero: go on when it is known again
-            if survey.used_since(spell):
-                return await self._stop(run, spell, survey)
-            await self._cancel(run, spell, survey, step)
+            if snapshot.used_since(spell):
+                return await self._stop(run, parts, spell, snapshot)
+            await self._cancel(run, parts, spell, snapshot, step)
         if any(step.state is StepState.PLANNED for step in await self._steps(run, spell)):
             return
-        uninstalled = await self._uninstall(run, spell)
+        uninstalled = await self.uninstalling.uninstall(run, parts, spell)
         if uninstalled is not None:
-            await self._finish(run, spell, Reason.DEADLINE_PASSED, run.now, uninstalled=uninstalled)
+            await self._finish(run, parts, spell, Reason.DEADLINE_PASSED, run.now, uninstalled=uninstalled)
 
-    async def _steps(self, run: Run, spell: Spell) -> list[Step]:
+    async def _steps(self, run: Run, spell: IdleSpell) -> list[Step]:
         async with run.read() as connection:
-            return await idle_spells.steps(connection, spell.id)
+            return await cancellations.load(connection, spell.id)
 
-    async def _cancel(self, run: Run, spell: Spell, survey: Survey, step: Cancellation) -> None:
+    async def _cancel(self, run: Run, parts: Parts, spell: IdleSpell, snapshot: Snapshot, step: Cancellation) -> None:
         """One DELETE; if the service does not answer, the step stays planned and the next run repeats it."""
         state, error = StepState.DONE, None
-        booked = survey.bookings.by_id.get(step.reservation_id)
-        began = [slot for slot in step.slots if slot.start <= survey.at and not self._current_may_go(spell, slot)]
+        booked = snapshot.bookings.by_id.get(step.reservation_id)
+        began = [slot for slot in step.slots if slot.start <= snapshot.at and not self._current_may_go(spell, slot)]
         if booked is not None and (began or booked.user.id != spell.user.id):
             state, error = StepState.FAILED, "the slot has begun" if began else "the slot is another user's now"
         elif not spell.dry_run:
@@ -141,100 +152,45 @@ class IdleEnforce:
             except (Rejected, ContractBroken) as problem:
                 state, error = StepState.FAILED, str(problem)
                 self.telemetry.critical(problem.reason, problem)
-            except NeighbourError as problem:
+            except ServiceError as problem:
                 return self.telemetry.critical(problem.reason, problem)
         async with run.write() as connection:
-            await idle_spells.settle_steps(connection, spell.id, step.slots, state, error)
+            await cancellations.settle(connection, spell.id, step.slots, state, error)
         if state is StepState.DONE and not spell.dry_run:
-            run.notes.cancelled.extend((spell.holder, slot) for slot in step.slots)
+            parts.append(RunTrace(cancelled=tuple((spell.key, slot) for slot in step.slots)))
         return None
 
-    def _current_may_go(self, spell: Spell, slot: Slot) -> bool:
-        return self.surveyor.policy.idle(spell.model_name).cancel_current and slot.start <= spell.opened_at
+    def _current_may_go(self, spell: IdleSpell, slot: Slot) -> bool:
+        return self.reader.policy.idle(spell.model_name).cancel_current and slot.start <= spell.opened_at
 
-    async def _stop(self, run: Run, spell: Spell, survey: Survey) -> None:
+    async def _stop(self, run: Run, parts: Parts, spell: IdleSpell, snapshot: Snapshot) -> None:
         """The model is used: leave the rest alone, and tell exactly what was cancelled."""
         steps = await self._steps(run, spell)
         left = [step.slot for step in steps if step.state is StepState.PLANNED]
         async with run.write() as connection:
-            await idle_spells.settle_steps(connection, spell.id, left, StepState.STOPPED)
+            await cancellations.settle(connection, spell.id, left, StepState.STOPPED)
         if any(step.state is StepState.DONE for step in steps):
-            await self._finish(run, spell, Reason.USED_AGAIN, survey.at, uninstalled=False)
+            await self._finish(run, parts, spell, Reason.USED_AGAIN, snapshot.at, uninstalled=False)
         else:
             verdict = Verdict(Decision.WITHDRAW, Reason.USED_AGAIN)
-            await self.ending.withdraw(run, spell, survey.explained(spell.holder, verdict))
+            parts.append(await self.closing.withdraw(run, spell, snapshot.verdict_record(spell.key, verdict)))
 
-    async def _finish(self, run: Run, spell: Spell, reason: Reason, at: datetime, *, uninstalled: bool) -> None:
+    async def _finish(
+        self, run: Run, parts: Parts, spell: IdleSpell, reason: Reason, at: datetime, *, uninstalled: bool
+    ) -> None:
         steps = await self._steps(run, spell)
         done = [step.slot for step in steps if step.state is StepState.DONE]
         failed = [step.slot for step in steps if step.state is StepState.FAILED]
-        partly = _partly(spell, reason, at, {"slots": len(steps), "done": len(done), "failed": len(failed)})
+        partly = partly_cancelled(spell, reason, at, {"slots": len(steps), "done": len(done), "failed": len(failed)})
         async with run.write() as connection:
             if not await idle_spells.move(connection, spell.id, SpellState.ENFORCED, reason, run.now):
                 return
-            await self.ending.tell(connection, run, spell, events.CANCELLED, Outcome(done, failed, uninstalled))
-            await self.audit.act(connection, *partly)
-        for finding in partly:
-            self.audit.told(run, finding)
+            await self.closing.tell(connection, run, spell, events.CANCELLED, Outcome(done, failed, uninstalled))
+            await self.audit.write_acts(connection, *partly)
+        for record in partly:
+            parts.append(self.audit.committed(record))
         if done and not spell.dry_run:
             self.telemetry.cancelled(len(done))
         bound = logger.bind(event="enforced", reason=str(reason), user_id=str(spell.user.id), failed=len(failed))
-        bound.info("{} slots of {} cancelled, uninstalled: {}", len(done), spell.model_name, uninstalled)
-
-    async def _uninstall(self, run: Run, spell: Spell) -> bool | None:
-        """Whether the model was uninstalled for this spell; None while that is not settled."""
-        async with run.read() as connection:
-            command = await ledger.of_spell(connection, spell.id)
-        if command is not None:
-            return None if command.unfinished else command.state is CommandState.COMPLETED
-        if not self.surveyor.policy.idle(spell.model_name).uninstall:
-            return False
-        survey = await self.surveyor.look_again(run, spell.holder)
-        if not survey.seen.known(spell.model_name):
-            return None
-        bar, model = survey.end_bar(spell), survey.fleet.by_id.get(spell.model_id)
-        if bar is None and model is not None:
-            return await self._plan_uninstall(run, survey, spell, model)
-        self.audit.hold(run, survey, spell.holder, bar or Reason.MODEL_GONE)
-        return False
-
-    async def _plan_uninstall(self, run: Run, survey: Survey, spell: Spell, model: ServedModel) -> bool | None:
-        intent = intend(uuid4(), model, CommandKind.UNINSTALL, None, None, run.now, dry_run=spell.dry_run)
-        intent = replace(intent, spell_id=spell.id)
-        finding = survey.finding(spell.holder, Decision.UNINSTALL, Reason.DEADLINE_PASSED)
-        async with run.write() as connection:
-            recorded = await ledger.plan(connection, [intent], {intent.id: Reason.DEADLINE_PASSED})
-            if recorded:
-                await self.audit.act(connection, finding)
-        if not recorded:
-            return await self._blocked(run, spell)
-        self.audit.told(run, finding)
-        await self.commands.send_all(run, [intent])
-        return False if spell.dry_run else None
-
-    async def _blocked(self, run: Run, spell: Spell) -> bool | None:
-        """Another command for the model is unfinished: wait for it, unless it is stuck."""
-        async with run.read() as connection:
-            blocking: list[Command] = await ledger.unfinished(connection)
-        stuck = any(command.model_id == spell.model_id and command.state is CommandState.STUCK for command in blocking)
-        return False if stuck else None
-
-
-def _partly(spell: Spell, reason: Reason, at: datetime, numbers: Numbers) -> list[Finding]:
-    """What is to be audited about a cancelling that did not go as it was decided."""
-    if reason is not Reason.USED_AGAIN and not numbers["failed"]:
-        return []
-    why = Reason.USED_AGAIN if reason is Reason.USED_AGAIN else Reason.REFUSED
-    return [Finding(at, spell.model_id, spell.model_name, spell.user.id, Decision.CANCEL, why, numbers)]
-
-
-def _deletes(steps: Sequence[Step]) -> list[Cancellation]:
-    """The DELETEs still to be sent: one per whole reservation, else one per slot."""
-    left = [step for step in steps if step.state is StepState.PLANNED]
-    whole = sorted((step for step in left if step.whole), key=lambda step: step.slot.reservation_id)
-    grouped = [
-        Cancellation(reservation_id, tuple(step.slot for step in group), whole=True)
-        for reservation_id, group in groupby(whole, key=lambda step: step.slot.reservation_id)
-    ]
-    single = [Cancellation(step.slot.reservation_id, (step.slot,), whole=False) for step in left if not step.whole]
-    return sorted(grouped + single, key=lambda delete: delete.slots[0].start)
+        freed = "uninstalled" if uninstalled else "not uninstalled"
+        bound.info("{} of {} cancelled, model {}", counted(len(done), "slot"), spell.model_name, freed)

@@ -1,119 +1,90 @@
-"""idle_warning: begin and end idle spells. It warns; it never cancels."""
+"""idle_warning: opens and closes idle spells. It warns; it never cancels."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from limiter.db import history, idle_spells, outbox
-from limiter.db.runs import Run
-from limiter.domain.action import Decision, Reason
-from limiter.domain.audit import Finding
-from limiter.domain.idleness import Spell, SpellState, Verdict, open_spell
-from limiter.domain.survey import Holder, Survey
-from limiter.jobs import events
-from limiter.jobs.audit import Audit
-from limiter.jobs.events import Outcome, Post
-from limiter.jobs.reminder import Reminder
-from limiter.jobs.survey import Surveyor
-from limiter.recording import Recorder
+from limiter.db import idle_spells, retention
+from limiter.domain.audit import DecisionRecord
+from limiter.domain.decision import Decision, Reason
+from limiter.domain.idleness import SpellState, Verdict, open_spell
+from limiter.domain.snapshot import BookingKey, Snapshot
+from limiter.effects import events
+from limiter.effects.audit import Audit
+from limiter.effects.closing import SpellClosing
+from limiter.effects.events import EventWriter, Outcome
+from limiter.effects.reminder import Reminder
+from limiter.effects.snapshot import SnapshotReader
+from limiter.recording.recorder import Recorder
+from limiter.recording.trace import RunTrace
+from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
-class Ending:
-    """Ends spells that lead to nothing, for both idle jobs alike."""
-
-    post: Post
-    telemetry: Telemetry
-    audit: Audit
-
-    async def withdraw(self, run: Run, spell: Spell, finding: Finding) -> None:
-        """The warning no longer holds; the user is told, if the warning may have reached him."""
-        async with run.write() as connection:
-            if not await idle_spells.move(connection, spell.id, SpellState.WITHDRAWN, finding.reason, run.now):
-                return
-            if not await outbox.retract_warning(connection, spell.id):
-                await self.tell(connection, run, spell, events.WITHDRAWN, Outcome())
-            await self.audit.act(connection, finding)
-        self.audit.told(run, finding)
-
-    async def expire(self, run: Run, spell: Spell, finding: Finding) -> None:
-        """Nothing is left to cancel; there is nothing to tell."""
-        async with run.write() as connection:
-            if not await idle_spells.move(connection, spell.id, SpellState.EXPIRED, finding.reason, run.now):
-                return
-            await outbox.retract_warning(connection, spell.id)
-            await self.audit.act(connection, finding)
-        self.audit.told(run, finding)
-
-    async def tell(self, connection: AsyncConnection, run: Run, spell: Spell, stage: str, outcome: Outcome) -> None:
-        """A later event of a spell goes where its warning went."""
-        email = await outbox.warned_address(connection, spell.id) or await self.post.address(connection, spell.user)
-        if email is None:
-            self.telemetry.critical("address_unknown", f"cannot tell {stage}", user_id=str(spell.user.id))
-            return
-        await self.post.no_use(connection, spell, stage, email, run.now, outcome)
-
-
-@dataclass(frozen=True)
 class IdleWarning:
-    """Warns the users of models unused for N - Y, and withdraws what no longer holds."""
+    """Warns the users of models unused for N - Y, and withdraws warnings that do not stand any more."""
 
-    surveyor: Surveyor
-    post: Post
-    ending: Ending
+    reader: SnapshotReader
+    writer: EventWriter
+    closing: SpellClosing
     reminder: Reminder
     telemetry: Telemetry
     audit: Audit
-
     recorder: Recorder
 
     async def __call__(self, run: Run) -> None:
+        parts: list[RunTrace] = []
         try:
-            await self._sweep(run)
+            async for part in self._sweep(run):
+                parts.append(part)
         finally:
-            self.recorder.idle(run.claim.job, run.now, run.notes)
+            self.recorder.idle(run.claim.job, run.now, RunTrace.joined(parts))
 
-    async def _sweep(self, run: Run) -> None:
-        survey = await self.surveyor.look(run, run.now)
-        for holder in survey.holdings.keys() | survey.past.spells.keys():
-            with run.isolated(model_id=holder[0], user_id=holder[1]):
-                await self._one(run, survey, holder)
-        await self.audit.write(run)
-        await self.reminder.remind(run, survey)
+    async def _sweep(self, run: Run) -> AsyncIterator[RunTrace]:
+        snapshot = await self.reader.read(run, run.now)
+        yield RunTrace(snapshots=((None, snapshot),))
+        held: list[DecisionRecord] = []
+        for key in snapshot.active_bookings.keys() | snapshot.prior.spells.keys():
+            part = RunTrace()
+            with run.isolated(model_id=key[0], user_id=key[1]):
+                part = await self._one(run, snapshot, key)
+            held.extend(part.held)
+            yield part
+        await self.audit.write_waits(run, held)
+        await self.reminder.remind(run, snapshot)
         async with run.write() as connection:
-            await history.forget(connection, run.now - self.surveyor.policy.retention)
+            await retention.forget(connection, run.now - self.reader.policy.retention)
 
-    async def _one(self, run: Run, survey: Survey, holder: Holder) -> None:
-        spell, verdict = survey.past.spells.get(holder), survey.verdict(holder)
+    async def _one(self, run: Run, snapshot: Snapshot, key: BookingKey) -> RunTrace:
+        spell, verdict = snapshot.prior.spells.get(key), snapshot.verdict(key)
         if verdict is None or (spell is not None and spell.state is SpellState.ENFORCING):
-            return
-        finding = survey.explained(holder, verdict)
+            return RunTrace()
+        record = snapshot.verdict_record(key, verdict)
         match verdict.decision:
             case Decision.WARN:
-                await self._warn(run, survey, holder, verdict)
+                return await self._warn(run, snapshot, key, verdict)
             case Decision.WITHDRAW if spell is not None:
-                await self.ending.withdraw(run, spell, finding)
+                return await self.closing.withdraw(run, spell, record)
             case Decision.EXPIRE if spell is not None:
-                await self.ending.expire(run, spell, finding)
+                return await self.closing.expire(run, spell, record)
             case Decision.HOLD:
-                self.audit.hold(run, survey, holder, finding)
+                return self.audit.waits(snapshot, key, record)
+        return RunTrace()
 
-    async def _warn(self, run: Run, survey: Survey, holder: Holder, verdict: Verdict) -> None:
-        hold, finding = survey.holdings[holder], survey.explained(holder, verdict)
+    async def _warn(self, run: Run, snapshot: Snapshot, key: BookingKey, verdict: Verdict) -> RunTrace:
+        booking, record = snapshot.active_bookings[key], snapshot.verdict_record(key, verdict)
         async with run.write() as connection:
-            email = await self.post.address(connection, hold.user)
+            email = await self.writer.address(connection, booking.user)
             if email is None:
-                unaddressed = replace(finding, decision=Decision.HOLD, reason=Reason.ADDRESS_UNKNOWN)
-                self.audit.hold(run, survey, holder, unaddressed)
-                return self.telemetry.critical(
-                    Reason.ADDRESS_UNKNOWN, f"{hold.user.name} cannot be warned about {hold.model.name}"
+                self.telemetry.critical(
+                    Reason.ADDRESS_UNKNOWN, f"{booking.user.name} cannot be warned about {booking.model.name}"
                 )
-            spell = open_spell(uuid4(), hold, verdict, run.now, delivered=False, dry_run=self.post.dry_run)
+                unaddressed = replace(record, decision=Decision.HOLD, reason=Reason.ADDRESS_UNKNOWN)
+                return self.audit.waits(snapshot, key, unaddressed)
+            spell = open_spell(uuid4(), booking, verdict, run.now, delivered=False, dry_run=self.writer.dry_run)
             if not await idle_spells.begin(connection, spell, verdict.reason):
-                return None
-            await self.post.no_use(connection, spell, events.WARNING, email, run.now, Outcome())
-            await self.audit.act(connection, finding)
-        self.audit.told(run, finding)
-        return None
+                return RunTrace()
+            await self.writer.no_use(connection, spell, events.WARNING, email, run.now, Outcome())
+            await self.audit.write_acts(connection, record)
+        return self.audit.committed(record)

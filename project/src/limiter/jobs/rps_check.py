@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from limiter.clients.entrypoint import Entrypoint
-from limiter.clients.http import NeighbourError
+from limiter.clients.errors import ServiceError
 from limiter.clients.registry import Registry
-from limiter.db import decisions, ledger, readings
-from limiter.db.runs import Run
-from limiter.domain.action import Command, intend
-from limiter.domain.deciding import Round, decide_fleet
-from limiter.domain.fleet import Fleet, Sighting, last_seen
+from limiter.db import decisions, ledger, readings, scaling_states
+from limiter.domain.audit import DecisionRecord
+from limiter.domain.command import Command, new_command
+from limiter.domain.deciding import FleetDecisions, decide_fleet
+from limiter.domain.decision import Reason
+from limiter.domain.fleet import Fleet, ScalingState, last_known_fleet
 from limiter.domain.folding import fold
 from limiter.domain.policy import Policy
 from limiter.domain.usage import Memory, Observation, Scrape
-from limiter.jobs.audit import say
-from limiter.jobs.commands import Commands
-from limiter.recording import Recorder
+from limiter.effects.audit import log_decision
+from limiter.effects.commands import Commands
+from limiter.recording.recorder import Recorder
+from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
 
@@ -27,13 +29,13 @@ class _Remembered:
     """What Postgres knew before this tick."""
 
     memory: Memory
-    sightings: Mapping[UUID, Sighting]
+    scaling_states: Mapping[UUID, ScalingState]
     latest: Mapping[UUID, Command]
 
 
 @dataclass(frozen=True)
 class RpsCheck:
-    """The only job that writes readings; without the registry's list it still remembers what was called."""
+    """The only job that writes readings; without the registry's list it still remembers the calls."""
 
     registry: Registry
     entrypoint: Entrypoint
@@ -45,58 +47,75 @@ class RpsCheck:
     async def __call__(self, run: Run) -> None:
         scrapes, fleet = await asyncio.gather(self.entrypoint.scrape(), self._fleet())
         before = await self._remembered(run)
-        running = fleet if isinstance(fleet, Fleet) else last_seen(before.sightings.values())
+        running = fleet if isinstance(fleet, Fleet) else last_known_fleet(before.scaling_states.values())
         names = running.replicas_by_name.keys()
-        seen = fold(before.memory, scrapes, names, run.now, self.policy.window)
-        self.telemetry.reading_problems(seen.problems)
+        observation = fold(before.memory, scrapes, names, run.now, self.policy.window)
+        self.telemetry.reading_problems(observation.problems)
         if not isinstance(fleet, Fleet):
             async with run.write() as connection:
-                await readings.save(connection, before.memory, seen.memory)
-            self.recorder.tick(run.now, scrapes, None, before.latest, [], (before.memory, before.sightings))
+                await readings.save(connection, before.memory, observation.memory)
+            self._record(run, before, scrapes, None, [])
             raise fleet
-        decided = decide_fleet(self.policy, fleet, seen, before.sightings, before.latest, run.now)
-        for (decision, reason), times in decided.counts().items():
+        decisions_made = decide_fleet(self.policy, fleet, observation, before.scaling_states, before.latest, run.now)
+        for (decision, reason), times in decisions_made.counts().items():
             self.telemetry.decided(decision, reason, times)
-        await self._act(run, fleet, before, seen, decided, scrapes)
+        commands, records = await self._save(run, fleet, before, observation, decisions_made)
+        self._record(run, before, scrapes, fleet, records)
+        for record in records:
+            log_decision(record)
+        await self.commands.send_all(run, commands)
 
-    async def _fleet(self) -> Fleet | NeighbourError:
+    async def _fleet(self) -> Fleet | ServiceError:
         try:
             return await self.registry.running()
-        except NeighbourError as error:
+        except ServiceError as error:
             return error
 
     async def _remembered(self, run: Run) -> _Remembered:
-        longest = max(self.policy.pauses.backoff_longest, self.policy.pauses.cooldown)
+        longest = max(self.policy.pacing.backoff_longest, self.policy.pacing.cooldown)
         async with run.read() as connection:
-            memory = await readings.load(connection, self.entrypoint.targets)
-            sightings = await readings.sightings(connection)
-            latest = await ledger.latest(connection, run.now - 2 * longest - self.policy.saga_timeout)
-        return _Remembered(memory, sightings, latest)
+            return _Remembered(
+                memory=await readings.load(connection, self.entrypoint.targets),
+                scaling_states=await scaling_states.load(connection),
+                latest=await ledger.latest(connection, run.now - 2 * longest - self.policy.saga_timeout),
+            )
 
-    async def _act(
-        self,
-        run: Run,
-        fleet: Fleet,
-        before: _Remembered,
-        seen: Observation,
-        decided: Round,
-        scrapes: Sequence[Scrape],
-    ) -> None:
-        dry, planned, reasons = self.policy.dry_run, {}, {}
-        for one in (one for one in decided.decided if one.acts):
-            last = before.latest.get(one.model.id)
-            intent = intend(uuid4(), one.model, one.kind, one.verdict.replicas, last, run.now, dry_run=dry)
-            planned[intent.id], reasons[intent.id] = intent, one.verdict.reason
+    async def _save(
+        self, run: Run, fleet: Fleet, before: _Remembered, observation: Observation, made: FleetDecisions
+    ) -> tuple[list[Command], list[DecisionRecord]]:
+        """Write readings, states, intents and decisions at once; returns the commands to send and what was decided."""
+        planned, reasons = self._planned(run, before, made)
         async with run.write() as connection:
-            await readings.save(connection, before.memory, seen.memory)
-            kept = decided.sightings()
-            await readings.save_sightings(connection, before.sightings, kept, complete=fleet.complete)
+            await readings.save(connection, before.memory, observation.memory)
+            states = made.scaling_states()
+            await scaling_states.save(connection, before.scaling_states, states, complete=fleet.complete)
             recorded = await ledger.plan(connection, planned.values(), reasons)
             # Another job's command may have come in between: then nothing is done, and nothing is told as done.
             taken = {command.model_id for id, command in planned.items() if id not in recorded}
-            findings = [one.finding for one in decided.decided if one.finding and one.model.id not in taken]
-            await decisions.record(connection, findings, dry_run=dry)
-        self.recorder.tick(run.now, scrapes, fleet, before.latest, findings, (before.memory, before.sightings))
-        for finding in findings:
-            say(finding)
-        await self.commands.send_all(run, [planned[id] for id in planned if id in recorded])
+            records = [one.record for one in made.decided if one.record and one.model.id not in taken]
+            await decisions.record(connection, records, dry_run=self.policy.dry_run)
+        return [planned[id] for id in planned if id in recorded], records
+
+    def _planned(
+        self, run: Run, before: _Remembered, made: FleetDecisions
+    ) -> tuple[dict[UUID, Command], dict[UUID, Reason]]:
+        """The commands that the decisions ask for, and why, by their ids."""
+        planned, reasons = {}, {}
+        for one in (one for one in made.decided if one.acts):
+            last = before.latest.get(one.model.id)
+            command = new_command(
+                uuid4(), one.model, one.kind, one.verdict.replicas, last, run.now, dry_run=self.policy.dry_run
+            )
+            planned[command.id], reasons[command.id] = command, one.verdict.reason
+        return planned, reasons
+
+    def _record(
+        self,
+        run: Run,
+        before: _Remembered,
+        scrapes: Sequence[Scrape],
+        fleet: Fleet | None,
+        records: list[DecisionRecord],
+    ) -> None:
+        remembered = (before.memory, before.scaling_states)
+        self.recorder.tick(run.now, scrapes, fleet, before.latest, records, remembered)

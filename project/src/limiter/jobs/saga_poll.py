@@ -5,14 +5,14 @@ from functools import partial
 
 from loguru import logger
 
+from limiter.clients.concurrency import gathered
 from limiter.clients.dispatcher import Dispatcher, SagaEnd
-from limiter.clients.http import gathered
 from limiter.clients.registry import Registry
 from limiter.db import ledger
-from limiter.db.runs import Run
-from limiter.domain.action import Command, CommandKind, CommandState
+from limiter.domain.command import Command, CommandKind, CommandState
 from limiter.domain.fleet import Fleet
 from limiter.domain.policy import Policy
+from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
 ENDS = {SagaEnd.COMPLETED: CommandState.COMPLETED, SagaEnd.FAILED: CommandState.FAILED}
@@ -20,7 +20,7 @@ ENDS = {SagaEnd.COMPLETED: CommandState.COMPLETED, SagaEnd.FAILED: CommandState.
 
 @dataclass(frozen=True)
 class SagaPoll:
-    """Settles commands by their saga; one whose answer was lost by what the registry shows."""
+    """Settles commands by their sagas, and one whose answer was lost by what the registry shows."""
 
     dispatcher: Dispatcher
     registry: Registry
@@ -59,7 +59,7 @@ class SagaPoll:
             else:
                 effect = model is not None and model.replicas == command.replicas
             if effect:
-                await self._settle(run, command, CommandState.COMPLETED, "seen in the registry")
+                await self._settle(run, command, CommandState.COMPLETED, "the registry shows its effect")
             elif run.now - command.planned_at > self.policy.saga_timeout:
                 # By now a saga we never heard of would have ended too, so another command is no second one.
                 await self._settle(run, command, CommandState.FAILED, "no answer, and no effect in the registry")
@@ -77,6 +77,6 @@ class SagaPoll:
     async def _watch_age(self, run: Run, command: Command, why: str) -> None:
         if run.now - command.planned_at > self.policy.saga_timeout:
             async with run.write() as connection:
-                newly = await ledger.stick(connection, command.id, why)
+                newly = await ledger.mark_stuck(connection, command.id, why)
             if newly:
                 self.telemetry.critical("saga_stuck", why, kind=command.kind)

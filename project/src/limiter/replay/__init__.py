@@ -1,1 +1,1 @@
-"""Replay: a recording is run through the policy at full speed, to see what would have been done, and why."""
+"""Replay: runs a recording through the policy at full speed, to show what would have been done, and why."""

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pydantic_settings import DotEnvSettingsSource
 
-from limiter.policy_settings import PolicySettings
+from limiter.config.policy import PolicySettings
+from limiter.config.settings import WrongSettings, load_as
+from limiter.recording.lines import Began
+from limiter.recording.reader import WrongRecording, read
 from limiter.replay import report
-from limiter.replay.reading import Began, WrongRecording, read
-from limiter.replay.tally import Tally, tally
-from limiter.settings import WrongSettings, load_as
+from limiter.replay.summary import Summary, summarize
 
 
 def main(arguments: list[str]) -> int:
@@ -32,18 +33,18 @@ def main(arguments: list[str]) -> int:
 def _replay(file: Path, against: str, picture: str) -> int:
     began = _first(file)
     recorded = load_as(PolicySettings, **began.settings)
-    tallies = []
+    summaries = []
     for name, settings in _settings(recorded, against).items():
         started = time.monotonic()
-        tallies.append(tally(name, settings.policy(), read(file)))
+        summaries.append(summarize(name, settings.policy(), read(file)))
         seconds = time.monotonic() - started
-        hours = tallies[-1].hours
+        hours = summaries[-1].hours
         print(f"{name}: {hours:.1f} h in {seconds:.1f} s, {hours / seconds:.1f} simulated hours per second")
         for change in _changes(recorded, settings):
             print(f"  {change}")
-    print("\n".join(report.lines(tallies)))
+    print("\n".join(report.lines(summaries)))
     if picture:
-        _draw(tallies, Path(picture))
+        _draw(summaries, Path(picture))
     return 0
 
 
@@ -61,8 +62,8 @@ def _of_file(path: Path) -> PolicySettings:
         raise FileNotFoundError(f"AGAINST={str(path)!r}: there is no such file")
     fields = PolicySettings.model_fields
     usual = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
-    told = DotEnvSettingsSource(PolicySettings, env_file=path)()
-    return load_as(PolicySettings, **usual | {name: value for name, value in told.items() if name in fields})
+    given = DotEnvSettingsSource(PolicySettings, env_file=path)()
+    return load_as(PolicySettings, **usual | {name: value for name, value in given.items() if name in fields})
 
 
 def _changes(recorded: PolicySettings, settings: PolicySettings) -> Iterator[str]:
@@ -80,13 +81,13 @@ def _first(file: Path) -> Began:
     raise WrongRecording(f"{file}:1: a recording begins with a start line")
 
 
-def _draw(tallies: list[Tally], path: Path) -> None:
+def _draw(summaries: list[Summary], path: Path) -> None:
     try:
         from limiter.replay.picture import draw
     except ImportError:
         print("PICTURE needs matplotlib: .venv/bin/pip install -r requirements-extra.txt", file=sys.stderr)
         raise SystemExit(1) from None
-    draw(tallies, path)
+    draw(summaries, path)
     print(f"picture: {path}")
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from matplotlib import dates
 from matplotlib.figure import Figure
 
-from limiter.domain.action import Decision
-from limiter.replay.tally import Tally
+from limiter.domain.decision import Decision
+from limiter.replay.summary import Summary
 
 ACTS = {
     Decision.WARN: ("v", "tab:orange", "warned"),
@@ -16,24 +16,24 @@ ACTS = {
 }
 
 
-def draw(tallies: list[Tally], path: Path) -> None:
+def draw(summaries: list[Summary], path: Path) -> None:
     """Write the picture, in the format that the path's ending names."""
     figure = Figure(figsize=(12, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    for tally in tallies:
-        moments = [at for at, _ in tally.replicas] + ([tally.ended_at] if tally.ended_at else [])
-        counts = [count for _, count in tally.replicas]
-        above.step(moments, [*counts, counts[-1]], where="post", label=f"{tally.name}: {tally.replica_hours:.1f} h")
+    for summary in summaries:
+        moments = [at for at, _ in summary.replicas] + ([summary.ended_at] if summary.ended_at else [])
+        counts = [count for _, count in summary.replicas]
+        above.step(moments, [*counts, counts[-1]], where="post", label=f"{summary.name}: {summary.replica_hours:.1f} h")
     above.set_ylabel("replicas of the fleet")
     above.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="replica-hours", fontsize="small")
     above.grid(alpha=0.3)
-    told = {act.model_name for tally in tallies for act in tally.acts if act.decision in ACTS}
-    rows = {name: row for row, name in enumerate(sorted(told))}
-    for offset, tally in enumerate(tallies):
+    names = {act.model_name for summary in summaries for act in summary.acts if act.decision in ACTS}
+    rows = {name: row for row, name in enumerate(sorted(names))}
+    for offset, summary in enumerate(summaries):
         for decision, (marker, colour, label) in ACTS.items():
-            acts = [act for act in tally.acts if act.decision is decision]
+            acts = [act for act in summary.acts if act.decision is decision]
             heights = [rows[act.model_name] - 0.25 * offset for act in acts]
-            named = f"{label} ({tally.name})" if len(tallies) > 1 else label
+            named = f"{label} ({summary.name})" if len(summaries) > 1 else label
             faces = {"alpha": 1.0 if offset == 0 else 0.45}
             below.scatter([act.at for act in acts], heights, marker=marker, color=colour, label=named, **faces)
     below.set_yticks(list(rows.values()), list(rows))

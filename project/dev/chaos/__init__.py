@@ -1,0 +1,1 @@
+"""The fault suite: a workload, a nemesis that breaks what it runs on, and a checker of what was recorded."""

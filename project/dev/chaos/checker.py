@@ -1,0 +1,165 @@
+"""Checks a history against the invariants: what the external services, the notificator and Postgres recorded.
+
+The checker knows nothing of how the limiter works; it uses only what is visible from outside, and the tables.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from dev.wording import counted
+
+
+@dataclass(frozen=True)
+class Received:
+    """One event as the notifier received it, after deduplication by message_id; times are Unix seconds."""
+
+    at: float
+    message_id: str
+    user: str
+    model: str
+    stage: str
+    spell: tuple[str, str]  # reservation and idle_since: what identifies a spell from outside
+    cancelled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """One slot that the booking service deleted, and its user; `at` in Unix seconds."""
+
+    at: float
+    user: str
+    model: str
+    slot: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One command that the dispatcher accepted, in Unix seconds; `until` is when its saga ended, None if it has not."""
+
+    at: float
+    model: str
+    replicas: int | None
+    until: float | None = None
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One row of job_run, in Unix seconds; `until` is None while it runs or if it was lost."""
+
+    job: str
+    epoch: int
+    due_slot: float
+    cause: str
+    state: str
+    at: float
+    until: float | None
+
+
+@dataclass(frozen=True)
+class Published:
+    """One row of the outbox that the limiter has marked as published."""
+
+    message_id: str
+
+
+@dataclass
+class History:
+    """Everything recorded, and the settings it is checked against; `lead` in seconds."""
+
+    lead: float
+    min_replicas: int
+    max_replicas: int
+    events: Sequence[Received] = ()
+    deletions: Sequence[Deleted] = ()
+    commands: Sequence[Asked] = ()
+    runs: Sequence[Ran] = ()
+    published: Sequence[Published] = ()
+    always_used: frozenset[str] = field(default_factory=frozenset)
+
+
+def check(history: History) -> list[str]:
+    """Every breach of an invariant, in words; empty if there is none."""
+    checks = (_warned_first, _told_what_went, _told_in_order, _in_use_left_alone, _commands, _runs, _nothing_lost)
+    return [problem for invariant in checks for problem in invariant(history)]
+
+
+def _warned_first(history: History) -> Iterator[str]:
+    """Nobody loses a slot without a delivered warning at least the lead earlier."""
+    for gone in history.deletions:
+        warned = [
+            event.at
+            for event in history.events
+            if event.stage == "warning" and (event.user, event.model) == (gone.user, gone.model)
+        ]
+        if not any(at + history.lead <= gone.at for at in warned):
+            yield f"slot {gone.slot} of {gone.user} was deleted without a warning {history.lead:g} s before"
+
+
+def _told_what_went(history: History) -> Iterator[str]:
+    """Users are told of exactly the slots that they lost."""
+    said = {(event.user, slot) for event in history.events for slot in event.cancelled}
+    gone = {(deletion.user, deletion.slot) for deletion in history.deletions}
+    yield from (f"{user} was not told that slot {slot} was deleted" for user, slot in sorted(gone - said))
+    yield from (f"{user} was told that slot {slot} was deleted, and it was not" for user, slot in sorted(said - gone))
+
+
+def _told_in_order(history: History) -> Iterator[str]:
+    """Each spell has one warning, then at most one closing event; message ids do not repeat."""
+    ids: set[str] = set()
+    spells: dict[tuple[str, tuple[str, str]], list[str]] = {}
+    for event in history.events:
+        if event.message_id in ids:
+            yield f"message {event.message_id} is twice in a deduplicated history"
+        ids.add(event.message_id)
+        spells.setdefault((event.user, event.spell), []).append(event.stage)
+    allowed = (["warning"], ["warning", "withdrawn"], ["warning", "cancelled"])
+    yield from (
+        f"{user} was told {stages} of one spell" for (user, _), stages in spells.items() if stages not in allowed
+    )
+
+
+def _in_use_left_alone(history: History) -> Iterator[str]:
+    """No warning, cancellation or uninstall concerns a model that is called all the time."""
+    for name in sorted({event.model for event in history.events} & history.always_used):
+        yield f"the user of {name} was warned although it was in use all the time"
+    for name in sorted({gone.model for gone in history.deletions} & history.always_used):
+        yield f"slots of {name} were deleted although it was in use all the time"
+    for command in history.commands:
+        if command.replicas is None and command.model in history.always_used:
+            yield f"{command.model} was uninstalled although it was in use all the time"
+
+
+def _commands(history: History) -> Iterator[str]:
+    """Replicas are within the limits; no command is sent while another for the model is unfinished."""
+    by_model: dict[str, list[Asked]] = {}
+    for command in sorted(history.commands, key=lambda command: command.at):
+        by_model.setdefault(command.model, []).append(command)
+        wanted = command.replicas
+        if wanted is not None and not history.min_replicas <= wanted <= history.max_replicas:
+            yield f"{command.model} was to have {counted(wanted, 'replica')}"
+    for model, commands in by_model.items():
+        for before, after in pairwise(commands):
+            if before.until is None or after.at < before.until:
+                yield f"{model} got a command at {after.at:.1f} while that of {before.at:.1f} was unfinished"
+
+
+def _runs(history: History) -> Iterator[str]:
+    """A job never runs twice at once, nor twice by schedule for one interval."""
+    by_job: dict[str, list[Ran]] = {}
+    for run in sorted(history.runs, key=lambda run: run.epoch):
+        by_job.setdefault(run.job, []).append(run)
+    for job, runs in by_job.items():
+        for before, after in pairwise(runs):
+            if before.until is not None and after.at < before.until:
+                yield f"runs {before.epoch} and {after.epoch} of {job} overlap"
+        scheduled = [run.due_slot for run in runs if run.cause == "schedule"]
+        twice = {due for due in scheduled if scheduled.count(due) > 1}
+        yield from (f"{job} ran twice for the interval of {due:.1f}" for due in sorted(twice))
+
+
+def _nothing_lost(history: History) -> Iterator[str]:
+    """Every event marked as published has arrived in the notificator's queue."""
+    received = {event.message_id for event in history.events}
+    lost = [event.message_id for event in history.published if event.message_id not in received]
+    yield from (f"event {message_id} never arrived" for message_id in lost)

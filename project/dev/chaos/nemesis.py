@@ -1,0 +1,149 @@
+"""What the fault suite breaks, and how: three replicas, their servers, the external services and the network."""
+
+import asyncio
+import random
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dev.chaos.tcp_proxy import TcpProxy
+from dev.chaos.workload import Workload
+from dev.fake_platform.platform import Fault, Platform, Service
+from dev.servers.replica import Replica
+from dev.servers.services import Services
+
+SERVICES: tuple[Service, ...] = ("registry", "dispatcher", "booking", "entrypoint")
+FAULTS = (Fault.status(500), Fault.hang(), Fault.reset(), Fault.garbage(b"\x00{"), Fault.json({"x": 1}), Fault.empty())
+LONGEST_SILENCE = 22.0  # seconds: longer than Postgres lets a silent lock owner keep its lock
+HOUR = 3600.0
+
+Kind = Callable[[], Awaitable[None]]
+
+
+@dataclass
+class Member:
+    """One replica, and the proxy through which it reaches pgbouncer."""
+
+    replica: Replica
+    proxy: TcpProxy
+
+
+@dataclass
+class Nemesis:
+    """Injects faults into everything that one seed runs on; each method is one fault, from its start to its end."""
+
+    services: Services
+    platform: Platform
+    workload: Workload
+    variables: dict[str, str]
+    directory: Path
+    dice: random.Random
+    proxies: AsyncExitStack
+    members: list[Member] = field(default_factory=list)
+    injected: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    started: int = 0
+
+    def faults_of_replicas(self) -> Sequence[Kind]:
+        return (self.kill_replica, self.freeze_replica, self.cut_network, self.skew_clock)
+
+    def faults_of_servers(self) -> Sequence[Kind]:
+        """Faults of servers and external services; those of the services have many kinds, so they are listed twice."""
+        services = (self.break_service, self.lose_answers)
+        return (self.bounce_pgbouncer, self.bounce_postgres, self.bounce_rabbitmq, *services, *services)
+
+    async def inject(self, kind: Kind) -> None:
+        """Inject one fault and count it; returns when it is over."""
+        self.injected[getattr(kind, "__name__", "fault")] += 1
+        await kind()
+
+    async def add_replica(self, clock_off: float = 0) -> Member:
+        """Start one more replica behind a proxy of its own, its clock fast by `clock_off` seconds."""
+        self.started += 1
+        proxy = await self.proxies.enter_async_context(TcpProxy(self.services.pgbouncer.port))
+        through = self.services.database_url.replace(f":{self.services.pgbouncer.port}/", f":{proxy.port}/")
+        variables = self.variables | {"DATABASE_URL": through}
+        member = Member(Replica(f"replica-{self.started}", variables, self.directory, clock_off), proxy)
+        self.members.append(member)
+        return member
+
+    async def end(self, member: Member) -> None:
+        """Stop a replica with SIGTERM, on which it must exit with 0, unless it has not logged anything yet."""
+        self.members.remove(member)
+        code = await member.replica.stop()
+        if code != 0 and member.replica.log.stat().st_size:
+            self.problems.append(f"{member.replica.name} ended with code {code} on SIGTERM")
+
+    def strays(self) -> list[str]:
+        """Lines of the replicas' logs that are no JSON, such as uncaught exceptions."""
+        logs = sorted(self.directory.glob("*.log"))
+        lines = [(log.stem, line) for log in logs for line in log.read_text().splitlines()]
+        return [f"{name} wrote {line[:200]!r}" for name, line in lines if not line.startswith("{")]
+
+    # --- faults of one replica ---
+
+    async def kill_replica(self) -> None:
+        await self.kill(self.dice.choice(self.members))
+        await asyncio.sleep(self.dice.uniform(0.5, 3))
+        await self.add_replica()
+
+    async def kill(self, victim: Member) -> None:
+        self.members.remove(victim)
+        victim.replica.process.kill()
+        await asyncio.to_thread(victim.replica.process.wait)
+
+    async def freeze_replica(self) -> None:
+        victim = self.dice.choice(self.members).replica.process
+        victim.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(self.dice.uniform(1, LONGEST_SILENCE))
+        victim.send_signal(signal.SIGCONT)
+
+    async def cut_network(self) -> None:
+        proxy = self.dice.choice(self.members).proxy
+        proxy.cut()
+        await asyncio.sleep(self.dice.uniform(1, LONGEST_SILENCE))
+        proxy.heal(resume=self.dice.random() < 0.5)
+
+    async def skew_clock(self) -> None:
+        """Restart one replica with its clock an hour off, in which it must run nothing."""
+        await self.end(self.dice.choice(self.members))
+        wrong = await self.add_replica(self.dice.choice((-HOUR, HOUR)))
+        await asyncio.sleep(self.dice.uniform(6, 12))
+        ran = [line for line in wrong.replica.fresh_lines() if line.get("event") == "run_started"]
+        self.problems += [f"a replica with a wrong clock ran {line.get('run')}" for line in ran]
+        await self.end(wrong)
+        await self.add_replica()
+
+    # --- faults of the servers ---
+
+    async def bounce_pgbouncer(self) -> None:
+        await asyncio.to_thread(self.services.pgbouncer.kill)
+        await asyncio.sleep(self.dice.uniform(0.2, 3))
+        await asyncio.to_thread(self.services.pgbouncer.start)
+
+    async def bounce_postgres(self) -> None:
+        await asyncio.to_thread(self.services.postgres.stop, "immediate")
+        await asyncio.sleep(self.dice.uniform(0.2, 3))
+        await asyncio.to_thread(self.services.postgres.start)
+
+    async def bounce_rabbitmq(self) -> None:
+        await asyncio.to_thread(self.services.rabbitmq.kill)
+        await asyncio.sleep(self.dice.uniform(0.2, 2))
+        await asyncio.to_thread(self.services.rabbitmq.start)
+
+    # --- faults of the external services ---
+
+    async def break_service(self) -> None:
+        service = self.dice.choice(SERVICES)
+        self.platform.fault(service, self.dice.choice(FAULTS))
+        await asyncio.sleep(self.dice.uniform(1, 5))
+        self.platform.clear_faults(service)
+
+    async def lose_answers(self) -> None:
+        service: Service = self.dice.choice(("dispatcher", "booking"))
+        self.platform.fault(service, Fault.lost_answer(), times=self.dice.randint(1, 3))
+        await asyncio.sleep(self.dice.uniform(1, 4))
+        self.platform.clear_faults(service)

@@ -1,0 +1,221 @@
+"""`make faults`: three replicas under a seeded schedule of faults, then a check of all that was recorded.
+
+FAULT_SEEDS=1,2,3 FAULT_SECONDS=180 make faults
+
+Each seed begins with a drill: a replica is killed, then another is frozen, in the middle of a run, and the time to the
+next run is measured. Then comes the storm: one replica after the other is killed, frozen, cut off or given a wrong
+clock, while servers and external services break too. After it every event, command, spell and run must be settled
+without help.
+"""
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dev.chaos.checker import Ran, check
+from dev.chaos.nemesis import Kind, Member, Nemesis
+from dev.chaos.workload import INTERVAL, SAGA_SECONDS, SETTINGS, Workload
+from dev.fake_platform.platform import Fault, Platform
+from dev.servers.replica import migrate, servers
+from dev.wording import counted
+
+SEEDS = "1,2,3,4,5,6,7,8,9,10"
+SETTLE_TIMEOUT = 300.0  # seconds after the last fault, within which everything must be settled
+KILL_LIMIT, FREEZE_LIMIT = INTERVAL, 20.0  # seconds to a job's next run after its replica was killed or frozen
+
+
+@dataclass
+class Result:
+    """The result of one seed, or of several; times in seconds."""
+
+    problems: list[str] = field(default_factory=list)
+    injected: Counter[str] = field(default_factory=Counter)
+    figures: Counter[str] = field(default_factory=Counter)
+    after_kill: list[float] = field(default_factory=list)
+    after_freeze: list[float] = field(default_factory=list)
+
+    def add(self, other: "Result") -> None:
+        """Add the result of another seed."""
+        self.problems += other.problems
+        self.injected.update(other.injected)
+        self.figures.update(other.figures)
+        self.after_kill += other.after_kill
+        self.after_freeze += other.after_freeze
+
+    def show(self, what: str) -> None:
+        """Print it under the heading `what`."""
+        faults = ", ".join(f"{name}: {count}" for name, count in sorted(self.injected.items()))
+        print(f"{what}: {counted(self.injected.total(), 'fault')} ({faults})")
+        print("  " + ", ".join(f"{name}: {count}" for name, count in self.figures.items()))
+        if self.after_kill:
+            kills, freezes = (
+                ", ".join(f"{pause:.2f}" for pause in found) for found in (self.after_kill, self.after_freeze)
+            )
+            print(f"  next run of the job after kill -9 of its replica: {kills} s; after it froze: {freezes} s")
+        for problem in self.problems:
+            print(f"  BROKEN: {problem}")
+        print(f"  {counted(len(self.problems), 'problem') if self.problems else 'no invariant broken'}", flush=True)
+
+
+async def run(
+    seed: int,
+    storm: Callable[[Nemesis], Awaitable[None]],
+    settings: Mapping[str, object] | None = None,
+    *,
+    drilled: bool = True,
+) -> Result:
+    """Run one seed, from the start of its servers to the check of its history; `settings` are further variables."""
+    async with AsyncExitStack() as stack:
+        directory = Path(tempfile.mkdtemp(prefix="rps-limiter-faults-"))
+        services = await stack.enter_async_context(servers())
+        platform = await stack.enter_async_context(Platform(saga_seconds=SAGA_SECONDS))
+        variables = services.environment() | platform.environment() | {"DATABASE_SCHEMA": "faults"}
+        variables |= {name: str(value) for name, value in {**SETTINGS, **(settings or {})}.items()}
+        await migrate(variables)
+        workload = await stack.enter_async_context(Workload(platform, variables, services.direct_database_url))
+        proxies = await stack.enter_async_context(AsyncExitStack())
+        nemesis = Nemesis(services, platform, workload, variables, directory, random.Random(seed), proxies)
+        result = Result(problems=nemesis.problems, injected=nemesis.injected)
+        for _ in range(3):
+            await nemesis.add_replica()
+        await _all_ready(nemesis)
+        try:
+            if drilled:
+                await drill(nemesis, result)
+            await storm(nemesis)
+        except TimeoutError as error:
+            result.problems.append(f"timed out: {error}")
+        await _judge(nemesis, result)
+        if result.problems:
+            result.problems.append(f"the replicas' logs are kept in {directory}")
+        else:
+            shutil.rmtree(directory)
+        return result
+
+
+async def drill(nemesis: Nemesis, result: Result) -> None:
+    """Measure how long a job waits after its replica is killed or frozen, with nothing else broken."""
+    member, cut_short = await _caught(nemesis)
+    since = time.time()
+    await nemesis.kill(member)
+    result.after_kill.append((await nemesis.workload.run_after(cut_short)).at - since)
+    nemesis.platform.clear_faults()
+    await nemesis.add_replica()
+    await _all_ready(nemesis)
+    member, cut_short = await _caught(nemesis)
+    since = time.time()
+    member.replica.process.send_signal(signal.SIGSTOP)
+    try:
+        result.after_freeze.append((await nemesis.workload.run_after(cut_short)).at - since)
+    finally:
+        nemesis.platform.clear_faults()
+        member.replica.process.send_signal(signal.SIGCONT)
+    if max(result.after_kill) > KILL_LIMIT or max(result.after_freeze) > FREEZE_LIMIT:
+        result.problems.append("the job did not run for too long after its replica was killed or frozen")
+
+
+async def _caught(nemesis: Nemesis) -> tuple[Member, Ran]:
+    """A replica in the middle of a run that waits for the registry, and the run; raises RuntimeError, TimeoutError."""
+    nemesis.platform.fault("registry", Fault.hang(), times=1)
+    run = await nemesis.workload.stuck_run()
+    for member in nemesis.members:
+        if any(line.get("run") == f"{run.job}:{run.epoch}" for line in member.replica.fresh_lines()):
+            return member, run
+    raise RuntimeError(f"no replica logs that it runs {run.job}:{run.epoch}")
+
+
+async def _all_ready(nemesis: Nemesis) -> None:
+    """Wait until every replica is ready; raises TimeoutError after `SETTLE_TIMEOUT`."""
+    async with asyncio.timeout(SETTLE_TIMEOUT):
+        while True:
+            if all([await member.replica.is_ready() for member in nemesis.members]):
+                return
+            await asyncio.sleep(0.1)
+
+
+def storm_of(seconds: float) -> Callable[[Nemesis], Awaitable[None]]:
+    """For so many seconds, one fault of a replica and one of a server or external service at a time, and users."""
+
+    async def storm(nemesis: Nemesis) -> None:
+        until = time.monotonic() + seconds
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_track(nemesis, nemesis.faults_of_replicas(), until))
+            group.create_task(_track(nemesis, nemesis.faults_of_servers(), until))
+            group.create_task(_users(nemesis, until))
+        nemesis.platform.clear_faults()
+
+    return storm
+
+
+async def each_once(nemesis: Nemesis) -> None:
+    """The short storm: every kind of fault once."""
+    until = time.monotonic() + 1
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_track(nemesis, nemesis.faults_of_replicas(), until))
+        group.create_task(_track(nemesis, nemesis.faults_of_servers(), until))
+        group.create_task(_users(nemesis, until + 30))
+    nemesis.platform.clear_faults()
+
+
+async def _track(nemesis: Nemesis, kinds: Sequence[Kind], until: float) -> None:
+    """Inject one fault after the other until then; each round has every kind once, in random order."""
+    while time.monotonic() < until:
+        for kind in nemesis.dice.sample(kinds, len(kinds)):
+            await nemesis.inject(kind)
+            await asyncio.sleep(nemesis.dice.uniform(0, 3))
+
+
+async def _users(nemesis: Nemesis, until: float) -> None:
+    while time.monotonic() < until:
+        nemesis.workload.live(nemesis.dice)
+        await asyncio.sleep(nemesis.dice.uniform(2, 6))
+
+
+async def _judge(nemesis: Nemesis, result: Result) -> None:
+    """Wait until everything is settled, stop the replicas, and check the history."""
+    try:
+        await _all_ready(nemesis)
+    except TimeoutError:
+        result.problems.append("not every replica is ready again")
+    unsettled = await _unsettled(nemesis, time.monotonic() + SETTLE_TIMEOUT)
+    for member in list(nemesis.members):
+        await nemesis.end(member)
+    result.problems += check(await nemesis.workload.history()) + unsettled + nemesis.strays()
+    result.problems += [f"violation: {violation}" for violation in nemesis.platform.violations]
+    result.figures = nemesis.workload.figures()
+
+
+async def _unsettled(nemesis: Nemesis, give_up: float) -> list[str]:
+    """Wait until everything is settled; returns what is not by the time `give_up`."""
+    while True:
+        unsettled = await nemesis.workload.unsettled()
+        if not unsettled or time.monotonic() > give_up:
+            return unsettled
+        await asyncio.sleep(0.5)
+
+
+async def main() -> int:
+    """Run the seeds of FAULT_SEEDS, FAULT_SECONDS each; returns 1 if there is a problem."""
+    seeds = [int(seed) for seed in os.environ.get("FAULT_SEEDS", SEEDS).split(",")]
+    seconds = float(os.environ.get("FAULT_SECONDS", "180"))
+    total = Result()
+    for seed in seeds:
+        result = await run(seed, storm_of(seconds))
+        result.show(f"seed {seed}")
+        total.add(result)
+    total.show(f"{counted(len(seeds), 'seed')} of {seconds:g} s")
+    return 1 if total.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,71 @@
+"""An HTTP server inside the caller's event loop, on a loopback port of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterable, Iterator
+
+from starlette.types import ASGIApp
+from uvicorn import Config, Server
+
+
+class GuestServer(Server):
+    """A uvicorn without signal handlers, which would catch the Ctrl-C meant for the host program."""
+
+    def __init__(self, config: Config) -> None:
+        """`answers` is set once requests are answered."""
+        super().__init__(config)
+        self.answers = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then set `answers`."""
+        await super().startup(sockets)
+        self.answers.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+class LoopbackServer:
+    """A server that can be started and stopped repeatedly, and keeps its port once it has one."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+        """Port 0 means any free one."""
+        self._app = app
+        self._host = host
+        self._port = port
+        self._server: GuestServer | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens; raises RuntimeError before the first start."""
+        if not self._port:
+            raise RuntimeError("the port is known only after the start")
+        host = "127.0.0.1" if self._host == "0.0.0.0" else self._host  # noqa: S104 - compared, not bound
+        return f"http://{host}:{self._port}"
+
+    async def start(self) -> Iterable[object]:
+        """Listen; returns the live set of connections once requests are answered, raises OSError for a taken port."""
+        if self._serving is not None:
+            raise RuntimeError("started already")
+        listener = socket.create_server((self._host, self._port))
+        self._port = listener.getsockname()[1]
+        # No log configuration: logging is up to the host. h11, because faults act on its connections.
+        config = Config(self._app, http="h11", ws="none", lifespan="off", log_config=None, timeout_graceful_shutdown=1)
+        self._server = GuestServer(config)
+        self._serving = asyncio.create_task(self._server.serve([listener]))
+        await self._server.answers.wait()
+        return self._server.server_state.connections
+
+    async def stop(self) -> None:
+        """Close the port and every connection; does nothing if it does not run."""
+        if self._server is None or self._serving is None:
+            return
+        self._server.should_exit = True
+        await self._serving
+        self._server = self._serving = None

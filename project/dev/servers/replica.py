@@ -1,0 +1,110 @@
+"""Replicas of the service as processes of their own, and the servers and migrations they need."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from dev.servers.processes import as_account, free_port
+from dev.servers.services import Services
+
+ROOT = Path(__file__).parents[3]
+STOP_TIMEOUT_SECONDS = 30.0  # a replica that has not stopped by then is killed
+LOG_TAIL = 15  # lines of a dead replica's log that are shown
+
+
+class ReplicaFailed(Exception):
+    """A replica has ended, or its migrations failed; the text shows the end of the log."""
+
+
+class Replica:
+    """One replica as a process of its own; its log goes to a file."""
+
+    def __init__(self, name: str, variables: dict[str, str], directory: Path, clock_off: float = 0) -> None:
+        """Start it with these environment variables; its clock is fast by `clock_off` seconds."""
+        self.name = name
+        self.port = free_port()
+        self.log = directory / f"{name}.log"
+        self.health = "starting"
+        self._read = 0
+        plain = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG")}
+        program = [str(ROOT / "project/src/main.py")]
+        if clock_off:
+            # asyncpg's compiled code warns that freezegun's types have another size than datetime's, and goes on.
+            plain["PYTHONPATH"] = f"{ROOT / 'project/src'}:{ROOT / 'project'}"
+            program = ["-W", "ignore:datetime:RuntimeWarning", "-m", "dev.chaos.skewed_replica", str(clock_off)]
+        with self.log.open("wb") as sink:
+            self.process = subprocess.Popen(
+                as_account(None, signal.SIGKILL, [sys.executable, *program]),
+                env=plain | variables | {"HTTP_HOST": "127.0.0.1", "HTTP_PORT": str(self.port)},
+                stdout=sink,
+                stderr=sink,
+            )
+
+    async def check(self, client: httpx.AsyncClient) -> None:
+        """Set `health` from its readiness; raises ReplicaFailed if the process has ended."""
+        if self.process.poll() is not None:
+            tail = "\n".join(self.log.read_text().splitlines()[-LOG_TAIL:])
+            raise ReplicaFailed(f"{self.name} ended with code {self.process.returncode}:\n{tail}")
+        try:
+            answer = await client.get(f"http://127.0.0.1:{self.port}/health/readiness", timeout=2)
+            self.health = "ready" if answer.status_code == 200 else "not ready"
+        except httpx.HTTPError:
+            self.health = "starting"
+
+    async def is_ready(self) -> bool:
+        """Whether its readiness answers 200; raises ReplicaFailed if the process has ended."""
+        async with httpx.AsyncClient() as client:
+            await self.check(client)
+        return self.health == "ready"
+
+    def fresh_lines(self) -> list[dict[str, Any]]:
+        """The log's JSON lines since the last call."""
+        text = self.log.read_bytes()[self._read :]
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read += len(whole)
+        return [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
+
+    async def stop(self) -> int:
+        """Send SIGTERM, after `STOP_TIMEOUT_SECONDS` SIGKILL; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return await asyncio.to_thread(self.process.wait, STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return await asyncio.to_thread(self.process.wait)
+
+
+@asynccontextmanager
+async def servers() -> AsyncIterator[Services]:
+    """The private servers, started and stopped without blocking the event loop."""
+    services = Services()
+    await asyncio.to_thread(services.start)
+    try:
+        yield services
+    finally:
+        await asyncio.to_thread(services.stop)
+
+
+async def migrate(variables: dict[str, str]) -> None:
+    """Run `alembic upgrade head` as an operator does; raises ReplicaFailed with its error output."""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        cwd=ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ReplicaFailed(f"alembic upgrade head failed:\n{done.stderr}")

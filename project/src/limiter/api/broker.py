@@ -1,0 +1,104 @@
+"""Consuming from RabbitMQ: the handlers at their queues, the first connection, and its loss."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from aio_pika.abc import AbstractRobustConnection
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPChannelError
+from faststream import AckPolicy
+from faststream.rabbit import RabbitBroker, RabbitMessage
+from loguru import logger
+
+from limiter.api.announcements import Announcements
+from limiter.api.control import Control
+from limiter.api.queues import Queues
+from limiter.clients.rabbitmq import connect
+from limiter.db.engine import describe
+from limiter.telemetry import Telemetry
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """Hands messages to their handlers, both acknowledged by hand; `timeout` and `retry` are seconds."""
+
+    broker: RabbitBroker
+    url: str
+    queues: Queues
+    control: Control
+    announcements: Announcements
+    telemetry: Telemetry
+    timeout: float
+    retry: float
+
+    async def start(self) -> None:
+        """Consume messages; while RabbitMQ is away, or refuses what we declare, say so and try again."""
+        self._subscribe()
+        while True:
+            try:
+                await self._consume()
+                break
+            except AMQPChannelError as error:
+                self.telemetry.critical("rabbitmq_refused", f"at start: {describe(error)}")
+            except CONNECTION_EXCEPTIONS as error:
+                self.telemetry.critical("rabbitmq_unavailable", f"at start: {describe(error)}")
+            await asyncio.sleep(self.retry)
+        logger.bind(event="broker_connected").info("connected to RabbitMQ")
+        self._watch(await self.broker.connect())
+
+    def _subscribe(self) -> None:
+        async def on_control(body: bytes, message: RabbitMessage) -> None:
+            await self.control.handle(body, message)
+
+        async def on_deployed(body: bytes, message: RabbitMessage) -> None:
+            await self.announcements.handle(body, message)
+
+        manual: dict[str, Any] = {"ack_policy": AckPolicy.MANUAL, "decoder": _raw, "no_reply": True}
+        queues = self.queues
+        self.broker.subscriber(queues.live(queues.control), **manual)(on_control)
+        deployed = queues.live(queues.deployed, queues.deployed_key)
+        self.broker.subscriber(deployed, queues.exchange, **manual)(on_deployed)
+
+    async def _consume(self) -> None:
+        """Declare everything before anything is consumed: a refusal costs the channel, and the deliveries on it."""
+        # The broker would wait in silence for a RabbitMQ that is away, so it is asked only when one answers.
+        async with await connect(self.url, timeout=self.timeout):
+            await self.broker.connect()
+        async with asyncio.timeout(self.timeout):
+            await self._declare()
+            for subscriber in self.broker.subscribers:
+                if not subscriber.running:  # by an earlier attempt, which failed at the next queue
+                    await subscriber.start()
+
+    async def _declare(self) -> None:
+        """Exchange, dead-letter queues and queues: nothing can be lost from then on."""
+        await self.broker.declare_exchange(self.queues.exchange)
+        names = (self.queues.control, self.queues.deployed)
+        for queue in (*map(self.queues.dead, names), *map(self.queues.live, names)):
+            await self.broker.declare_queue(queue)
+
+    def _watch(self, connection: AbstractRobustConnection) -> None:
+        """Say when RabbitMQ is lost, for as long as it is, and when it is back; aio-pika connects again by itself."""
+
+        def lost(_: object, error: BaseException | None) -> None:
+            if not self.control.draining:
+                self.telemetry.critical("rabbitmq_unavailable", describe(error) if error else "connection closed")
+
+        def back(_: object) -> None:
+            logger.bind(event="broker_connected").info("connected to RabbitMQ again")
+
+        connection.close_callbacks.add(lost)
+        connection.reconnect_callbacks.add(back)
+
+    async def stop(self) -> None:
+        """Disconnect, for at most `timeout` seconds."""
+        leaving = asyncio.ensure_future(self.broker.stop())
+        await asyncio.wait({leaving}, timeout=self.timeout)
+        if not leaving.done() or leaving.exception() is not None:
+            why = leaving.exception() if leaving.done() else "no answer in time"
+            logger.bind(event="broker_left").warning("RabbitMQ did not confirm the disconnect in time: {}", why)
+
+
+async def _raw(message: RabbitMessage) -> bytes:
+    """Leave the body as it came: what cannot be decoded must be answered too, not only refused."""
+    return bytes(message.body)

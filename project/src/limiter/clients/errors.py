@@ -1,0 +1,52 @@
+"""What can go wrong with a call to an external service, sorted by what the caller does about it.
+
+ServiceError
+|-- Unavailable       no answer, or a 5xx: try again later
+|   `-- NotSent       the request certainly never reached the service
+|       `-- CircuitOpen   it was not even tried: the service has been failing
+|-- Rejected          a 4xx: the service will not do it; a person must look
+`-- ContractBroken    the answer does not fit the contract; a person must look
+"""
+
+
+class ServiceError(Exception):
+    """A call to an external service did not bring what it should; `service` is its name."""
+
+    def __init__(self, detail: str, service: str = "service") -> None:
+        super().__init__(detail)
+        self.service = service
+
+    @property
+    def reason(self) -> str:
+        """The label under which this error is counted, such as booking_unavailable."""
+        return f"{self.service}_{_LABELS[type(self)]}"
+
+
+class Unavailable(ServiceError):
+    """No answer, or one that says the service is broken: try again later. Whether it acted is not known."""
+
+
+class NotSent(Unavailable):
+    """The service could not be reached at all, so it cannot have acted."""
+
+
+class CircuitOpen(NotSent):
+    """The service has been failing and is left alone for a while."""
+
+
+class Rejected(ServiceError):
+    """The service understood and refused; repeating it would change nothing."""
+
+
+class ContractBroken(ServiceError):
+    """The answer does not fit the contract."""
+
+
+_LABELS: dict[type[ServiceError], str] = {
+    ServiceError: "failed",
+    Unavailable: "unavailable",
+    NotSent: "unavailable",
+    CircuitOpen: "unavailable",
+    Rejected: "rejected",
+    ContractBroken: "contract_broken",
+}

@@ -1,0 +1,1 @@
+"""Environment -> typed, validated settings -> rule values."""

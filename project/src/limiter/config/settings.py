@@ -1,0 +1,146 @@
+"""Environment -> typed, validated settings -> rule values. Every constant an operator may want to change is here."""
+
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+
+from limiter.config import kinds as kind
+from limiter.config.policy import FromEnvironment, PolicySettings, ordered
+from limiter.domain.job import Job
+
+SECRETS = {"DATABASE_URL", "MIGRATIONS_DATABASE_URL", "RABBITMQ_URL", "BOOKING_SERVICE_TOKEN"}
+
+
+Loaded = TypeVar("Loaded", bound=FromEnvironment)
+
+
+class WrongSettings(Exception):
+    """The environment is wrong; the text names each variable, its value and the rule it breaks."""
+
+
+class MigrationSettings(FromEnvironment):
+    """The little that migrations need."""
+
+    database_url: kind.DatabaseUrl
+    migrations_database_url: kind.DatabaseUrl | None = None
+    database_schema: kind.Schema = "rps_limiter"
+
+    @property
+    def url(self) -> str:
+        return (self.migrations_database_url or self.database_url).get_secret_value()
+
+
+class Settings(MigrationSettings, PolicySettings):
+    """Everything the service reads from its environment; `example.env` says what each means."""
+
+    database_pool_size: kind.Count = 5
+    database_timeout_seconds: kind.Seconds = 10
+
+    rabbitmq_url: kind.AmqpUrl
+    rabbitmq_timeout_seconds: kind.Seconds = 5
+    rabbitmq_reconnect_seconds: kind.Seconds = 1
+    notifier_exchange: kind.Name = "notifications"
+    notifier_deployed_routing_key: kind.Name = "models.deployed.successfully"
+    notifier_no_use_routing_key: kind.Name = "reservation.no_use"
+    deployed_queue: kind.Name = "rps_limiter.models_deployed"
+    deployed_reminder_enabled: bool = False
+    deployed_reminder_grace_seconds: kind.SecondsOrZero = 60
+    control_queue: kind.Name = "rps_limiter.control"
+    control_wait_seconds: kind.Seconds = 2
+    control_explain_changes: kind.Count = 50
+
+    model_registry_url: kind.Url
+    model_dispatcher_url: kind.Url
+    booking_service_url: kind.Url
+    booking_service_token: kind.Token = SecretStr("")
+    entrypoint_metrics_urls: kind.Urls
+    entrypoint_calls_metric: Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")] = "model_calls_total"
+    entrypoint_model_label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] = "model_name"
+    entrypoint_match_labels: kind.Json[dict[str, str]] = Field(default_factory=dict)
+    registry_page_size: Annotated[int, Field(ge=1, le=100)] = 100
+    booking_page_size: Annotated[int, Field(ge=1, le=1000)] = 1000
+    booking_lookback_seconds: kind.SecondsOrZero = 86_400
+    http_timeout_seconds: kind.Seconds = 5
+    http_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    http_retry_first_seconds: kind.Seconds = 0.2
+    http_concurrency: kind.Count = 10
+    http_circuit_failures: kind.Count = 20
+    http_circuit_rest_seconds: kind.Seconds = 10
+
+    rps_check_interval_seconds: kind.Seconds = 15
+    idle_warning_interval_seconds: kind.Seconds = 60
+    idle_enforce_interval_seconds: kind.Seconds = 60
+    saga_poll_interval_seconds: kind.Seconds = 5
+    event_dispatch_interval_seconds: kind.Seconds = 2
+    rps_check_max_run_seconds: kind.Seconds = 120
+    idle_warning_max_run_seconds: kind.Seconds = 300
+    idle_enforce_max_run_seconds: kind.Seconds = 600
+    saga_poll_max_run_seconds: kind.Seconds = 120
+    event_dispatch_max_run_seconds: kind.Seconds = 300
+    job_attempts: kind.Count = 3
+    tick_longest_seconds: kind.Seconds = 5
+    lock_heartbeat_seconds: kind.Seconds = 3
+    lock_trust_seconds: kind.Seconds = 10
+    lock_idle_timeout_seconds: kind.Seconds = 15
+    clock_skew_limit_seconds: kind.SecondsOrZero = 10
+
+    user_email_template: str = ""
+    event_window: kind.Count = 100
+    event_retry_first_seconds: kind.Seconds = 1
+    event_retry_longest_seconds: kind.Seconds = 300
+    record_readings: str = ""
+    record_readings_max_bytes: Annotated[int, Field(ge=1000, le=9_000_000_000)] = 1_000_000_000
+
+    http_host: kind.Name = "0.0.0.0"  # noqa: S104 - a container's own address is not known beforehand
+    http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    liveness_timeout_seconds: kind.Seconds = 30
+    shutdown_timeout_seconds: kind.Seconds = 20
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "text"] = "json"
+
+    @model_validator(mode="after")
+    def _lock_rules(self) -> Self:
+        ordered("LOCK_HEARTBEAT_SECONDS < LOCK_TRUST_SECONDS", self.lock_heartbeat_seconds, self.lock_trust_seconds)
+        ordered(
+            "LOCK_TRUST_SECONDS < LOCK_IDLE_TIMEOUT_SECONDS", self.lock_trust_seconds, self.lock_idle_timeout_seconds
+        )
+        window = min(self.scale_up_window_seconds, self.scale_down_window_seconds)
+        ordered("RPS_CHECK_INTERVAL_SECONDS <= SCALE_*_WINDOW_SECONDS", self.rps_check_interval_seconds, window)
+        template = self.user_email_template
+        if template and ("{user_name}" not in template or "@" not in template):
+            raise ValueError(f"USER_EMAIL_TEMPLATE={template!r}: must contain {{user_name}} and @")
+        return self
+
+    def interval(self, job: Job) -> float:
+        """Seconds between two runs of the job."""
+        return float(getattr(self, f"{job}_interval_seconds"))
+
+    def longest_run(self, job: Job) -> float:
+        """Seconds after which a run of the job is broken off."""
+        return float(getattr(self, f"{job}_max_run_seconds"))
+
+
+def load() -> Settings:
+    """The settings from the environment; raises WrongSettings."""
+    return load_as(Settings)
+
+
+def load_as(kind: type[Loaded], **given: Any) -> Loaded:
+    """Settings of one kind from the environment, or `given` by their field names; raises WrongSettings."""
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        raise WrongSettings("\n".join(_problem_line(dict(problem)) for problem in error.errors())) from None
+
+
+def _problem_line(problem: dict[str, Any]) -> str:
+    """One line for one problem: the variable, its value (secrets hidden), the rule."""
+    name = str(problem["loc"][0]).upper() if problem["loc"] else ""
+    rule = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"{name} is not set: it is required"
+    if not name:
+        return rule
+    inner = ".".join(str(part) for part in problem["loc"][1:])
+    value = "(hidden)" if name in SECRETS else repr(problem.get("input"))
+    return f"{name}{f' [{inner}]' if inner else ''}={value}: {rule}"

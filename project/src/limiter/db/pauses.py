@@ -1,0 +1,16 @@
+"""When the jobs were last resumed."""
+
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from limiter.db.tables import job as jobs
+from limiter.domain.job import Job
+
+
+async def resumed_at(connection: AsyncConnection, *which: Job) -> datetime | None:
+    """When the latest pause of these jobs ended, by the clock that decides; None if none was ever paused."""
+    latest = select(func.max(jobs.c.resumed_at)).where(jobs.c.name.in_(which))
+    at: datetime | None = (await connection.execute(latest)).scalar()
+    return at

@@ -1,0 +1,1 @@
+"""What jobs do: commands, events, audit, reminders, closing spells, reading a snapshot."""

@@ -1,0 +1,73 @@
+"""Records, counts and logs each changed decision; an unchanged one is only counted."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
+from loguru import logger
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from limiter.db import decisions
+from limiter.domain.audit import DecisionRecord, Numbers, standing_of
+from limiter.domain.decision import Decision, Reason
+from limiter.domain.idleness import IdleSpell
+from limiter.domain.policy import Policy
+from limiter.domain.snapshot import BookingKey, Snapshot
+from limiter.recording.trace import RunTrace
+from limiter.runner.run import Run
+from limiter.telemetry import Telemetry
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What is done is written in the transaction that does it; what only waits, once at the end of the run."""
+
+    policy: Policy
+    telemetry: Telemetry
+
+    async def write_acts(self, connection: AsyncConnection, *records: DecisionRecord) -> None:
+        """Write decisions that this transaction carries out."""
+        await decisions.record(connection, records, dry_run=self.policy.dry_run)
+
+    def committed(self, record: DecisionRecord) -> RunTrace:
+        """Count and log a decision whose transaction is committed."""
+        self.telemetry.decided(record.decision, record.reason)
+        log_decision(record)
+        return RunTrace(acted=(record,))
+
+    def waits(self, snapshot: Snapshot, key: BookingKey, waiting: DecisionRecord | Reason) -> RunTrace:
+        """Count that nothing is done; the trace has the decision if it changed, for `write_waits`."""
+        record = snapshot.record(key, Decision.HOLD, waiting) if isinstance(waiting, Reason) else waiting
+        self.telemetry.decided(record.decision, record.reason)
+        unchanged = snapshot.prior.standing.get(key) == standing_of(record.decision, record.reason)
+        return RunTrace() if unchanged else RunTrace(held=(record,))
+
+    async def write_waits(self, run: Run, records: Collection[DecisionRecord]) -> None:
+        """Write the changed decisions to wait, in one transaction."""
+        if records:
+            async with run.write() as connection:
+                await decisions.record(connection, records, dry_run=self.policy.dry_run)
+            for record in records:
+                log_decision(record)
+
+
+def log_decision(record: DecisionRecord) -> None:
+    """One line: the decision, the model, and why."""
+    bound = logger.bind(
+        event="decided",
+        decision=str(record.decision),
+        reason=str(record.reason),
+        model=record.model_name,
+        model_id=str(record.model_id),
+        user_id=str(record.user_id) if record.user_id else None,
+    )
+    level = "DEBUG" if record.decision is Decision.HOLD else "INFO"
+    bound.log(level, "{} {}: {}", record.decision, record.model_name, record.why)
+
+
+def partly_cancelled(spell: IdleSpell, reason: Reason, at: datetime, numbers: Numbers) -> list[DecisionRecord]:
+    """The records of a cancelling that was not carried out as decided."""
+    if reason is not Reason.USED_AGAIN and not numbers["failed"]:
+        return []
+    why = Reason.USED_AGAIN if reason is Reason.USED_AGAIN else Reason.REFUSED
+    return [DecisionRecord(at, spell.model_id, spell.model_name, spell.user.id, Decision.CANCEL, why, numbers)]

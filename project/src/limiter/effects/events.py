@@ -1,0 +1,98 @@
+"""The events for users, as the Notificator reads them, and the addresses they go to."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid5
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from limiter.clients.notifier import slot_view, time_view
+from limiter.db import contacts, outbox
+from limiter.db.outbox import Event
+from limiter.domain.active_bookings import ActiveBooking
+from limiter.domain.idleness import IdleSpell
+from limiter.domain.reservations import Reservation, Slot, User
+
+WARNING, WITHDRAWN, CANCELLED = outbox.WARNING, "withdrawn", "cancelled"
+STARTED = "started"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was done about a spell."""
+
+    cancelled: Sequence[Slot] = ()
+    failed: Sequence[Slot] = ()
+    uninstalled: bool = False
+
+
+@dataclass(frozen=True)
+class EventWriter:
+    """Writes events into the outbox, in the transaction of the change they tell of."""
+
+    no_use_key: str
+    deployed_key: str
+    email_template: str
+    dry_run: bool
+
+    async def address(self, connection: AsyncConnection, user: User) -> str | None:
+        """The user's address, as learned, or else by the template; None if neither is there."""
+        known = await contacts.emails(connection, [user.id])
+        if user.id in known:
+            return known[user.id]
+        return self.email_template.replace("{user_name}", user.name) if self.email_template else None
+
+    async def no_use(
+        self, connection: AsyncConnection, spell: IdleSpell, stage: str, email: str, now: datetime, outcome: Outcome
+    ) -> None:
+        """Write one event of an idle spell; its `message_id` is made of the spell and the stage."""
+        body = {
+            "event_version": "1.0",
+            "event_type": "reservation.no_use",
+            "occurred_at": time_view(now),
+            "user": {"id": str(spell.user.id), "email": email},
+            "reservation": _reservation(spell, stage, now, outcome),
+        }
+        event = Event(uuid5(spell.id, stage), stage, self.no_use_key, body, spell.id)
+        await outbox.put(connection, event, dry_run=spell.dry_run)
+
+    async def started(
+        self, connection: AsyncConnection, booking: ActiveBooking, reservation: Reservation, email: str, now: datetime
+    ) -> None:
+        """Write that the model a user booked runs now."""
+        body = {
+            "event_version": "1.0",
+            "event_type": "models.deployed.successfully",
+            "occurred_at": time_view(now),
+            "user_id": str(booking.user.id),
+            "user_name": booking.user.name,
+            "user_email": email,
+            "model_ids": [str(booking.model.id)],
+            "model_names": [booking.model.name],
+            "reservation_ids": [reservation.id],
+        }
+        id = uuid5(booking.model.id, reservation.id)
+        await outbox.put(connection, Event(id, STARTED, self.deployed_key, body), dry_run=self.dry_run)
+
+
+def _reservation(spell: IdleSpell, stage: str, now: datetime, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "id": spell.slot.reservation_id,
+        "model_id": str(spell.model_id),
+        "model_name": spell.model_name,
+        "slot": {"id": spell.slot.id, "start": time_view(spell.slot.start), "end": time_view(spell.slot.end)},
+        "stage": stage,
+        "idle_since": time_view(spell.idle_since),
+        "idle_seconds": int((now - spell.idle_since).total_seconds()),
+        "cancel_not_before": time_view(spell.not_before),
+        "cancelled_slots": [slot_view(slot) for slot in outcome.cancelled],
+        "failed_slots": [slot_view(slot) for slot in outcome.failed],
+        "uninstalled": outcome.uninstalled,
+    }
+
+
+def warned_of(spells: Collection[Event]) -> set[UUID]:
+    """The spells whose warning is among these events."""
+    return {event.spell_id for event in spells if event.stage == WARNING and event.spell_id is not None}

@@ -1,0 +1,1 @@
+"""One format, written by the service and read by the replay."""

@@ -1,0 +1,84 @@
+"""The format of a recording: one JSON line per run, appended to a file that replays read.
+
+Any number of replicas may append to one file: a line is one write. Each line carries only what changed since the last
+line of the same process (`by`), whose first line carries everything, so a process that comes or goes breaks nothing.
+Lines of one process are numbered (`n`), so a lost one is noticed.
+
+Version 2 has other names than version 1 for what scaling remembers (`upgraded`); otherwise they are the same.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import TypeAdapter
+
+from limiter.domain.audit import DecisionRecord
+from limiter.domain.command import Command
+from limiter.domain.fleet import ScalingState
+from limiter.domain.idleness import IdleSpell
+from limiter.domain.usage import Memory
+
+VERSION = 2
+SCALING_NAMES = {"up_since": "overloaded_since", "down_since": "underused_since"}  # version 1 -> now
+RECORDS, COMMAND, SPELL = TypeAdapter(list[DecisionRecord]), TypeAdapter(Command), TypeAdapter(IdleSpell)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What was remembered when a file begins; a replay goes on from there."""
+
+    memory: Memory
+    scaling_states: list[ScalingState]
+    commands: list[Command]
+    spells: list[IdleSpell]
+    closed: list[tuple[UUID, UUID, datetime]]
+    standing: list[tuple[UUID, UUID, str]]
+
+
+START = TypeAdapter(Start)
+
+
+def upgraded(line: dict[str, Any]) -> dict[str, Any]:
+    """A line of this version, from one of an earlier; raises ValueError for a version that is not known."""
+    if line["v"] == VERSION:
+        return line
+    if line["v"] != 1:
+        raise ValueError(f"version {line['v']}: only versions 1 to {VERSION} can be read")
+    if line["kind"] == "start":
+        state = line["state"]
+        states = [_renamed(one, SCALING_NAMES) for one in state["sightings"]]
+        line = line | {"state": _renamed(state, {"sightings": "scaling_states"}) | {"scaling_states": states}}
+    return line
+
+
+def _renamed(value: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): item for name, item in value.items()}
+
+
+class Deltas:
+    """What changed in each of several mappings since it was last written; reads back what it wrote."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, dict[str, Any]] = {}
+
+    def encode(self, thing: str, value: dict[str, Any]) -> dict[str, Any]:
+        last = self._last.get(thing)
+        self._last[thing] = value
+        if last is None:
+            return {"all": value}
+        changed = {key: item for key, item in value.items() if key not in last or last[key] != item}
+        gone = [key for key in last if key not in value]
+        return ({"set": changed} if changed else {}) | ({"gone": gone} if gone else {})
+
+    def decode(self, thing: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole mapping, the same object if nothing changed; raises KeyError if its beginning is missing."""
+        if "all" in fields:
+            self._last[thing] = dict(fields["all"])
+        elif fields:
+            gone = set(fields.get("gone", ()))
+            kept = {key: item for key, item in self._last[thing].items() if key not in gone}
+            self._last[thing] = kept | fields.get("set", {})
+        return self._last[thing]

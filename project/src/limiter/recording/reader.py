@@ -1,0 +1,126 @@
+"""Reads a recording back, line by line, into the values that the jobs had."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from limiter.domain.fleet import Fleet
+from limiter.domain.job import Job
+from limiter.domain.reservations import Bookings, Reservation
+from limiter.domain.usage import FailedScrape, Scrape, ScrapedPage, ScrapeProblem
+from limiter.recording import values
+from limiter.recording.format import RECORDS, START, Deltas, upgraded
+from limiter.recording.lines import Began, Idle, Line, RecordedSnapshot, Tick
+
+
+class WrongRecording(Exception):
+    """A line of a recording that cannot be read; the text names file, line and what is wrong."""
+
+
+def read(path: Path) -> Iterator[Line]:
+    """Every line of the file, in order; raises WrongRecording, or OSError."""
+    readers: dict[str, Reader] = {}
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                line = json.loads(raw)
+                reader = readers.setdefault(line["by"], Reader())
+                yield reader.read(line)
+            except (ValueError, KeyError, TypeError, IndexError) as error:
+                raise WrongRecording(f"{path}:{number}: {type(error).__name__}: {error}") from error
+
+
+class Reader:
+    """The lines of one process, each of which tells what changed since the one before."""
+
+    def __init__(self) -> None:
+        self._deltas = Deltas()
+        self._next = 0
+        self._made: dict[str, tuple[Any, dict[str, Any], Any]] = {}
+        self._bookings = Bookings(())
+
+    def read(self, line: dict[str, Any]) -> Line:
+        line = upgraded(line)
+        if line["n"] != self._next:
+            raise ValueError(f"line {self._next} of process {line['by']} is missing: line {line['n']} follows")
+        self._next += 1
+        match line["kind"]:
+            case "start":
+                return Began(line["settings"], START.validate_python(line["state"], strict=False))
+            case "tick":
+                return self._tick(line)
+            case "idle":
+                return self._idle(line)
+        raise ValueError(f"kind {line['kind']!r} is not one of start, tick, idle")
+
+    def _tick(self, line: dict[str, Any]) -> Tick:
+        commands = self._made_once("commands", line["commands"], values.command)
+        fleet = self._fleet(line["fleet"]) if line["fleet"] else None
+        found = RECORDS.validate_python(line["found"])
+        return Tick(values.time(line["at"]), self._scrapes(line["scrapes"]), fleet, commands, found)
+
+    def _idle(self, line: dict[str, Any]) -> Idle:
+        cancelled = [
+            ((UUID(model), UUID(user)), values.slot(slot, reservation))
+            for model, user, *slot, reservation in line["cancelled"]
+        ]
+        snapshots = [self._snapshot(snapshot) for snapshot in line["looks"]]
+        return Idle(
+            Job(line["job"]), values.time(line["at"]), snapshots, RECORDS.validate_python(line["found"]), cancelled
+        )
+
+    def _snapshot(self, fields: dict[str, Any]) -> RecordedSnapshot:
+        unreadable = frozenset(fields["bookings"].get("unreadable", ()))
+        reservations = self._made_once("reservations", fields["bookings"]["reservations"], values.reservation)
+        return RecordedSnapshot(
+            of=(UUID(fields["of"][0]), UUID(fields["of"][1])) if fields["of"] else None,
+            at=values.time(fields["at"]),
+            basis=fields["basis"],
+            scrapes=self._scrapes(fields["scrapes"]),
+            fleet=self._fleet(fields["fleet"]),
+            bookings=Bookings(reservations, unreadable) if unreadable else self._same_bookings(reservations),
+            spells=self._made_once("spells", fields["spells"], values.spell),
+            closed=self._made_once("closed", fields["closed"], values.closed),
+            resumed_at=values.time(fields["resumed_at"]) if fields["resumed_at"] else None,
+        )
+
+    def _same_bookings(self, reservations: tuple[Reservation, ...]) -> Bookings:
+        if self._bookings.reservations is not reservations:
+            self._bookings = Bookings(reservations)
+        return self._bookings
+
+    def _scrapes(self, fields: list[dict[str, Any]]) -> tuple[Scrape, ...]:
+        return tuple(
+            (
+                FailedScrape(one["target"], ScrapeProblem(one["unread"][0]), one["unread"][1])
+                if "unread" in one
+                else self._page(one)
+            )
+            for one in fields
+        )
+
+    def _page(self, fields: dict[str, Any]) -> ScrapedPage:
+        counters = self._deltas.decode(f"counters {fields['target']}", fields["counters"])
+        names = self._deltas.decode(f"names {fields['target']}", fields["names"])
+        extra = (fields.get("unreadable", {}), fields.get("started_at"))
+        return ScrapedPage(fields["target"], values.time(fields["read_at"]), counters, names, *extra)
+
+    def _fleet(self, fields: dict[str, Any]) -> Fleet:
+        fleet: Fleet = self._made_once("fleet", fields["models"], values.model)
+        return Fleet(fleet.models, False) if fields.get("partial") else fleet
+
+    def _made_once(self, thing: str, fields: dict[str, Any], make: Any) -> Any:
+        """The value of a mapping, made anew only when the mapping changed, and of its items only those that did."""
+        value = self._deltas.decode(thing, fields)
+        last, items, made = self._made.get(thing, (None, {}, None))
+        if last is not value:
+            items = {
+                key: items[key] if key in items and last[key] is item else make(key, item)
+                for key, item in value.items()
+            }
+            made = values.COLLECT[thing](items.values())
+            self._made[thing] = (value, items, made)
+        return made

@@ -1,0 +1,54 @@
+"""The values that the fields of a line are read into."""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from limiter.domain.command import Command
+from limiter.domain.fleet import Fleet, ServedModel
+from limiter.domain.idleness import IdleSpell
+from limiter.domain.reservations import Reservation, Slot, User
+from limiter.domain.snapshot import BookingKey
+from limiter.recording.format import COMMAND, SPELL
+
+
+def time(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+def slot(fields: list[Any], reservation_id: str) -> Slot:
+    start, end, id = fields
+    return Slot(time(start), time(end), id, reservation_id)
+
+
+def model(id: str, fields: list[Any]) -> ServedModel:
+    return ServedModel(UUID(id), *fields)
+
+
+def command(id: str, fields: dict[str, Any]) -> Command:
+    return COMMAND.validate_python(fields)
+
+
+def spell(id: str, fields: dict[str, Any]) -> IdleSpell:
+    return SPELL.validate_python(fields)
+
+
+def closed(key: str, at: float) -> tuple[BookingKey, datetime]:
+    model, user = key.split()
+    return (UUID(model), UUID(user)), time(at)
+
+
+def reservation(id: str, fields: list[Any]) -> Reservation:
+    user, name, model, model_id, slots = fields
+    held = tuple(slot(one, id) for one in slots)
+    return Reservation(id, User(UUID(user), name), model, UUID(model_id) if model_id else None, held)
+
+
+COLLECT: dict[str, Callable[[Iterable[Any]], Any]] = {
+    "fleet": lambda models: Fleet(tuple(models)),
+    "commands": lambda commands: {command.model_id: command for command in commands},
+    "spells": lambda spells: {spell.key: spell for spell in spells},
+    "closed": dict,
+    "reservations": tuple,
+}

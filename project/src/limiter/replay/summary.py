@@ -1,0 +1,96 @@
+"""The result of a replay: what was done and when, replicas over time, and what it cost or freed."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from limiter.domain.audit import DecisionRecord
+from limiter.domain.decision import Decision
+from limiter.domain.fleet import Fleet
+from limiter.domain.policy import Policy
+from limiter.recording.lines import Line
+from limiter.replay.player import Moment, Player
+
+HOUR = timedelta(hours=1)
+
+RecordKey = tuple[datetime, UUID, UUID | None, str, str, tuple[tuple[str, float | int | str], ...]]
+
+
+@dataclass
+class Summary:
+    """One replay, counted."""
+
+    name: str
+    found: list[DecisionRecord] = field(default_factory=list)
+    replicas: list[tuple[datetime, int]] = field(default_factory=list)  # of the whole fleet, at each change
+    replica_hours: float = 0.0
+    booked_hours_freed: float = 0.0
+    slots_cancelled: int = 0
+    ticks: int = 0
+    began_at: datetime | None = None
+    ended_at: datetime | None = None
+    missing: Counter[RecordKey] = field(default_factory=Counter)  # decisions that were recorded, and not come to
+    extra: Counter[RecordKey] = field(default_factory=Counter)  # decisions that were come to, and not recorded
+    recorded: int = 0
+
+    @property
+    def acts(self) -> list[DecisionRecord]:
+        """The decisions to do something."""
+        return [record for record in self.found if record.decision is not Decision.HOLD]
+
+    def count(self, *decisions: Decision) -> int:
+        return sum(record.decision in decisions for record in self.found)
+
+    @property
+    def hours(self) -> float:
+        """How many hours were simulated."""
+        return (self.ended_at - self.began_at) / HOUR if self.began_at and self.ended_at else 0.0
+
+    @property
+    def as_recorded(self) -> int:
+        """How many of the recorded decisions the replay took too, with the same numbers."""
+        return self.recorded - self.missing.total()
+
+
+def summarize(name: str, policy: Policy, lines: Iterable[Line]) -> Summary:
+    """Replay the lines under a policy."""
+    player, total = Player(policy), Summary(name)
+    last: tuple[datetime, Fleet] | None = None
+    for moment in player.play(lines):
+        total.began_at = total.began_at or moment.at
+        total.ended_at = max(total.ended_at or moment.at, moment.at)
+        _compare(total, moment)
+        total.found += moment.found
+        if moment.fleet is not None:
+            total.ticks += 1
+            last = _integrate(total, last, moment.at, moment.fleet)
+    total.slots_cancelled = len(player.simulation.cuts)
+    total.booked_hours_freed = sum((cut.slot.end - cut.slot.start) / HOUR for cut in player.simulation.cuts)
+    return total
+
+
+def _integrate(
+    total: Summary, last: tuple[datetime, Fleet] | None, at: datetime, fleet: Fleet
+) -> tuple[datetime, Fleet]:
+    running = sum(fleet.replicas_by_name.values())
+    if last is not None:
+        total.replica_hours += sum(last[1].replicas_by_name.values()) * ((at - last[0]) / HOUR)
+    if not total.replicas or total.replicas[-1][1] != running:
+        total.replicas.append((at, running))
+    return at, fleet
+
+
+def _compare(total: Summary, moment: Moment) -> None:
+    """Compare with the decisions that the service recorded."""
+    total.recorded += len(moment.recorded)
+    if moment.found or moment.recorded:
+        found, recorded = (Counter(map(_key, some)) for some in (moment.found, moment.recorded))
+        total.missing += recorded - found
+        total.extra += found - recorded
+
+
+def _key(found: DecisionRecord) -> RecordKey:
+    numbers = tuple(sorted(found.numbers.items()))
+    return (found.at, found.model_id, found.user_id, str(found.decision), str(found.reason), numbers)

@@ -1,0 +1,160 @@
+"""The job table: when a job is due, who runs it, and how its runs ended.
+
+Due times lie on a grid that all replicas share, so N replicas run a job once per interval. The epoch fences: every
+claim raises it, and every write of a run checks it, so that a runner that lost the lock without noticing cannot write.
+Every transaction that locks a job's row is marked, so that it can be ended if its client freezes in it. Times are the
+database's.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from loguru import logger
+from sqlalchemy import ColumnElement, Row, Update, and_, func, or_, select, true, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from limiter.db.tables import job as jobs
+from limiter.db.tables import job_run
+from limiter.domain.job import Job
+from limiter.runner.due import Due, claimable, following, is_due
+from limiter.runner.keys import LockKeys
+
+
+class Cause(StrEnum):
+    """Why a run began."""
+
+    SCHEDULE = "schedule"
+    MANUAL = "manual"
+    ORPHAN = "orphan"  # an earlier run of this slot was lost with its replica
+
+
+class RunState(StrEnum):
+    """How a run stands or ended."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMEOUT = "timeout"
+    INTERRUPTED = "interrupted"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One run, claimed: its epoch is larger than that of any run before."""
+
+    job: Job
+    epoch: int
+    cause: Cause
+    missed: int
+    lost: int
+
+    @property
+    def run_id(self) -> str:
+        return f"{self.job}:{self.epoch}"
+
+
+@dataclass(frozen=True)
+class JobTable:
+    """The jobs' rows; `replica_id` is new at every start of a process, `attempts` bounds the runs of one interval."""
+
+    engine: AsyncEngine
+    keys: LockKeys
+    replica_id: UUID
+    attempts: int
+
+    async def register(self) -> None:
+        """Make sure that each job has its row."""
+        rows = [{"name": job, "next_due_at": func.now()} for job in Job]
+        async with self.engine.begin() as connection:
+            await connection.execute(insert(jobs).values(rows).on_conflict_do_nothing())
+
+    async def due(self, job: Job, interval: float, has_work: ColumnElement[bool] | None = None) -> Due:
+        """Ask without a lock whether the job waits to be run; `has_work` is a further condition."""
+        waits = and_(~jobs.c.paused, or_(is_due(interval), jobs.c.running_epoch.is_not(None)))
+        condition = and_(waits, true() if has_work is None else has_work)
+        async with self.engine.connect() as connection:
+            query = select(condition, func.clock_timestamp()).where(jobs.c.name == job)
+            waiting, now = (await connection.execute(query)).one()
+        return Due(bool(waiting), now)
+
+    async def claim(self, job: Job, interval: float, cause: Cause) -> Claim | None:
+        """Claim a run, with the job's lock; None if it is not due any more, or its row is being written."""
+        async with self.engine.begin() as connection:
+            row = await self._lock_row(connection, job, interval)
+            if row is None:
+                return None
+            lost = await _mark_lost(connection, job)
+            if cause is Cause.SCHEDULE:
+                orphaned = row.running_epoch is not None and row.attempts < self.attempts
+                if row.paused or not (row.due or orphaned):
+                    await connection.execute(update(jobs).where(jobs.c.name == job).values(running_epoch=None))
+                    return None
+                cause = Cause.SCHEDULE if row.due else Cause.ORPHAN
+            missed = int(row.intervals_missed) if cause is Cause.SCHEDULE else 0
+            claim = Claim(job=job, epoch=row.epoch + 1, cause=cause, missed=missed, lost=lost)
+            await connection.execute(_claim(row, claim, interval))
+            run = {"job": job, "epoch": claim.epoch, "due_slot": row.due_slot, "cause": cause}
+            run |= {"replica_id": self.replica_id, "state": RunState.RUNNING}
+            await connection.execute(insert(job_run).values(run))
+            return claim
+
+    async def _lock_row(self, connection: AsyncConnection, job: Job, interval: float) -> Row[Any] | None:
+        """The job's row, locked; None while another transaction has it."""
+        mark = self.keys.mark(job)
+        row = (await connection.execute(claimable(job, interval).add_columns(*mark.columns()))).first()
+        # The runner before us may have frozen inside a write.
+        if (row is None or row.running_epoch is not None) and await mark.end_silent(connection):
+            logger.bind(event="silent_writer_ended", job=str(job)).warning("a silent transaction was ended")
+        return row
+
+    async def finish(self, claim: Claim, state: RunState, error: str | None) -> None:
+        """Record the end of a run; an interrupted one stays claimed, so that another replica resumes it at once."""
+        async with self._writing(claim.job) as connection:
+            ours = and_(job_run.c.job == claim.job, job_run.c.epoch == claim.epoch)
+            running = and_(ours, job_run.c.state == RunState.RUNNING)
+            ended = {"state": state, "ended_at": func.now(), "error": error}
+            await connection.execute(update(job_run).where(running).values(ended))
+            if state is not RunState.INTERRUPTED:
+                mine = and_(jobs.c.name == claim.job, jobs.c.epoch == claim.epoch)
+                await connection.execute(update(jobs).where(mine).values(running_epoch=None))
+
+    @asynccontextmanager
+    async def _writing(self, job: Job) -> AsyncIterator[AsyncConnection]:
+        """A transaction that locks the job's row, but not for ever if we freeze in it."""
+        async with self.engine.begin() as connection:
+            await connection.execute(select(*self.keys.mark(job).columns()))
+            yield connection
+
+    async def pause(self, job: Job) -> None:
+        async with self._writing(job) as connection:
+            await connection.execute(update(jobs).where(jobs.c.name == job).values(paused=True))
+
+    async def resume(self, job: Job, at: datetime) -> None:
+        """Let the job run again, at once; idle time counts from `at` on."""
+        running = {"paused": False, "resumed_at": at, "next_due_at": func.now()}
+        paused = and_(jobs.c.name == job, jobs.c.paused)
+        async with self._writing(job) as connection:
+            await connection.execute(update(jobs).where(paused).values(running))
+
+
+def _claim(row: Row[Any], claim: Claim, interval: float) -> Update:
+    values: dict[str, object] = {"epoch": claim.epoch, "running_epoch": claim.epoch}
+    if claim.cause is Cause.SCHEDULE:
+        values |= {"next_due_at": following(row.due_slot, interval), "attempts": 1}
+    elif claim.cause is Cause.ORPHAN:
+        values |= {"attempts": jobs.c.attempts + 1}
+    return update(jobs).where(jobs.c.name == claim.job).values(values)
+
+
+async def _mark_lost(connection: AsyncConnection, job: Job) -> int:
+    """Runs still `running` although we have their lock have lost it; returns how many."""
+    running = and_(job_run.c.job == job, job_run.c.state == RunState.RUNNING)
+    ended = {"state": RunState.LOST, "ended_at": func.now()}
+    return (await connection.execute(update(job_run).where(running).values(ended))).rowcount

@@ -1,0 +1,62 @@
+"""A run of a job: its time, and the only way it may write."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from loguru import logger
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from limiter.db.engine import DATABASE_ERRORS
+from limiter.db.tables import job
+from limiter.runner.claims import Claim
+from limiter.runner.guard import Guard, LockLost
+from limiter.telemetry import Telemetry
+
+
+@dataclass(frozen=True)
+class Run:
+    """One claimed run; `now` is read once, when it begins, and is the time for every decision in it."""
+
+    claim: Claim
+    now: datetime
+    guard: Guard
+    engine: AsyncEngine
+    telemetry: Telemetry
+
+    def check(self) -> None:
+        """Raise LockLost unless this run may still act; to be called right before every effect outside."""
+        self.guard.check()
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A short transaction that only commits while no later run of the job was claimed; never open over a call.
+
+        Raises LockLost.
+        """
+        self.check()
+        async with self.engine.begin() as connection:
+            fence = select(job.c.epoch, *self.guard.mark.columns())
+            mine = fence.where(job.c.name == self.claim.job, job.c.epoch == self.claim.epoch)
+            if (await connection.execute(mine.with_for_update(read=True))).first() is None:
+                raise LockLost(f"epoch {self.claim.epoch} of {self.claim.job} is over: another replica took the job")
+            yield connection
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        async with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def isolated(self, **ids: object) -> Iterator[None]:
+        """One item of many: what goes wrong with it is counted and logged with its ids, and stops nothing else."""
+        with logger.contextualize(**{name: str(value) for name, value in ids.items()}):
+            try:
+                yield
+            except (LockLost, *DATABASE_ERRORS):
+                raise  # not the item's fault: without lock or database no other item could go on
+            except Exception as error:
+                logger.opt(exception=error).debug("item failed")
+                self.telemetry.critical(getattr(error, "reason", "item_failed"), f"{type(error).__name__}: {error}")

@@ -1,0 +1,142 @@
+"""The scheduler: APScheduler ticks, Postgres says what is due and who runs it, `Execution` runs every job."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from loguru import logger
+
+from limiter.db.engine import DATABASE_ERRORS, describe
+from limiter.domain.job import Job
+from limiter.runner.claims import Cause, JobTable, RunState
+from limiter.runner.execution import Execution
+from limiter.runner.lock import JobLock
+from limiter.runner.spec import JobSpec
+from limiter.telemetry import Telemetry
+
+TICKS_PER_INTERVAL = 4  # a replica that takes over must not wait a whole interval
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """How one run ended."""
+
+    run_id: str
+    state: RunState
+    detail: str | None = None
+
+
+class JobScheduler:
+    """All jobs of one replica; whichever replica's tick finds a job due and its lock free runs it."""
+
+    def __init__(
+        self,
+        *,
+        specs: Iterable[JobSpec],
+        lock: JobLock,
+        table: JobTable,
+        clock: Callable[[], datetime],
+        telemetry: Telemetry,
+        longest_tick: float,
+        skew_limit: float,
+    ) -> None:
+        """`longest_tick` is the most seconds between two ticks, `skew_limit` how far the clock may be off (0: any)."""
+        self._specs = {spec.name: spec for spec in specs}
+        self._lock = lock
+        self._table = table
+        self._clock = clock
+        self._telemetry = telemetry
+        self._execution = Execution(table, clock, telemetry)
+        self._longest_tick = longest_tick
+        self._skew_limit = skew_limit
+        self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._running: set[asyncio.Task[RunReport | None]] = set()
+        self._beat_at: float | None = None
+        self.draining = False
+        self.skewed = False
+
+    def start(self) -> None:
+        """Begin to tick; each replica at its own phase, so that they do not all ask at once."""
+        options = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+        self._scheduler.add_job(self._beat, "interval", seconds=1, id="heartbeat", **options)
+        for job, spec in self._specs.items():
+            seconds = min(spec.interval / TICKS_PER_INTERVAL, self._longest_tick)
+            first = datetime.now(UTC) + timedelta(seconds=random.uniform(0, seconds))  # noqa: S311 - a phase, no secret
+            self._scheduler.add_job(
+                self.tick, "interval", seconds=seconds, args=[job], id=job, next_run_time=first, **options
+            )
+        self._scheduler.start()
+        self._beat_at = asyncio.get_running_loop().time()
+
+    async def _beat(self) -> None:
+        self._beat_at = asyncio.get_running_loop().time()
+
+    def silent_for(self) -> float | None:
+        """Seconds since the scheduler last proved that it ticks; None before it was started."""
+        return None if self._beat_at is None else asyncio.get_running_loop().time() - self._beat_at
+
+    async def stop(self, patience: float) -> None:
+        """Start no more runs, give running ones `patience` seconds, then interrupt them."""
+        self.draining = True
+        if self._scheduler.running:
+            self._scheduler.pause()
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=patience)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
+
+    async def tick(self, job: Job) -> None:
+        """Run the job if it is due and no other replica runs it."""
+        if not self.draining:
+            await self._tracked(self._tick(self._specs[job]))
+
+    async def _tick(self, spec: JobSpec) -> RunReport | None:
+        try:
+            return await self._run(spec, Cause.SCHEDULE) if await self._is_due(spec) else None
+        except DATABASE_ERRORS as error:
+            self._telemetry.critical("database_unavailable", describe(error), job=spec.name)
+            return None
+
+    async def _is_due(self, spec: JobSpec) -> bool:
+        due = await self._table.due(spec.name, spec.interval, spec.has_work)
+        skew = abs((self._clock() - due.database_time).total_seconds())
+        self.skewed = 0 < self._skew_limit < skew
+        if self.skewed and due.due:
+            # A clock that is wrong would warn and cancel at wrong times: better another replica runs this.
+            self._telemetry.critical("clock_skew", f"{skew:.0f} s off the database's clock", job=spec.name)
+        return due.due and not self.skewed
+
+    async def run_manually(self, job: Job, patience: float) -> RunReport | None:
+        """Run the job now, due or not, paused or not; None if others had its lock for `patience` seconds."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + patience
+        while True:
+            report = await self._tracked(self._run(self._specs[job], Cause.MANUAL))
+            if report is not None or loop.time() > give_up:
+                return report
+            # The lock cannot be waited for without a connection of its own, so it is asked for again.
+            await asyncio.sleep(patience / 20)
+
+    async def _tracked(self, run: Awaitable[RunReport | None]) -> RunReport | None:
+        task = asyncio.ensure_future(run)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def _run(self, spec: JobSpec, cause: Cause) -> RunReport | None:
+        async with self._lock.acquire(spec.name) as guard:
+            if guard is None:
+                return None
+            claim = await self._table.claim(spec.name, spec.interval, cause)
+            if claim is None:
+                return None
+            with logger.contextualize(job=str(spec.name), run=claim.run_id):
+                state, detail = await self._execution.run(spec, claim, guard)
+        return RunReport(claim.run_id, state, detail)

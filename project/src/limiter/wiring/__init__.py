@@ -1,0 +1,25 @@
+"""The object graph: the only place that knows every concrete class, and the only one that knows dishka."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from dishka import make_async_container
+
+from limiter.config.settings import Settings
+from limiter.wiring.api import Api
+from limiter.wiring.clients import Clients
+from limiter.wiring.jobs import Jobs
+from limiter.wiring.replica import Replica
+from limiter.wiring.stores import Stores
+
+__all__ = ["Replica", "compose"]
+
+
+@asynccontextmanager
+async def compose(settings: Settings) -> AsyncIterator[Replica]:
+    """One replica, every object of it made once; the graph is checked when it is made."""
+    container = make_async_container(Stores(), Clients(), Jobs(), Api(), context={Settings: settings})
+    try:
+        yield await container.get(Replica)
+    finally:
+        await container.close()

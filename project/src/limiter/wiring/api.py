@@ -1,0 +1,96 @@
+"""What runs the jobs, and what asks for them."""
+
+from collections.abc import Sequence
+
+from dishka import Provider, Scope, provide
+from faststream.rabbit import RabbitBroker
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from limiter.api.announcements import Announcements
+from limiter.api.broker import Consumer
+from limiter.api.control import Control
+from limiter.api.http import Health
+from limiter.api.queues import Queues
+from limiter.config.settings import Settings
+from limiter.runner.claims import JobTable
+from limiter.runner.lock import JobLock
+from limiter.runner.scheduler import JobScheduler
+from limiter.runner.spec import JobSpec
+from limiter.telemetry import Telemetry
+from limiter.wiring.replica import Replica
+from limiter.wiring.times import utc_now
+
+
+class Api(Provider):
+    """What runs the jobs, and what asks for them."""
+
+    scope = Scope.APP
+    replica = provide(Replica)
+
+    @provide
+    def scheduler(
+        self, settings: Settings, specs: Sequence[JobSpec], lock: JobLock, table: JobTable, telemetry: Telemetry
+    ) -> JobScheduler:
+        return JobScheduler(
+            specs=specs,
+            lock=lock,
+            table=table,
+            clock=utc_now,
+            telemetry=telemetry,
+            longest_tick=settings.tick_longest_seconds,
+            skew_limit=settings.clock_skew_limit_seconds,
+        )
+
+    @provide
+    def control(self, settings: Settings, broker: RabbitBroker, scheduler: JobScheduler, table: JobTable) -> Control:
+        return Control(
+            broker=broker,
+            scheduler=scheduler,
+            table=table,
+            clock=utc_now,
+            patience=settings.control_wait_seconds,
+            most_changes=settings.control_explain_changes,
+        )
+
+    @provide
+    def announcements(self, settings: Settings, engine: AsyncEngine, telemetry: Telemetry) -> Announcements:
+        return Announcements(engine, telemetry, settings.rabbitmq_reconnect_seconds)
+
+    @provide
+    def consumer(
+        self,
+        settings: Settings,
+        broker: RabbitBroker,
+        queues: Queues,
+        control: Control,
+        announcements: Announcements,
+        telemetry: Telemetry,
+    ) -> Consumer:
+        return Consumer(
+            broker=broker,
+            url=settings.rabbitmq_url.get_secret_value(),
+            queues=queues,
+            control=control,
+            announcements=announcements,
+            telemetry=telemetry,
+            timeout=settings.rabbitmq_timeout_seconds,
+            retry=settings.rabbitmq_reconnect_seconds,
+        )
+
+    @provide
+    def health(
+        self,
+        settings: Settings,
+        engine: AsyncEngine,
+        broker: RabbitBroker,
+        scheduler: JobScheduler,
+        telemetry: Telemetry,
+    ) -> Health:
+        return Health(
+            engine=engine,
+            broker=broker,
+            scheduler=scheduler,
+            telemetry=telemetry,
+            liveness_timeout=settings.liveness_timeout_seconds,
+            ping_timeout=settings.rabbitmq_timeout_seconds,
+        )

@@ -1,0 +1,105 @@
+"""The jobs, and what their effects are made of."""
+
+from collections.abc import Sequence
+
+from dishka import Provider, Scope, provide
+from sqlalchemy import ColumnElement
+
+from limiter.clients.booking import Booking
+from limiter.clients.dispatcher import Dispatcher
+from limiter.clients.entrypoint import Entrypoint
+from limiter.clients.notifier import Notifier
+from limiter.clients.registry import Registry
+from limiter.config.settings import Settings
+from limiter.db import outbox
+from limiter.domain.job import Job
+from limiter.domain.policy import Policy
+from limiter.effects.audit import Audit
+from limiter.effects.closing import SpellClosing
+from limiter.effects.commands import Commands
+from limiter.effects.events import EventWriter
+from limiter.effects.reminder import Reminder
+from limiter.effects.snapshot import SnapshotReader
+from limiter.effects.uninstalling import Uninstalling
+from limiter.jobs.event_dispatch import EventDispatch
+from limiter.jobs.idle_enforce import IdleEnforce
+from limiter.jobs.idle_warning import IdleWarning
+from limiter.jobs.rps_check import RpsCheck
+from limiter.jobs.saga_poll import SagaPoll
+from limiter.runner.spec import JobBody, JobSpec
+from limiter.telemetry import Telemetry
+from limiter.wiring.times import seconds, utc_now
+
+
+class Jobs(Provider):
+    """The jobs, and what their effects are made of."""
+
+    scope = Scope.APP
+    audit = provide(Audit)
+    closing = provide(SpellClosing)
+    uninstalling = provide(Uninstalling)
+    idle_warning = provide(IdleWarning)
+    rps_check = provide(RpsCheck)
+    idle_enforce = provide(IdleEnforce)
+
+    @provide
+    def commands(self, settings: Settings, dispatcher: Dispatcher, telemetry: Telemetry) -> Commands:
+        return Commands(dispatcher, telemetry, settings.http_concurrency)
+
+    @provide
+    def reader(
+        self, registry: Registry, booking: Booking, entrypoint: Entrypoint, policy: Policy, telemetry: Telemetry
+    ) -> SnapshotReader:
+        return SnapshotReader(registry, booking, entrypoint, policy, telemetry, utc_now)
+
+    @provide
+    def writer(self, settings: Settings) -> EventWriter:
+        return EventWriter(
+            no_use_key=settings.notifier_no_use_routing_key,
+            deployed_key=settings.notifier_deployed_routing_key,
+            email_template=settings.user_email_template,
+            dry_run=settings.dry_run,
+        )
+
+    @provide
+    def reminder(self, settings: Settings, writer: EventWriter) -> Reminder:
+        grace = seconds(settings.deployed_reminder_grace_seconds)
+        return Reminder(writer, settings.deployed_reminder_enabled, grace)
+
+    @provide
+    def saga_poll(
+        self, settings: Settings, dispatcher: Dispatcher, registry: Registry, policy: Policy, telemetry: Telemetry
+    ) -> SagaPoll:
+        return SagaPoll(dispatcher, registry, policy, telemetry, settings.http_concurrency)
+
+    @provide
+    def event_dispatch(self, settings: Settings, notifier: Notifier, telemetry: Telemetry) -> EventDispatch:
+        return EventDispatch(
+            notifier=notifier,
+            telemetry=telemetry,
+            clock=utc_now,
+            window=settings.event_window,
+            retry_first=seconds(settings.event_retry_first_seconds),
+            retry_longest=seconds(settings.event_retry_longest_seconds),
+        )
+
+    @provide
+    def specs(
+        self,
+        settings: Settings,
+        rps_check: RpsCheck,
+        idle_warning: IdleWarning,
+        idle_enforce: IdleEnforce,
+        saga_poll: SagaPoll,
+        event_dispatch: EventDispatch,
+    ) -> Sequence[JobSpec]:
+        def spec(name: Job, body: JobBody, has_work: ColumnElement[bool] | None = None) -> JobSpec:
+            return JobSpec(name, settings.interval(name), settings.longest_run(name), body, has_work)
+
+        return (
+            spec(Job.RPS_CHECK, rps_check),
+            spec(Job.IDLE_WARNING, idle_warning),
+            spec(Job.IDLE_ENFORCE, idle_enforce),
+            spec(Job.SAGA_POLL, saga_poll),
+            spec(Job.EVENT_DISPATCH, event_dispatch, outbox.has_work()),
+        )

@@ -1,0 +1,236 @@
+"""Calls to an external service: sorted by what the caller does, repeated only where that is safe, bounded in time."""
+
+import asyncio
+import time as clock
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import httpx
+import pytest
+
+from dev.fake_platform.platform import Fault, Platform
+from limiter.clients.errors import ContractBroken, NotSent, Rejected, ServiceError, Unavailable
+from limiter.clients.http import ServiceClient
+from limiter.clients.registry import Registry
+from limiter.telemetry import Telemetry
+from tests.integration.clients.conftest import MakeService
+from tests.integration.clients.wire import counted, drips, history, raw_server
+
+LIST = "/api/v1/reservations"
+SCALE = "/v1/command/scale"
+SLACK = 0.5  # seconds; a busy machine is no failure
+
+
+async def failure(call: Awaitable[object]) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
+        await call
+    return caught.value
+
+
+def outcomes(telemetry: Telemetry, service: str = "booking") -> dict[str, float]:
+    names = ("ok", "unreachable", "no_answer", "unavailable", "rejected", "contractbroken", "error")
+    counts = {name: counted(telemetry, "http_requests_total", peer=service, outcome=name) for name in names}
+    return {name: times for name, times in counts.items() if times}
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "outcome", "reason"),
+    [
+        (Fault.status(500), Unavailable, "unavailable", "booking_unavailable"),
+        (Fault.status(502), Unavailable, "unavailable", "booking_unavailable"),
+        (Fault.status(503), Unavailable, "unavailable", "booking_unavailable"),
+        (Fault.status(408), Unavailable, "unavailable", "booking_unavailable"),
+        (Fault.status(429), Unavailable, "unavailable", "booking_unavailable"),
+        (Fault.status(400), Rejected, "rejected", "booking_rejected"),
+        (Fault.status(401), Rejected, "rejected", "booking_rejected"),
+        (Fault.status(404), Rejected, "rejected", "booking_rejected"),
+        (Fault.status(422), Rejected, "rejected", "booking_rejected"),
+        (Fault.status(302), ContractBroken, "contractbroken", "booking_contract_broken"),
+        (Fault.reset(), Unavailable, "no_answer", "booking_unavailable"),
+        (Fault.lost_answer(), Unavailable, "no_answer", "booking_unavailable"),
+        (Fault.truncated(), Unavailable, "no_answer", "booking_unavailable"),
+        (Fault.hang(), Unavailable, "no_answer", "booking_unavailable"),
+        (Fault.slow(5), Unavailable, "no_answer", "booking_unavailable"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Fault) else "",
+)
+async def test_a_failure_is_sorted_by_what_the_caller_does(
+    platform: Platform,
+    telemetry: Telemetry,
+    make_service: MakeService,
+    fault: Fault,
+    error: type[ServiceError],
+    outcome: str,
+    reason: str,
+) -> None:
+    platform.fault("booking", fault)
+    raised = await failure(make_service("booking", attempts=1, timeout=0.2).get(LIST))
+    assert type(raised) is error
+    assert raised.reason == reason
+    assert outcomes(telemetry) == {outcome: 1}
+    assert counted(telemetry, "http_request_seconds_count", peer="booking") == 1
+
+
+async def test_a_refused_connection_certainly_sent_nothing(
+    platform: Platform, telemetry: Telemetry, make_service: MakeService
+) -> None:
+    await platform.stop()
+    raised = await failure(make_service("booking").get(LIST))
+    assert type(raised) is NotSent
+    assert raised.reason == "booking_unavailable"
+    assert outcomes(telemetry) == {"unreachable": 3}
+
+
+@pytest.mark.parametrize(
+    ("broken", "error"),
+    [
+        (httpx.ConnectTimeout("slow"), NotSent),
+        (httpx.PoolTimeout("full"), NotSent),
+        (httpx.WriteError("gone"), Unavailable),
+        (httpx.WriteTimeout(""), Unavailable),
+        (httpx.ReadTimeout(""), Unavailable),
+        (httpx.DecodingError("no gzip"), Unavailable),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_what_the_platform_cannot_break_is_sorted_too(
+    make_service: MakeService, broken: httpx.RequestError, error: type[ServiceError]
+) -> None:
+    def handle(request: httpx.Request) -> httpx.Response:
+        raise broken
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(handle)) as http:
+        raised = await failure(make_service("booking", http=http).get(LIST))
+    assert type(raised) is error
+    assert str(raised).partition(LIST)[2].strip(": ")  # an exception without words still says what it was
+
+
+@pytest.mark.parametrize("body", [Fault.empty(), Fault.garbage(), Fault.json([])], ids=lambda fault: str(fault.name))
+async def test_an_answer_that_is_not_the_contracts_is_not_asked_for_again(
+    platform: Platform, make_service: MakeService, body: Fault
+) -> None:
+    platform.fault("registry", body)
+    raised = await failure(Registry(make_service("registry"), 100).running())
+    assert type(raised) is ContractBroken
+    assert raised.reason == "registry_contract_broken"
+    assert len(platform.history) == 1
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+async def test_a_get_is_repeated_until_it_is_answered(
+    platform: Platform, make_service: MakeService, failures: int
+) -> None:
+    platform.fault("booking", Fault.status(503), times=failures)
+    await make_service("booking", attempts=3).get(LIST)
+    assert len(platform.history) == failures + 1
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+async def test_a_get_is_tried_so_often_and_no_more(
+    platform: Platform, make_service: MakeService, attempts: int
+) -> None:
+    platform.fault("booking", Fault.reset())
+    await failure(make_service("booking", attempts=attempts).get(LIST))
+    assert len(platform.history) == attempts
+
+
+async def test_a_refusal_is_not_tried_again(platform: Platform, make_service: MakeService) -> None:
+    platform.fault("booking", Fault.status(403))
+    await failure(make_service("booking").get(LIST))
+    assert len(platform.history) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.lost_answer(), Fault.reset(), Fault.hang(), Fault.truncated(), Fault.status(500), Fault.status(429)],
+    ids=lambda fault: str(fault.name),
+)
+async def test_a_post_that_may_have_been_taken_is_not_repeated(
+    platform: Platform, make_service: MakeService, fault: Fault
+) -> None:
+    model = platform.add_model("m")
+    platform.fault("dispatcher", fault)
+    client = make_service("dispatcher", timeout=0.2)
+    raised = await failure(client.post(SCALE, {"modelId": str(model.id), "replicas": 2}))
+    assert type(raised) is Unavailable
+    assert len(await history(platform)) == 1
+    assert len(platform.commands) == (1 if fault.name in ("lost_answer", "truncated") else 0)
+
+
+async def test_a_post_is_repeated_while_nobody_can_be_reached(
+    platform: Platform, telemetry: Telemetry, make_service: MakeService
+) -> None:
+    model = platform.add_model("m")
+    await platform.stop()
+    client = make_service("dispatcher", attempts=15)
+    sending = asyncio.create_task(client.post(SCALE, {"modelId": str(model.id), "replicas": 2}))
+    while outcomes(telemetry, "dispatcher").get("unreachable", 0) < 2:  # noqa: ASYNC110 - a counter has no event
+        await asyncio.sleep(0.001)
+    await platform.start()
+    await sending
+    assert len(platform.commands) == 1
+
+
+async def test_a_post_to_nobody_ends_after_its_attempts(
+    platform: Platform, telemetry: Telemetry, make_service: MakeService
+) -> None:
+    await platform.stop()
+    raised = await failure(make_service("dispatcher", attempts=4).post(SCALE, {}))
+    assert type(raised) is NotSent
+    assert outcomes(telemetry, "dispatcher") == {"unreachable": 4}
+
+
+@pytest.mark.parametrize(
+    ("head", "drop"),
+    [
+        (b"", b"H"),
+        (b"HTTP/1.1 200 OK\r\n", b"x-more: header\r\n"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    ],
+    ids=["silence", "headers", "body", "chunks"],
+)
+async def test_the_time_limit_is_for_the_whole_call_however_the_answer_drips(
+    make_service: MakeService, head: bytes, drop: bytes
+) -> None:
+    async with raw_server(drips(head, drop if head else b"", 0.02)) as server:
+        started = clock.perf_counter()
+        raised = await failure(make_service("booking", url=server.url, attempts=2, timeout=0.2).get(LIST))
+        assert type(raised) is Unavailable
+        assert 0.4 <= clock.perf_counter() - started < 0.4 + SLACK
+
+
+async def test_calls_are_counted_by_service_and_outcome(
+    platform: Platform, telemetry: Telemetry, make_service: MakeService
+) -> None:
+    platform.fault("booking", Fault.status(503), times=1)
+    await make_service("booking").get(LIST)
+    await failure(make_service("dispatcher").get(f"/v1/saga/{UUID(int=5)}"))
+    assert outcomes(telemetry) == {"unavailable": 1, "ok": 1}
+    assert outcomes(telemetry, "dispatcher") == {"rejected": 1}
+    assert counted(telemetry, "http_request_seconds_count", peer="booking") == 2
+
+
+async def test_a_cancelled_call_is_neither_swallowed_nor_repeated(
+    platform: Platform, make_service: MakeService
+) -> None:
+    platform.fault("booking", Fault.hang())
+    calling = asyncio.create_task(make_service("booking").get(LIST))
+    await asyncio.sleep(0.05)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert len(await history(platform)) == 1
+
+
+Ask = Callable[[ServiceClient], Awaitable[object]]
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda client: client.post(SCALE, {}), lambda client: client.delete(f"{LIST}/r")], ids=["POST", "DELETE"]
+)
+async def test_one_that_may_only_read_changes_nothing(platform: Platform, make_service: MakeService, ask: Ask) -> None:
+    client = make_service("booking", read_only=True)
+    assert type(await failure(ask(client))) is Rejected
+    assert platform.history == []
+    await client.get(LIST)

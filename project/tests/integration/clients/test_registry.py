@@ -1,0 +1,201 @@
+"""The registry's list: read in pages side by side, and returned whole or as incomplete, never as less than it is."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from dev.fake_platform.platform import Fault, Platform
+from limiter.clients.errors import ContractBroken, Rejected, ServiceError, Unavailable
+from limiter.clients.registry import Registry
+from limiter.domain.fleet import ServedModel
+from limiter.telemetry import Telemetry
+from tests.integration.clients.conftest import MakeService
+from tests.integration.clients.wire import Crowd, counted, edited
+
+
+def grow(platform: Platform, models: int) -> None:
+    for number in range(models):
+        platform.add_model(f"Model/{number % 40}", replicas=1 + number % 3, id=UUID(int=number + 1))
+
+
+def asked(platform: Platform) -> list[tuple[int, int]]:
+    return sorted((int(request.query["offset"]), int(request.query["limit"])) for request in platform.history)
+
+
+@pytest.mark.parametrize(
+    ("models", "offsets"),
+    [(0, [0]), (1, [0]), (99, [0]), (100, [0]), (101, [0, 100]), (200, [0, 100]), (250, [0, 100, 200])],
+)
+async def test_every_page_is_read_once(
+    platform: Platform, make_service: MakeService, models: int, offsets: list[int]
+) -> None:
+    grow(platform, models)
+    fleet = await Registry(make_service("registry"), 100).running()
+    assert asked(platform) == [(offset, 100) for offset in offsets]
+    expected = {ServedModel(model.id, model.name, model.replicas) for model in platform.models}
+    assert set(fleet.models) == expected
+    assert len(fleet.models) == models
+    assert fleet.complete
+
+
+async def test_pages_are_read_side_by_side_but_not_too_many(platform: Platform, make_service: MakeService) -> None:
+    grow(platform, 100)
+    crowd = Crowd()
+    platform.fault("registry", crowd.fault())
+    fleet = await Registry(make_service("registry", concurrency=4), 5).running()
+    assert crowd.peak == 4
+    assert len(fleet.models) == 100
+    assert asked(platform) == [(offset, 5) for offset in range(0, 100, 5)]
+
+
+@pytest.mark.parametrize("status", ["CREATED", "DOWNLOADING", "DOWNLOADED", "STARTING", "STOPPING", "DELETED", "NEW"])
+async def test_only_running_models_are_returned(platform: Platform, make_service: MakeService, status: str) -> None:
+    running = platform.add_model("m")
+    platform.add_model("n", status=status)
+    fleet = await Registry(make_service("registry"), 100).running()
+    assert [model.id for model in fleet.models] == [running.id]
+    assert fleet.complete
+
+
+async def test_a_deleted_model_is_not_running(platform: Platform, make_service: MakeService) -> None:
+    platform.add_model("m").deleted = True
+    fleet = await Registry(make_service("registry"), 100).running()
+    assert fleet.models == ()
+    assert fleet.complete
+
+
+def lacking(key: str) -> Callable[[dict[str, Any]], object]:
+    return lambda entry: {name: value for name, value in entry.items() if name != key}
+
+
+def having(**changes: object) -> Callable[[dict[str, Any]], object]:
+    return lambda entry: entry | changes
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lacking("id"),
+        lacking("name"),
+        lacking("status"),
+        lacking("deleted"),
+        lacking("instance"),
+        having(id="not-a-uuid"),
+        having(id=None),
+        having(name=""),
+        having(name=7),
+        having(status=None),
+        having(instance=None),
+        having(instance={}),
+        having(instance={"replicas": -1}),
+        having(instance={"replicas": 1.5}),
+        having(instance={"replicas": None}),
+        lambda entry: None,
+        lambda entry: "a model",
+        lambda entry: [entry],
+    ],
+)
+async def test_an_entry_that_does_not_fit_is_counted_and_passed_over(
+    platform: Platform, telemetry: Telemetry, make_service: MakeService, spoil: Callable[[dict[str, Any]], object]
+) -> None:
+    grow(platform, 5)
+
+    def change(body: dict[str, Any]) -> None:
+        body["items"][2] = spoil(body["items"][2])
+
+    platform.fault("registry", edited(change))
+    fleet = await Registry(make_service("registry"), 100).running()
+    assert {model.id.int for model in fleet.models} == {1, 2, 4, 5}
+    assert not fleet.complete
+    assert counted(telemetry, "entries_refused_total", peer="registry") == 1
+
+
+async def test_what_the_contract_may_add_later_does_no_harm(platform: Platform, make_service: MakeService) -> None:
+    grow(platform, 1)
+
+    def change(body: dict[str, Any]) -> None:
+        body["items"][0] |= {"shiny": True, "hfRepoId": None, "type": "audio"}
+
+    platform.fault("registry", edited(change))
+    fleet = await Registry(make_service("registry"), 100).running()
+    assert len(fleet.models) == 1
+    assert fleet.complete
+
+
+async def test_a_model_listed_twice_counts_once_and_another_is_missing(
+    platform: Platform, make_service: MakeService
+) -> None:
+    grow(platform, 4)
+    first: list[Any] = []
+
+    def change(body: dict[str, Any]) -> None:
+        first.append(body["items"][0])
+        body["items"][0] = first[0]
+
+    platform.fault("registry", edited(change))
+    fleet = await Registry(make_service("registry"), 2).running()
+    assert [model.id.int for model in fleet.models] == [1, 2, 4]
+    assert not fleet.complete
+
+
+@pytest.mark.parametrize("total", [3, 6])
+async def test_another_number_than_was_announced_is_not_complete(
+    platform: Platform, make_service: MakeService, total: int
+) -> None:
+    grow(platform, 5)
+    platform.fault("registry", edited(lambda body: body | {"total": total}))
+    fleet = await Registry(make_service("registry"), 100).running()
+    assert len(fleet.models) == 5
+    assert not fleet.complete
+
+
+async def test_a_server_with_smaller_pages_than_asked_for_is_not_complete(
+    platform: Platform, make_service: MakeService
+) -> None:
+    grow(platform, 40)
+    platform.fault("registry", edited(lambda body: body | {"items": body["items"][:5]}))
+    fleet = await Registry(make_service("registry"), 10).running()
+    assert len(fleet.models) == 20
+    assert not fleet.complete
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [(Fault.status(503), Unavailable), (Fault.status(422), Rejected), (Fault.garbage(), ContractBroken)],
+    ids=lambda value: value.name if isinstance(value, Fault) else "",
+)
+@pytest.mark.parametrize("page", [0, 2])
+async def test_a_page_that_cannot_be_read_is_an_error_not_a_smaller_fleet(
+    platform: Platform, make_service: MakeService, page: int, fault: Fault, error: type[ServiceError]
+) -> None:
+    grow(platform, 5)
+    registry = Registry(make_service("registry", concurrency=1), 2)
+    platform.fault("registry", edited(lambda body: None), times=page)
+    platform.fault("registry", fault)
+    with pytest.raises(error) as caught:
+        await registry.running()
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {},
+        {"items": [], "total": -1},
+        {"items": [], "total": None},
+        {"items": None, "total": 0},
+        {"items": {}, "total": 0},
+        {"total": 3},
+        {"items": []},
+    ],
+)
+async def test_a_page_of_another_shape_breaks_the_contract(
+    platform: Platform, make_service: MakeService, body: object
+) -> None:
+    platform.fault("registry", Fault.json(body))
+    with pytest.raises(ContractBroken, match=r"^registry: "):
+        await Registry(make_service("registry"), 100).running()
+    assert len(platform.history) == 1

@@ -1,0 +1,217 @@
+"""Plays a story, written in a few words, to the composed service; acts are what shows at the wire.
+
+Minutes count from 10:00, slots are `from-to` in minutes. An unknown word is an error.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from freezegun.api import FrozenDateTimeFactory
+
+from dev.fake_platform.booking import Reservation
+from dev.fake_platform.call import Call
+from dev.fake_platform.faults import plain
+from dev.fake_platform.platform import Fault, Service
+from limiter.db import contacts
+from limiter.domain.job import Job
+from tests.bench import Bench
+from tests.conftest import START
+
+USERS = {name: UUID(int=number) for number, name in enumerate(("ann", "ben", "cleo", "dan"), 1)}
+SWEEP = (Job.SAGA_POLL, Job.RPS_CHECK, Job.IDLE_WARNING, Job.EVENT_DISPATCH, Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+IDLE_JOBS = (Job.IDLE_WARNING, Job.IDLE_ENFORCE)
+
+
+@dataclass(frozen=True)
+class Story:
+    """One row of the table: what happens at which minute, and every act that follows, with its minute."""
+
+    title: str
+    happens: str
+    acts: str
+    step: int = 15  # minutes between two runs of all jobs
+    until: int = 90
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+def lines(text: str) -> list[tuple[int, str]]:
+    """Each line's minute and words."""
+    pairs = (line.strip().split(" ", 1) for line in text.strip().splitlines())
+    return [(int(minute), words.strip()) for minute, words in pairs]
+
+
+def text(acts: list[tuple[int, str]]) -> str:
+    """The acts one a line, so that a difference reads line by line; the order within a minute does not count."""
+    return "\n".join(f"{minute} {words}" for minute, words in sorted(acts))
+
+
+def clock(moment: datetime | float) -> int:
+    """Minutes after 10:00."""
+    at = moment if isinstance(moment, datetime) else datetime.fromtimestamp(moment, UTC)
+    return round((at - START) / timedelta(minutes=1))
+
+
+class Stage:
+    """The limiter and the platform, on which `m` runs, a model that was called once, and `other`, which always is."""
+
+    def __init__(self, bench: Bench, time: FrozenDateTimeFactory) -> None:
+        self.bench, self.platform, self.time = bench, bench.platform, time
+        self.acts: list[tuple[int, str]] = []
+        self.up = True
+        self.paused: frozenset[Job] = frozenset()
+        self.broken: set[str] = set()
+        self._deleted = self._commanded = 0
+        self.platform.add_model("m")
+        self.platform.add_model("other")
+        self.platform.set_rate("other", 1.0)
+
+    async def play(self, story: Story) -> list[tuple[int, str]]:
+        """Let everything happen in its minute, run the jobs step by step, and return the acts."""
+        happens = lines(story.happens)
+        unreached = [line for line in happens if not 0 <= line[0] <= story.until]
+        assert not unreached, f"never reached: {unreached}"
+        for minute in range(story.until + 1):
+            self.time.move_to(START + timedelta(minutes=minute))
+            for _, words in (one for one in happens if one[0] == minute):
+                await self.happen(words)
+            if self.up and minute % story.step == 0:
+                await self._sweep()
+                await self._watch(minute)
+        return self.acts
+
+    async def _sweep(self) -> None:
+        """Run all jobs but paused ones; unless a service is broken each must complete, or silence proves nothing."""
+        for job in SWEEP:
+            if await self._wanted(job):
+                report = await self.bench.attempt(job)
+                assert report.state == "completed" or self.broken, (job, report)
+
+    async def _wanted(self, job: Job) -> bool:
+        """No paused job, as the scheduler has it, and none that has nothing to do."""
+        return job not in self.paused and await self.bench.has_work(job)
+
+    async def happen(self, words: str) -> None:
+        for pattern, act in VERBS.items():
+            if found := re.fullmatch(pattern, words):
+                happening = act(self, *found.groups(default=""))
+                if happening is not None:
+                    await happening  # type: ignore[misc]
+                return
+        raise ValueError(f"{words!r} fits none of {', '.join(VERBS)}")
+
+    async def _watch(self, minute: int) -> None:
+        """What the services did and the users heard since the last step."""
+        for gone in self.platform.deletions[self._deleted :]:
+            slots = " ".join(f"{clock(slot.start)}-{clock(slot.end)}" for slot in gone.slots)
+            whole = " as a whole" if gone.slot_id is None else ""
+            self.acts.append((minute, f"{_name(gone.user.id)} loses {slots}{whole}"))
+        self._deleted = len(self.platform.deletions)
+        for command in self.platform.commands[self._commanded :]:
+            what = "is uninstalled" if command.replicas is None else f"scales to {command.replicas}"
+            self.acts.append((minute, f"{command.model_name} {what}"))
+        self._commanded = len(self.platform.commands)
+        for event in await self.bench.events():
+            self.acts.append((minute, _heard(event["user"]["id"], event["reservation"])))
+
+    def book(self, user: str, slots: str, model: str) -> None:
+        pairs = [tuple(map(int, slot.split("-"))) for slot in slots.split()]
+        times = [(START + timedelta(minutes=start), START + timedelta(minutes=end)) for start, end in pairs]
+        self.platform.add_reservation(str(USERS[user]), user, model or "m", slots=times)
+
+    def give_back(self, user: str, slot: str) -> None:
+        """The user cancels one slot himself."""
+        start = int(slot.split("-")[0])
+        for reservation in self._of(user):
+            reservation.slots = [one for one in reservation.slots if clock(one.start) != start]
+
+    def _of(self, user: str) -> list[Reservation]:
+        return [one for one in self.platform.reservations if str(one.user.id) == str(USERS[user])]
+
+    async def learn(self, user: str) -> None:
+        await contacts.learn(self.bench.engine, USERS[user], user, f"{user}@example.org", [])
+
+    async def pause(self, what: str) -> None:
+        table = self.bench.replica.table
+        for job in IDLE_JOBS:
+            if what == "pauses":
+                await table.pause(job)
+            else:
+                await table.resume(job, datetime.now(UTC))
+        # Runs by hand do not mind a pause, so they are left out here; the other jobs go on.
+        self.paused = frozenset(IDLE_JOBS if what == "pauses" else ())
+
+    async def route(self, what: str) -> None:
+        key, exchange = self.bench.settings.notifier_no_use_routing_key, self.bench.settings.notifier_exchange
+        await (self.bench.inbox.unbind if what == "forgets" else self.bench.inbox.bind)(exchange, key)
+
+    def health(self, service: Service, what: str) -> None:
+        if what == "breaks":
+            self.broken.add(service)
+            self.platform.fault(service, Fault.status(500))
+        else:
+            self.broken.remove(service)
+            self.platform.clear_faults(service)
+
+    def refuse(self) -> None:
+        self.platform.fault("booking", Fault.status(403), method="DELETE", times=1)
+
+    def call_after_cancelling(self, model: str) -> None:
+        """A call that comes between two cancellations of one run."""
+
+        async def behave(call: Call, cleared: asyncio.Event) -> None:
+            await plain(call, cleared)
+            self.platform.call(model)
+
+        self.platform.fault("booking", Fault("called after", behave), method="DELETE", times=1)
+
+    def misbook(self, model: str) -> None:
+        """A reservation whose user is no id: it cannot be understood."""
+        hour = (START, START + timedelta(hours=1))
+        self.platform.add_reservation("nobody", "nobody", model, slots=[hour])
+
+    def is_up(self, what: str) -> None:
+        self.up = what == "up"
+
+
+def _name(user: object) -> str:
+    return next(name for name, id in USERS.items() if str(id) == str(user))
+
+
+def _heard(user: str, event: dict[str, object]) -> str:
+    def slots(name: str) -> str:
+        found = event[name]
+        assert isinstance(found, list)
+        return " ".join(
+            f"{clock(datetime.fromisoformat(one['start']))}-{clock(datetime.fromisoformat(one['end']))}"
+            for one in found
+        )
+
+    words = [f"{_name(user)} hears {event['stage']}", slots("cancelled_slots")]
+    if event["failed_slots"]:
+        words.append(f"failed {slots('failed_slots')}")
+    if event["uninstalled"]:
+        words.append("uninstalled")
+    return " ".join(word for word in words if word)
+
+
+VERBS: dict[str, Callable[..., object]] = {
+    r"(\w+) books ([\d\- ]+?)(?: of (\w+))?": Stage.book,
+    r"(\w+) gives back (\S+)": Stage.give_back,
+    r"(\w+) is called": lambda stage, model: stage.platform.call(model),
+    r"(\w+) is called (\S+) times a second": lambda stage, model, rps: stage.platform.set_rate(model, float(rps)),
+    r"another (\w+) runs": lambda stage, model: stage.platform.add_model(model) and None,
+    r"entrypoint (\d) restarts": lambda stage, number: stage.platform.restart_entrypoint(int(number)),
+    r"(entrypoint|booking|registry) (breaks|heals)": Stage.health,
+    r"a cancellation is refused": Stage.refuse,
+    r"(\w+) is called right after the first cancellation": Stage.call_after_cancelling,
+    r"a booking of (\w+) is garbled": Stage.misbook,
+    r"the next saga fails": lambda stage: stage.platform.next_saga("failed"),
+    r"the service is (down|up)": Stage.is_up,
+    r"the operator (pauses|resumes) the idle jobs": Stage.pause,
+    r"the broker (forgets|knows) the notifier": Stage.route,
+    r"the platform announces (\w+)'s address": Stage.learn,
+}

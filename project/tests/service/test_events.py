@@ -1,0 +1,174 @@
+"""Events as the notifier reads them, and the way they get there."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from freezegun.api import FrozenDateTimeFactory
+
+from limiter.db import tables
+from limiter.domain.job import Job
+from tests.bench import Bench
+from tests.conftest import START, MakeBench
+
+ANN = str(UUID(int=1))
+N, Y = timedelta(minutes=60), timedelta(minutes=15)
+SWEEP = (Job.RPS_CHECK, Job.IDLE_WARNING, Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+
+
+async def booked(make_bench: MakeBench, **settings: object) -> tuple[Bench, str, str]:
+    """A bench with one booked, unused model; its model's and reservation's ids."""
+    bench = await make_bench(**settings)
+    model = bench.platform.add_model("Google/Medgemma-27b-it")
+    bench.platform.add_model("used")
+    bench.platform.call("used")
+    slots = [(START, START + 2 * N), (START + 2 * N, START + 3 * N)]
+    reservation = bench.platform.add_reservation(ANN, "ann", model.name, slots=slots)
+    await bench.run(Job.RPS_CHECK)
+    return bench, str(model.id), reservation.id
+
+
+async def test_the_warning_and_the_final_event_carry_every_field(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench, model_id, reservation_id = await booked(make_bench)
+    current, following = bench.platform.reservations[0].slots
+    time.move_to(START + N - Y)
+    await bench.run(*SWEEP)
+    (warning,) = await bench.events()
+    message_id = warning.pop("message_id")
+    assert UUID(message_id)
+    assert warning == {
+        "event_version": "1.0",
+        "event_type": "reservation.no_use",
+        "occurred_at": "2026-03-02T10:45:00+00:00",
+        "user": {"id": ANN, "email": "ann@example.org"},
+        "reservation": {
+            "id": reservation_id,
+            "model_id": model_id,
+            "model_name": "Google/Medgemma-27b-it",
+            "slot": {"id": current.id, "start": "2026-03-02T10:00:00+00:00", "end": "2026-03-02T12:00:00+00:00"},
+            "stage": "warning",
+            "idle_since": "2026-03-02T10:00:00+00:00",
+            "idle_seconds": 2700,
+            "cancel_not_before": "2026-03-02T11:00:00+00:00",
+            "cancelled_slots": [],
+            "failed_slots": [],
+            "uninstalled": False,
+        },
+    }
+    time.move_to(START + N)
+    await bench.run(*SWEEP)
+    (final,) = await bench.events()
+    assert final["message_id"] != message_id
+    assert final["reservation"]["stage"] == "cancelled"
+    assert final["reservation"]["cancelled_slots"] == [
+        {
+            "reservation_id": reservation_id,
+            "slot_id": following.id,
+            "start": "2026-03-02T12:00:00+00:00",
+            "end": "2026-03-02T13:00:00+00:00",
+        }
+    ]
+
+
+async def test_events_are_persistent_json_with_a_stable_message_id(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench, _, _ = await booked(make_bench)
+    time.move_to(START + N - Y)
+    await bench.run(*SWEEP)
+    message = await bench.inbox.get()
+    await message.ack()
+    assert (message.delivery_mode, message.content_type) == (2, "application/json")
+    (row,) = await bench.rows(tables.outbox)
+    assert message.message_id == str(row.message_id)
+
+
+async def test_a_warning_overtaken_by_use_before_it_was_sent_is_taken_back_in_silence(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench, _, _ = await booked(make_bench)
+    time.move_to(START + N - Y)
+    await bench.run(Job.RPS_CHECK, Job.IDLE_WARNING)
+    bench.platform.call("Google/Medgemma-27b-it")
+    time.tick(timedelta(minutes=1))
+    await bench.run(*SWEEP)
+    assert await bench.events() == []
+    assert [spell.state for spell in await bench.rows(tables.idle_spell)] == ["withdrawn"]
+
+
+async def test_a_withdrawal_never_overtakes_its_warning(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:
+    bench, _, _ = await booked(make_bench, EVENT_RETRY_FIRST_SECONDS=0.01, EVENT_RETRY_LONGEST_SECONDS=0.02)
+    exchange, key = bench.settings.notifier_exchange, bench.settings.notifier_no_use_routing_key
+    await bench.inbox.unbind(exchange, key)
+    time.move_to(START + N - Y)
+    await bench.run(*SWEEP)
+    bench.platform.call("Google/Medgemma-27b-it")
+    time.tick(timedelta(minutes=1))
+    await bench.run(Job.RPS_CHECK, Job.IDLE_WARNING)
+    await bench.inbox.bind(exchange, key)
+    heard: list[str] = []
+    while len(heard) < 2:
+        await bench.run(Job.EVENT_DISPATCH)
+        heard += await bench.stages()
+    assert heard == ["warning", "withdrawn"]
+
+
+async def test_a_dry_run_decides_and_records_the_whole_timeline_and_does_nothing(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench, _, _ = await booked(make_bench, DRY_RUN="true", UNINSTALL_ON_IDLE="true")
+    for moment in (N - Y, N):
+        time.move_to(START + moment)
+        await bench.run(*SWEEP)
+    assert [(spell.state, spell.dry_run) for spell in await bench.rows(tables.idle_spell)] == [("enforced", True)]
+    assert [step.state for step in await bench.rows(tables.cancellation)] == ["done"]
+    assert [event.stage for event in await bench.rows(tables.outbox)] == ["warning", "cancelled"]
+    assert [command.state for command in await bench.rows(tables.command)] == ["dry_run"]
+    assert await bench.events() == []
+    assert bench.platform.deletions == []
+    assert bench.platform.commands == []
+
+
+async def test_a_spell_of_a_dry_run_never_leads_to_a_real_cancelling(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    dry, _, _ = await booked(make_bench, DRY_RUN="true")
+    time.move_to(START + N - Y)
+    await dry.run(*SWEEP)
+    real = await make_bench()
+    time.move_to(START + N)
+    await real.run(*SWEEP)
+    assert real.platform.deletions == []
+    time.tick(timedelta(minutes=1))
+    await real.run(*SWEEP)
+    assert real.platform.deletions == []
+    assert [spell.reason for spell in await real.rows(tables.idle_spell)] == ["mode_changed"]
+
+
+async def test_reminds_of_a_started_reservation_once_if_nobody_else_did(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench, model_id, reservation_id = await booked(make_bench, DEPLOYED_REMINDER_ENABLED="true")
+    await bench.inbox.bind(bench.settings.notifier_exchange, bench.settings.notifier_deployed_routing_key)
+    time.tick(timedelta(seconds=59))
+    await bench.run(*SWEEP)
+    assert await bench.events() == []
+    time.tick(timedelta(seconds=1))
+    await bench.run(*SWEEP)
+    (reminder,) = await bench.events()
+    assert reminder | {"message_id": None} == {
+        "message_id": None,
+        "event_version": "1.0",
+        "event_type": "models.deployed.successfully",
+        "occurred_at": "2026-03-02T10:01:00+00:00",
+        "user_id": ANN,
+        "user_name": "ann",
+        "user_email": "ann@example.org",
+        "model_ids": [model_id],
+        "model_names": ["Google/Medgemma-27b-it"],
+        "reservation_ids": [reservation_id],
+    }
+    time.tick(timedelta(minutes=1))
+    await bench.run(*SWEEP)
+    assert await bench.events() == []

@@ -1,0 +1,119 @@
+"""The service records what it read and decided; a replay of that comes to the same decisions, number by number.
+
+RECORD_DAY=docs/day.jsonl makes the recording that is shipped: the whole day in place of its first hours.
+"""
+
+import os
+from collections import Counter
+from datetime import UTC, timedelta
+from pathlib import Path
+
+import pytest
+from freezegun.api import FrozenDateTimeFactory
+
+from limiter.config.policy import PolicySettings
+from limiter.config.settings import load_as
+from limiter.db import tables
+from limiter.domain.decision import Decision, Reason
+from limiter.domain.job import Job
+from limiter.recording.lines import Began
+from limiter.recording.reader import read
+from limiter.replay.summary import Summary, summarize
+from tests.bench import Bench
+from tests.conftest import ROOT, START, MakeBench
+from tests.service.day import SETTINGS, Day
+
+SHIPPED = ROOT / "docs" / "day.jsonl.gz"
+WHOLE = os.environ.get("RECORD_DAY", "")
+MINUTES = 24 * 60 if WHOLE else 150
+IDLE_EVERY = 5
+
+
+async def live(bench: Bench, time: FrozenDateTimeFactory, minutes: int) -> None:
+    """Run all jobs through so many minutes, whether the services answer or not."""
+    day = Day(bench.platform)
+    day.begin()
+    for minute in range(minutes + 1):
+        time.move_to(START + timedelta(minutes=minute))
+        day.minute(minute)
+        idle = (Job.IDLE_WARNING, Job.EVENT_DISPATCH, Job.IDLE_ENFORCE) if minute % IDLE_EVERY == 0 else ()
+        for job in (Job.SAGA_POLL, Job.RPS_CHECK, *idle, Job.EVENT_DISPATCH):
+            if await bench.has_work(job):
+                await bench.attempt(job)
+
+
+def as_recorded(path: Path) -> Summary:
+    """A replay under the recording's own settings."""
+    began = next(iter(read(path)))
+    assert isinstance(began, Began)
+    return summarize("recorded", load_as(PolicySettings, **began.settings).policy(), read(path))
+
+
+@pytest.mark.parametrize("platform", [40.0], indirect=True)
+async def test_a_replay_decides_as_the_service_did(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, tmp_path: Path
+) -> None:
+    path = Path(WHOLE) if WHOLE else tmp_path / "recording.jsonl"
+    bench = await make_bench(**SETTINGS, RECORD_READINGS=path, LOG_LEVEL="ERROR")
+    await live(bench, time, MINUTES)
+    replayed = as_recorded(path)
+    audited = Counter(
+        (row.decided_at.astimezone(UTC), row.model_id, row.user_id, row.decision, row.reason, _flat(row.numbers))
+        for row in await bench.rows(tables.decision)
+    )
+    replayed_records = Counter(
+        (one.at, one.model_id, one.user_id, str(one.decision), str(one.reason), _flat(dict(one.numbers)))
+        for one in replayed.found
+    )
+    assert replayed_records == audited
+    assert (replayed.missing, replayed.extra) == (Counter(), Counter())
+    assert replayed.recorded == audited.total() > 50
+    _came_to_something(replayed)
+    assert not bench.platform.violations
+
+
+def _flat(numbers: dict[str, float | int | str]) -> tuple[tuple[str, float | int | str], ...]:
+    return tuple(sorted(numbers.items()))
+
+
+def _came_to_something(day: Summary) -> None:
+    """The story is only worth comparing if it has everything in it."""
+    assert {act.decision for act in day.acts} >= {
+        Decision.SCALE_UP,
+        Decision.SCALE_DOWN,
+        Decision.WARN,
+        Decision.WITHDRAW,
+        Decision.CANCEL,
+    }
+    assert Reason.READING_UNKNOWN in {one.reason for one in day.found}
+    assert day.slots_cancelled > 0
+
+
+def test_the_shipped_day_replays_as_it_was_recorded() -> None:
+    day = as_recorded(SHIPPED)
+    assert 23.9 < day.hours < 24.1
+    assert (day.missing, day.extra) == (Counter(), Counter())
+    _came_to_something(day)
+    assert day.count(Decision.UNINSTALL) > 0
+
+
+def test_under_other_settings_each_command_begins_where_the_last_one_ended() -> None:
+    replicas: dict[object, object] = {}
+    for record in summarize("defaults", PolicySettings().policy(), read(SHIPPED)).acts:
+        if record.decision in (Decision.SCALE_UP, Decision.SCALE_DOWN):
+            assert record.numbers["replicas"] == replicas.get(record.model_id, 1), record
+            replicas[record.model_id] = record.numbers["wanted"]
+    assert len(replicas) > 1
+
+
+def test_other_settings_come_to_other_decisions() -> None:
+    began = next(iter(read(SHIPPED)))
+    assert isinstance(began, Began)
+    eager = load_as(PolicySettings, **began.settings | {"idle_limit_seconds": 1800, "scale_target_rps_per_replica": 5})
+    usual, other = as_recorded(SHIPPED), summarize("eager", eager.policy(), read(SHIPPED))
+    assert other.slots_cancelled > usual.slots_cancelled
+    assert other.booked_hours_freed > usual.booked_hours_freed
+    assert other.replica_hours > usual.replica_hours
+    lazy = load_as(PolicySettings, **began.settings | {"idle_limit_seconds": 86_400})
+    none = summarize("lazy", lazy.policy(), read(SHIPPED))
+    assert (none.slots_cancelled, none.count(Decision.WARN)) == (0, 0)

@@ -1,0 +1,155 @@
+"""rps_check and saga_poll, composed, against the stand-in platform: commands as the dispatcher sees them."""
+
+from datetime import timedelta
+
+import pytest
+from freezegun.api import FrozenDateTimeFactory
+
+from dev.fake_platform.platform import Fault, Platform
+from limiter.db import tables
+from limiter.domain.job import Job
+from tests.bench import Bench
+from tests.conftest import START, MakeBench
+
+TICK = 15
+
+
+async def tick(bench: Bench, time: FrozenDateTimeFactory, times: int = 1) -> None:
+    for _ in range(times):
+        time.tick(timedelta(seconds=TICK))
+        await bench.run(Job.RPS_CHECK)
+        if await bench.has_work(Job.SAGA_POLL):
+            await bench.run(Job.SAGA_POLL)
+
+
+def asked(platform: Platform) -> list[int | None]:
+    return [command.replicas for command in platform.commands]
+
+
+@pytest.mark.parametrize("platform", [40.0], indirect=True)
+async def test_36_rps_on_one_replica_reach_4_and_return_to_1_one_step_at_a_time(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench()
+    platform.add_model("busy")
+    platform.set_rate("busy", 36)
+    await tick(bench, time, 40)
+    assert asked(platform) == [3, 4]
+    assert platform.violations == []
+    platform.set_rate("busy", 0)
+    await tick(bench, time, 160)
+    assert asked(platform) == [3, 4, 3, 2, 1]
+    assert platform.violations == []
+    await tick(bench, time, 40)
+    assert asked(platform) == [3, 4, 3, 2, 1]
+
+
+async def test_the_traffic_of_a_name_is_shared_by_all_its_instances(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench()
+    platform.add_model("twin", replicas=2)
+    platform.add_model("twin", replicas=2)
+    platform.set_rate("twin", 38)
+    await tick(bench, time, 40)
+    assert asked(platform) == []
+
+
+async def test_a_failed_saga_is_backed_off_and_a_stuck_one_blocks(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SAGA_TIMEOUT_SECONDS=100)
+    platform.add_model("busy")
+    platform.set_rate("busy", 36)
+    platform.next_saga("failed")
+    platform.next_saga("stuck")
+    await tick(bench, time, 4)
+    assert asked(platform) == [3]
+    await tick(bench, time, 4)
+    assert len(asked(platform)) == 2
+    await tick(bench, time, 20)
+    assert len(asked(platform)) == 2
+    assert bench.criticals() == {"command_failed": 1, "saga_stuck": 1}
+
+
+async def test_a_lost_answer_is_resolved_by_the_registry_and_never_repeated(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench()
+    platform.add_model("busy")
+    platform.set_rate("busy", 24)
+    platform.fault("dispatcher", Fault.lost_answer(), path="scale")
+    await tick(bench, time, 6)
+    platform.clear_faults()
+    await tick(bench, time, 20)
+    assert asked(platform) == [2, 3] or asked(platform) == [3]
+    assert {row.state for row in await bench.rows(tables.command)} == {"completed"}
+    assert platform.violations == []
+
+
+async def test_a_command_that_never_arrived_fails_at_once_and_is_tried_again_later(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(MODEL_DISPATCHER_URL="http://127.0.0.1:9")
+    platform.add_model("busy")
+    platform.set_rate("busy", 36)
+    await tick(bench, time, 12)
+    states = [row.state for row in await bench.rows(tables.command)]
+    assert len(states) >= 2
+    assert set(states) == {"failed"}
+    assert bench.criticals()["command_refused"] == len(states)
+
+
+async def test_one_unfinished_command_per_model_is_kept_by_the_database_itself(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    from uuid import uuid4
+
+    from limiter.db import ledger
+    from limiter.domain.command import Command, CommandKind, CommandState
+    from limiter.domain.decision import Reason
+
+    bench = await make_bench()
+    model = platform.add_model("busy")
+    first, second = (
+        Command(uuid4(), model.id, "busy", CommandKind.SCALE_UP, 2, CommandState.PLANNED, START) for _ in range(2)
+    )
+    for intent, taken in ((first, {first.id}), (second, set())):
+        async with bench.engine.begin() as connection:
+            assert await ledger.plan(connection, [intent], {intent.id: Reason.OVERLOADED}) == taken
+
+
+async def test_a_dry_run_records_its_decision_and_commands_nothing(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(DRY_RUN="true")
+    platform.add_model("busy")
+    platform.set_rate("busy", 36)
+    await tick(bench, time, 8)
+    assert asked(platform) == []
+    rows = await bench.rows(tables.command)
+    assert rows
+    assert {(row.state, row.kind, row.replicas) for row in rows} <= {("dry_run", "scale_up", n) for n in (2, 3)}
+    assert bench.count("decisions_total", decision="scale_up", reason="overloaded") == len(rows)
+
+
+async def test_replicas_above_max_come_down_and_below_min_go_up_without_waiting(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SCALE_MIN_REPLICAS=2, SCALE_MAX_REPLICAS=4)
+    low, high = platform.add_model("low", replicas=1), platform.add_model("high", replicas=6)
+    platform.call("low")
+    await tick(bench, time, 2)
+    assert {command.model_id: command.replicas for command in platform.commands} == {low.id: 2, high.id: 4}
+
+
+async def test_an_overridden_model_has_its_own_target_and_an_exempt_one_is_left_alone(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    own = '{"strong": {"target_rps_per_replica": 50}, "pinned": {"exempt": true}}'
+    bench = await make_bench(POLICY_OVERRIDES=own)
+    for name in ("strong", "pinned", "plain"):
+        platform.add_model(name)
+        platform.set_rate(name, 36)
+    await tick(bench, time, 8)
+    assert {command.model_name for command in platform.commands} == {"plain"}

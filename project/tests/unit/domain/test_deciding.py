@@ -1,0 +1,250 @@
+"""One tick over a fleet: the share of a name's traffic, which decisions are new, and the numbers that are recorded."""
+
+import math
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limiter.domain.command import Command, CommandKind, CommandState, new_command
+from limiter.domain.deciding import FleetDecisions, ModelDecision, decide_fleet, load_of
+from limiter.domain.decision import Decision, Reason
+from limiter.domain.fleet import Fleet, ScalingState
+from limiter.domain.policy import Policy
+from limiter.domain.scaling import Load, ScalingRule, decide, scaling_state, settled
+from tests.unit.domain.build import IDLE, PACING, SCALING, UNHURRIED, Readings, at, command, secs, served
+
+POLICY = Policy(SCALING, IDLE, {}, PACING, enforce_per_run=10, saga_timeout=secs(900), retention=secs(86_400))
+TWO = Fleet((served(1, "m", 1), served(2, "m", 3)))
+
+
+def steady(rps: float, seconds: int = 60) -> Readings:
+    readings = Readings()
+    for now in range(0, seconds + 1, 15):
+        readings.tick(now, a={"m": rps * now})
+    return readings
+
+
+def decided(
+    rps: float, fleet: Fleet, rule: ScalingRule = SCALING, **remembered: ScalingState | Command
+) -> list[ModelDecision]:
+    observation = steady(rps, 45).tick(60, a={"m": rps * 60})
+    scaling_states = {one.model_id: one for one in remembered.values() if isinstance(one, ScalingState)}
+    latest = {one.model_id: one for one in remembered.values() if isinstance(one, Command)}
+    return decide_fleet(replace(POLICY, scaling_rule=rule), fleet, observation, scaling_states, latest, at(60)).decided
+
+
+def test_instances_share_their_names_traffic_by_their_replicas() -> None:
+    readings = steady(8)
+    observation = readings.tick(75, a={"m": 8.0 * 75})
+    one, three = (load_of(model, TWO, observation, SCALING) for model in TWO.models)
+    assert (one.up, three.up) == pytest.approx((2, 6))
+    assert (one.down, three.down) == pytest.approx((2, 6))
+    assert (one.known, one.restarted) == (True, False)
+
+
+def test_up_and_down_have_windows_of_their_own() -> None:
+    readings = Readings()
+    for now in range(0, 600, 15):
+        readings.tick(now, a={"m": 10.0 * max(0, now - 540)})
+    observation = readings.tick(600, a={"m": 600.0})
+    load = load_of(served(1, "m"), Fleet((served(1, "m"),)), observation, SCALING)
+    assert (load.up, load.down) == pytest.approx((10, 2))
+
+
+def test_a_restart_and_a_failed_target_make_the_load_less_than_known() -> None:
+    readings = steady(8)
+    restarted = readings.tick(75, a={"m": 1.0})
+    assert load_of(served(1, "m"), Fleet((served(1, "m"),)), restarted, SCALING).restarted
+    failed = readings.tick(90, a=None)
+    assert not load_of(served(1, "m"), Fleet((served(1, "m"),)), failed, SCALING).known
+
+
+def test_no_replicas_at_all_share_nothing_and_break_nothing() -> None:
+    readings = steady(8)
+    observation = readings.tick(75, a={"m": 8.0 * 75})
+    nothing = Fleet((served(1, "m", 0),))
+    assert load_of(nothing.models[0], nothing, observation, SCALING) == Load(0, 0, True)
+    (scaled,) = decided(8, nothing)
+    assert (scaled.verdict.reason, scaled.verdict.replicas) == (Reason.BELOW_MIN, 1)
+    assert scaled.record is not None
+    assert scaled.record.numbers["rps_per_replica"] == 0
+
+
+def test_every_number_of_a_scale_up_is_recorded() -> None:
+    wished = ScalingState(UUID(int=1), "m", 1, at(0), overloaded_since=at(29))
+    (scaled,) = decided(12, Fleet((served(1, "m"),)), known=wished)
+    assert scaled.acts
+    assert scaled.record is not None
+    assert (scaled.record.at, scaled.record.model_id, scaled.record.model_name) == (at(60), UUID(int=1), "m")
+    assert (scaled.record.user_id, scaled.record.decision) == (None, Decision.SCALE_UP)
+    assert scaled.record.reason is Reason.OVERLOADED
+    assert scaled.record.numbers == {
+        "rps": 12,
+        "rps_down": 12,
+        "rps_per_replica": 12,
+        "replicas": 1,
+        "fewer": 0,
+        "wanted": 2,
+        "target": 10,
+        "up_factor": 1.1,
+        "headroom": 0.7,
+        "minimum": 1,
+        "maximum": 8,
+        "wish": "up",
+        "held_seconds": 31,
+        "needed_seconds": 30,
+        "failures": 0,
+    }
+
+
+def test_the_numbers_of_a_scale_down_are_those_of_the_wish_to_go_down() -> None:
+    wished = ScalingState(UUID(int=1), "m", 2, at(-600), underused_since=at(-250))
+    (scaled,) = decided(5, Fleet((served(1, "m", 2),)), known=wished)
+    assert scaled.record is not None
+    numbers = scaled.record.numbers
+    assert (numbers["wish"], numbers["held_seconds"], numbers["needed_seconds"]) == ("down", 310, 300)
+    assert (numbers["rps_per_replica"], numbers["replicas"], numbers["fewer"], numbers["wanted"]) == (2.5, 2, 1, 1)
+
+
+def test_a_wish_that_begins_now_has_held_for_no_time() -> None:
+    (scaled,) = decided(12, Fleet((served(1, "m"),)))
+    assert scaled.record is not None
+    assert (scaled.record.reason, scaled.record.numbers["held_seconds"]) == (Reason.STABILIZING, 0)
+
+
+def test_a_decision_that_stands_is_no_news_and_is_remembered() -> None:
+    fleet = Fleet((served(1, "m"),))
+    (first,) = decided(5, fleet)
+    assert first.record is not None
+    assert not first.acts
+    assert first.verdict.scaling_state.standing == "hold:within_target"
+    (again,) = decided(5, fleet, known=first.verdict.scaling_state)
+    assert again.record is None
+    assert again.verdict.scaling_state == first.verdict.scaling_state
+    (other,) = decided(5, fleet, known=replace(first.verdict.scaling_state, standing="hold:stabilizing"))
+    assert other.record is not None
+
+
+def test_an_act_is_news_even_if_it_was_the_last_one() -> None:
+    wished = ScalingState(UUID(int=1), "m", 1, at(0), overloaded_since=at(0), standing="scale_up:overloaded")
+    (scaled,) = decided(12, Fleet((served(1, "m"),)), known=wished)
+    assert scaled.record is not None
+
+
+def test_what_stands_outlives_another_count_of_replicas() -> None:
+    before = ScalingState(UUID(int=1), "m", 1, at(0), standing="hold:within_target")
+    (scaled,) = decided(12, Fleet((served(1, "m", 2),)), known=before)
+    assert scaled.record is None
+
+
+def test_earlier_failures_are_recorded_and_block() -> None:
+    failed = replace(command(CommandState.FAILED, 30, failures=3), model_id=UUID(int=1))
+    (scaled,) = decided(12, Fleet((served(1, "m"),)), last=failed)
+    assert scaled.record is not None
+    assert (scaled.record.reason, scaled.record.numbers["failures"]) == (Reason.BACKING_OFF, 3)
+
+
+def test_rules_of_a_models_own_decide_about_it() -> None:
+    own = replace(POLICY, own_rules={"m": (replace(SCALING, exempt=True), IDLE)})
+    observation = steady(12).tick(75, a={"m": 900.0})
+    (scaled,) = decide_fleet(own, Fleet((served(1, "m"),)), observation, {}, {}, at(75)).decided
+    assert scaled.verdict.reason is Reason.EXEMPT
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_new_command_is_planned_or_in_a_dry_run_already_over(dry_run: bool) -> None:
+    id, model = uuid4(), served(1, "m")
+    new = new_command(id, model, CommandKind.SCALE_UP, 3, None, at(60), dry_run=dry_run)
+    state, ended = (CommandState.DRY_RUN, at(60)) if dry_run else (CommandState.PLANNED, None)
+    assert new == Command(id, model.id, "m", CommandKind.SCALE_UP, 3, state, at(60), finished_at=ended, failures=0)
+
+
+@pytest.mark.parametrize(("state", "carried"), [(CommandState.FAILED, 3), (CommandState.COMPLETED, 0)])
+def test_a_new_command_carries_the_failures_of_a_failed_one_before(state: CommandState, carried: int) -> None:
+    last = command(state, 30, failures=3)
+    assert new_command(uuid4(), served(), CommandKind.SCALE_UP, 3, last, at(60), dry_run=False).failures == carried
+
+
+def test_one_names_unreadable_series_leaves_the_others_known() -> None:
+    readings = Readings(names=frozenset({"m", "n"}))
+    readings.tick(0, a={"m": 1.0, "n": 1.0})
+    observation = readings.tick(15, a={"m": 2.0, "n": float("nan")})
+    fleet = Fleet((served(1, "m"), served(2, "n")))
+    assert [load_of(model, fleet, observation, SCALING).known for model in fleet.models] == [True, False]
+
+
+def test_a_wish_that_changes_leaves_what_stands() -> None:
+    stood = ScalingState(UUID(int=1), "m", 1, at(0), standing="hold:stabilizing")
+    verdict = decide(SCALING, stood, Load(50, 50, True), None, at(60))
+    assert (verdict.scaling_state.overloaded_since, verdict.scaling_state.standing) == (at(60), "hold:stabilizing")
+
+
+def test_no_calls_are_no_load_and_a_restart_shows_all_the_same() -> None:
+    readings = Readings(names=frozenset({"m", "n"}))
+    readings.tick(0, a={"m": 1.0, "n": 9.0})
+    observation = readings.tick(15, a={"m": 1.0, "n": 2.0})
+    fleet = Fleet((served(1, "m"),))
+    assert load_of(fleet.models[0], fleet, observation, SCALING) == Load(0.0, 0.0, True, True)
+
+
+COUNTS, MOMENTS = st.integers(0, 4), st.none() | st.integers(0, 60)
+STANDINGS = st.sampled_from([None, "hold:within_target", "hold:stabilizing"])
+
+
+@UNHURRIED
+@given(COUNTS, COUNTS, COUNTS, STANDINGS, st.sampled_from(["m", "n"]), MOMENTS, MOMENTS, st.booleans())
+def test_what_is_settled_would_be_decided_so(
+    replicas: int,
+    before: int,
+    minimum: int,
+    stands: str | None,
+    name: str,
+    up: int | None,
+    down: int | None,
+    exempt: bool,
+) -> None:
+    rule = replace(SCALING, min_replicas=minimum, exempt=exempt)
+    since, other = (None if moment is None else at(moment) for moment in (up, down))
+    remembered, model = ScalingState(UUID(int=1), name, before, at(0), since, other, stands), served(1, "m", replicas)
+    verdict = decide(rule, scaling_state(model, remembered, at(100)), Load(0, 0, True), None, at(100))
+    same = verdict == (Decision.HOLD, Reason.WITHIN_TARGET, replicas, remembered) and stands == "hold:within_target"
+    assert settled(rule, model, remembered) is same
+
+
+def quiet_fleet(**changes: Any) -> FleetDecisions:
+    """A model at its minimum, known to scaling, that nobody ever called, beside one that is called."""
+    readings = Readings(names=frozenset({"m", "n"}))
+    readings.tick(0, a={"m": 1.0, "n": 1.0})
+    observation = readings.tick(15, a=changes.get("page", {"m": 1.0, "n": 50.0}))
+    stood = ScalingState(UUID(int=1), "m", 1, at(0), standing="hold:within_target")
+    fleet = Fleet((served(1, "m"), served(2, "n")))
+    return decide_fleet(POLICY, fleet, observation, {stood.model_id: stood}, changes.get("latest", {}), at(15))
+
+
+def test_a_settled_model_is_set_apart_and_still_counted_and_remembered() -> None:
+    decisions = quiet_fleet()
+    assert [state.name for state in decisions.settled] == ["m"]
+    assert [one.model.name for one in decisions.decided] == ["n"]
+    assert decisions.counts() == {(Decision.HOLD, Reason.WITHIN_TARGET): 2}
+    assert FleetDecisions(decisions.decided, []).counts() == {(Decision.HOLD, Reason.WITHIN_TARGET): 1}
+    assert FleetDecisions([], []).counts() == {}
+    assert {state.name for state in decisions.scaling_states()} == {"m", "n"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"page": {"m": 2.0, "n": 50.0}},
+        {"page": {"m": math.nan, "n": 50.0}},
+        {"page": {"m": 1.0, "n": 0.0}},
+        {"page": None},
+        {"latest": {UUID(int=1): command(CommandState.COMPLETED, 0)}},
+    ],
+    ids=["called", "unreadable", "restarted", "failed", "commanded"],
+)
+def test_a_model_that_may_have_been_called_is_not_settled(changes: dict[str, Any]) -> None:
+    assert quiet_fleet(**changes).settled == []

@@ -1,0 +1,229 @@
+"""decide() at its borders, one tick at a time. U = 10, tau = 0.1, h = 0.7: up above 11 R, down from 7 (R - 1)."""
+
+from dataclasses import replace
+from math import inf, nextafter
+
+import pytest
+
+from limiter.domain.decision import Decision, Reason
+from limiter.domain.fleet import ScalingState
+from limiter.domain.scaling import Load, ScaleDecision, decide, overloaded, scaling_state, underused
+from tests.unit.domain.build import SCALING, at, remembered, secs, served
+
+UP, DOWN, HOLD = Decision.SCALE_UP, Decision.SCALE_DOWN, Decision.HOLD
+UNKNOWN_IDLE = Load(0, 0, known=False)
+
+
+def load(rps: float, *, known: bool = True, restarted: bool = False) -> Load:
+    return Load(rps, rps, known, restarted)
+
+
+def decided(before: ScalingState, rps: Load, now: float, blocked: Reason | None = None) -> ScaleDecision:
+    return decide(SCALING, before, rps, blocked, at(now))
+
+
+@pytest.mark.parametrize("replicas", range(1, 9))
+def test_is_overloaded_just_above_the_tolerance_and_not_at_it(replicas: int) -> None:
+    border = SCALING.target_rps * (1 + SCALING.tolerance) * replicas
+    assert not overloaded(SCALING, replicas, load(border))
+    assert overloaded(SCALING, replicas, load(nextafter(border, inf)))
+
+
+@pytest.mark.parametrize("replicas", range(2, 9))
+def test_is_underused_at_the_headroom_and_not_just_above_it(replicas: int) -> None:
+    border = SCALING.headroom * SCALING.target_rps * (replicas - 1)
+    assert underused(SCALING, replicas, load(border))
+    assert not underused(SCALING, replicas, load(nextafter(border, inf)))
+
+
+def test_one_replica_is_never_underused() -> None:
+    assert not underused(SCALING, 1, load(0))
+
+
+def test_up_goes_by_the_up_window_and_down_by_the_down_window() -> None:
+    assert overloaded(SCALING, 1, Load(up=12, down=0, known=True))
+    assert not overloaded(SCALING, 1, Load(up=0, down=12, known=True))
+    assert underused(SCALING, 2, Load(up=12, down=0, known=True))
+    assert not underused(SCALING, 2, Load(up=0, down=12, known=True))
+
+
+def test_the_first_overloaded_tick_only_starts_the_clock() -> None:
+    verdict = decided(remembered(1), load(36), 100)
+    assert (verdict.decision, verdict.reason) == (HOLD, Reason.STABILIZING)
+    assert verdict.scaling_state == remembered(1, overloaded_since=100)
+
+
+@pytest.mark.parametrize(("now", "decision"), [(29.999, HOLD), (30, UP)])
+def test_waits_for_the_up_stabilization_to_the_second(now: float, decision: Decision) -> None:
+    assert decided(remembered(1, overloaded_since=0), load(36), now).decision is decision
+
+
+@pytest.mark.parametrize(("now", "decision"), [(299.999, HOLD), (300, DOWN)])
+def test_waits_for_the_down_stabilization_to_the_second(now: float, decision: Decision) -> None:
+    assert decided(remembered(2, underused_since=0), load(0), now).decision is decision
+
+
+def test_a_tick_within_the_tolerance_ends_the_wish_to_go_up() -> None:
+    verdict = decided(remembered(1, overloaded_since=0), load(11), 29)
+    assert (verdict.reason, verdict.scaling_state) == (Reason.WITHIN_TARGET, remembered(1))
+
+
+def test_a_tick_above_the_headroom_ends_the_wish_to_go_down() -> None:
+    verdict = decided(remembered(2, underused_since=0), load(7.1), 299)
+    assert (verdict.reason, verdict.scaling_state) == (Reason.WITHIN_TARGET, remembered(2))
+
+
+@pytest.mark.parametrize(
+    ("replicas", "rps", "wanted"),
+    [
+        (1, 11.1, 2),  # what the load needs
+        (1, 20, 2),
+        (1, 20.1, 3),
+        (1, 1000, 3),  # R + 2 while that is more than 2 R
+        (2, 1000, 4),
+        (3, 1000, 6),  # 2 R from there on
+        (3, 34, 4),
+        (5, 1000, 8),  # the maximum
+        (7, 1000, 8),
+    ],
+)
+def test_goes_up_to_what_the_load_needs_at_most_doubling_within_the_maximum(
+    replicas: int, rps: float, wanted: int
+) -> None:
+    verdict = decided(remembered(replicas, overloaded_since=0), load(rps), 30)
+    assert (verdict.decision, verdict.reason, verdict.replicas) == (UP, Reason.OVERLOADED, wanted)
+
+
+def test_a_scale_up_without_tolerance_still_asks_for_more_replicas_than_there_are() -> None:
+    # 9.1 * 3 is 27.299999999999997, so 27.3 is overload; yet 27.3 / 9.1 rounds to 3.0, and its ceiling is no more.
+    rule = replace(SCALING, target_rps=9.1, tolerance=0)
+    verdict = decide(rule, remembered(3, overloaded_since=0), load(27.3), None, at(30))
+    assert verdict.decision is HOLD or verdict.replicas > 3
+
+
+@pytest.mark.parametrize("replicas", range(2, 9))
+def test_goes_down_one_step_at_a_time(replicas: int) -> None:
+    verdict = decided(remembered(replicas, underused_since=0), load(0), 300)
+    assert (verdict.decision, verdict.reason, verdict.replicas) == (DOWN, Reason.UNDERUSED, replicas - 1)
+
+
+def test_a_command_spends_the_wish() -> None:
+    assert decided(remembered(1, overloaded_since=0), load(36), 30).scaling_state == remembered(1)
+    assert decided(remembered(2, underused_since=0), load(0), 300).scaling_state == remembered(2)
+
+
+def test_overloaded_at_the_maximum_holds_and_says_so() -> None:
+    verdict = decided(remembered(8, overloaded_since=0), load(1000), 3600)
+    assert (verdict.decision, verdict.reason, verdict.replicas) == (HOLD, Reason.AT_MAX, 8)
+
+
+def test_never_goes_below_the_configured_minimum() -> None:
+    rule = replace(SCALING, min_replicas=3)
+    verdict = decide(rule, remembered(3, underused_since=0), load(0), None, at(3600))
+    assert (verdict.decision, verdict.reason) == (HOLD, Reason.WITHIN_TARGET)
+
+
+@pytest.mark.parametrize("rps", [load(0), load(1000), UNKNOWN_IDLE])
+def test_below_the_minimum_is_corrected_at_once_even_on_an_unknown_reading(rps: Load) -> None:
+    verdict = decide(replace(SCALING, min_replicas=3), remembered(1), rps, None, at(0))
+    assert (verdict.decision, verdict.reason, verdict.replicas) == (UP, Reason.BELOW_MIN, 3)
+
+
+def test_a_model_without_replicas_is_brought_to_the_minimum() -> None:
+    verdict = decided(remembered(0), load(0), 0)
+    assert (verdict.decision, verdict.replicas) == (UP, 1)
+
+
+@pytest.mark.parametrize("rps", [0, 95, 1000])
+def test_above_the_maximum_is_corrected_at_once_in_one_step(rps: float) -> None:
+    verdict = decided(remembered(12), load(rps), 0)
+    assert (verdict.decision, verdict.reason, verdict.replicas) == (DOWN, Reason.ABOVE_MAX, 8)
+
+
+@pytest.mark.parametrize("rps", [0, 1000])
+def test_above_the_maximum_is_not_corrected_on_an_unknown_reading(rps: float) -> None:
+    verdict = decided(remembered(12, overloaded_since=-600, underused_since=-600), load(rps, known=False), 0)
+    assert (verdict.decision, verdict.reason) == (HOLD, Reason.READING_UNKNOWN)
+
+
+def test_does_not_scale_down_on_an_unknown_reading() -> None:
+    verdict = decided(remembered(4, underused_since=0), UNKNOWN_IDLE, 3600)
+    assert (verdict.decision, verdict.reason) == (HOLD, Reason.READING_UNKNOWN)
+
+
+def test_an_unknown_reading_neither_starts_nor_ends_the_wish_to_go_down() -> None:
+    assert decided(remembered(4), UNKNOWN_IDLE, 15).scaling_state == remembered(4)
+    assert decided(remembered(4, underused_since=0), UNKNOWN_IDLE, 15).scaling_state == remembered(4, underused_since=0)
+
+
+def test_scales_up_on_what_an_incomplete_reading_shows() -> None:
+    verdict = decided(remembered(1, overloaded_since=0), load(36, known=False), 30)
+    assert (verdict.decision, verdict.replicas) == (UP, 3)
+
+
+def test_a_restart_of_entrypoint_starts_the_wish_to_go_down_anew() -> None:
+    verdict = decided(remembered(4, underused_since=0), load(0, restarted=True), 3600)
+    assert (verdict.decision, verdict.scaling_state) == (HOLD, remembered(4))
+    assert decided(verdict.scaling_state, load(0), 3615).scaling_state == remembered(4, underused_since=3615)
+
+
+def test_a_restart_of_entrypoint_does_not_end_the_wish_to_go_up() -> None:
+    assert decided(remembered(1, overloaded_since=0), load(36, restarted=True), 30).decision is UP
+
+
+@pytest.mark.parametrize("reason", [Reason.COMMAND_UNFINISHED, Reason.COOLING_DOWN, Reason.BACKING_OFF])
+@pytest.mark.parametrize(("replicas", "rps"), [(1, 36.0), (4, 0.0), (12, 0.0), (0, 0.0), (1, 5.0)])
+def test_a_blocked_model_is_held_for_the_reason_of_the_block(reason: Reason, replicas: int, rps: float) -> None:
+    verdict = decided(remembered(replicas, overloaded_since=-600, underused_since=-600), load(rps), 0, reason)
+    assert (verdict.decision, verdict.reason, verdict.replicas) == (HOLD, reason, replicas)
+
+
+def test_an_unfinished_command_ends_both_wishes() -> None:
+    verdict = decided(remembered(4, overloaded_since=-600, underused_since=-600), load(0), 0, Reason.COMMAND_UNFINISHED)
+    assert verdict.scaling_state == remembered(4)
+
+
+def test_wishes_grow_while_cooling_down_so_that_the_end_of_it_finds_them_ripe() -> None:
+    verdict = decided(remembered(1, overloaded_since=0), load(36), 59, Reason.COOLING_DOWN)
+    assert verdict.scaling_state == remembered(1, overloaded_since=0)
+    assert decided(verdict.scaling_state, load(36), 60).decision is UP
+
+
+@pytest.mark.parametrize("replicas", [0, 1, 4, 12])
+def test_an_exempt_model_is_left_alone_whatever_it_carries(replicas: int) -> None:
+    before = remembered(replicas, overloaded_since=0, underused_since=0)
+    verdict = decide(replace(SCALING, exempt=True), before, load(1000), None, at(3600))
+    assert (verdict.decision, verdict.reason, verdict.scaling_state) == (HOLD, Reason.EXEMPT, remembered(replicas))
+
+
+def test_a_model_seen_for_the_first_time_runs_since_now() -> None:
+    assert scaling_state(served(), None, at(100)).first_seen_at == at(100)
+
+
+def test_an_unchanged_model_keeps_its_wishes_and_when_it_was_first_seen() -> None:
+    before = remembered(1, overloaded_since=5)
+    assert scaling_state(served(), before, at(100)) is before
+
+
+def test_another_replica_count_ends_the_wishes_and_keeps_when_it_was_first_seen() -> None:
+    assert scaling_state(
+        served(replicas=2), remembered(1, overloaded_since=5, underused_since=6), at(100)
+    ) == remembered(2)
+
+
+def test_another_name_ends_the_wishes() -> None:
+    after = scaling_state(served(name="renamed"), remembered(1, overloaded_since=5), at(100))
+    assert (after.name, after.overloaded_since, after.first_seen_at) == ("renamed", None, at(0))
+
+
+def test_an_unchanged_state_is_the_same_value_so_that_nothing_is_written() -> None:
+    before = remembered(1)
+    assert decided(before, load(5), 15).scaling_state is before
+    waiting = remembered(1, overloaded_since=0)
+    assert decided(waiting, load(36), 15).scaling_state is waiting
+
+
+def test_no_stabilization_means_at_once() -> None:
+    rule = replace(SCALING, up_stabilization=secs(0), down_stabilization=secs(0))
+    assert decide(rule, remembered(1), load(36), None, at(0)).decision is UP
+    assert decide(rule, remembered(4), load(0), None, at(0)).decision is DOWN

@@ -1,0 +1,250 @@
+"""A recording reads back as it was written, is bounded, and says which line is wrong."""
+
+import gzip
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from limiter.config.policy import PolicySettings
+from limiter.domain.audit import DecisionRecord
+from limiter.domain.command import CommandState
+from limiter.domain.decision import Decision, Reason
+from limiter.domain.fleet import Fleet, ScalingState
+from limiter.domain.job import Job
+from limiter.domain.reservations import Bookings
+from limiter.domain.usage import Memory
+from limiter.recording.format import Start
+from limiter.recording.lines import Began, Idle, Tick
+from limiter.recording.reader import WrongRecording, read
+from limiter.recording.recorder import Recorder
+from limiter.recording.trace import RunTrace
+from limiter.replay.__main__ import main
+from limiter.replay.simulation import Simulation
+from tests.unit.domain.build import ANNA, HOUR, at, command, failed_scrape, page, reservation, served, slot, spell
+
+FLEET = Fleet((served(1, "m", 2), served(2, "n")))
+BOOKED = reservation(slot(0, HOUR), slot(HOUR, 2 * HOUR), name="m")
+RECORD = DecisionRecord(
+    at(15), served().id, "m", ANNA.id, Decision.WARN, Reason.UNUSED, {"slots": 2, "idle_seconds": 0.1}
+)
+SETTINGS = PolicySettings().model_dump(mode="json")
+
+
+def recorder(path: Path, limit: int = 10**6) -> Recorder:
+    return Recorder(str(path), limit, SETTINGS)
+
+
+def tick(to: Recorder, now: float, fleet: Fleet | None = FLEET, **counters: float) -> None:
+    commands = {served().id: command(CommandState.COMPLETED, 30)}
+    to.tick(at(now), [page(now, counters, started=0), failed_scrape("b")], fleet, commands, [RECORD], (Memory(), {}))
+
+
+def idle(to: Recorder, now: float, **changes: Any) -> None:
+    simulation = Simulation(PolicySettings().policy())
+    warned = spell(delivered=10)
+    simulation.spells[warned.key], simulation.closed[warned.key] = warned, at(5)
+    snapshot = simulation.snapshot(
+        at(now), [page(now, {"m": 1.0})], FLEET, changes.get("bookings", Bookings((BOOKED,)))
+    )
+    trace = RunTrace(
+        snapshots=((None, snapshot), (warned.key, snapshot)),
+        acted=(RECORD,),
+        cancelled=((warned.key, BOOKED.slots[1]),),
+    )
+    to.idle(Job.IDLE_ENFORCE, at(now), trace)
+
+
+def test_ticks_read_back_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    to = recorder(path)
+    tick(to, 15, m=1.0, n=float("nan"))
+    tick(to, 30, m=2.5)
+    smaller = Fleet((served(2, "n", 3),), complete=False)
+    tick(to, 45, smaller, n=7.0)
+    tick(to, 60, None, n=7.0)
+    began, *ticks = read(path)
+    assert isinstance(began, Began)
+    assert began.settings == SETTINGS
+    assert [line.at for line in ticks if isinstance(line, Tick)] == [at(15), at(30), at(45), at(60)]
+    first, second, third, last = (line for line in ticks if isinstance(line, Tick))
+    assert first.scrapes == (page(15, {"m": 1.0, "n": float("nan")}, started=0), failed_scrape("b"))
+    assert second.scrapes[0] == page(30, {"m": 2.5}, started=0)
+    assert third.scrapes[0] == page(45, {"n": 7.0}, started=0)
+    assert (first.fleet, second.fleet, third.fleet, last.fleet) == (FLEET, FLEET, smaller, None)
+    assert second.fleet is first.fleet
+    assert first.commands == {served().id: command(CommandState.COMPLETED, 30)}
+    assert first.found == [RECORD]
+
+
+def test_snapshots_read_back_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    to = recorder(path)
+    idle(to, 15)
+    idle(to, 30, bookings=Bookings((replace(BOOKED, slots=BOOKED.slots[:1]),), frozenset({"n"})))
+    began, first, second = read(path)
+    assert isinstance(began, Began)
+    assert isinstance(first, Idle)
+    assert isinstance(second, Idle)
+    assert [snapshot.of for snapshot in first.snapshots] == [None, (served().id, ANNA.id)]
+    snapshot = first.snapshots[0]
+    assert (snapshot.at, snapshot.fleet, snapshot.bookings) == (at(15), FLEET, Bookings((BOOKED,)))
+    assert snapshot.scrapes == (page(15, {"m": 1.0}),)
+    assert snapshot.spells == {(served().id, ANNA.id): spell(delivered=10)}
+    assert snapshot.closed == {(served().id, ANNA.id): at(5)}
+    assert first.cancelled == [((served().id, ANNA.id), BOOKED.slots[1])]
+    assert second.snapshots[0].bookings.reservations[0].slots == BOOKED.slots[:1]
+    assert second.snapshots[0].bookings.unreadable == {"n"}
+
+
+def test_a_line_carries_only_what_changed(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    to = recorder(path)
+    tick(to, 15, m=1.0, n=1.0)
+    tick(to, 30, m=1.0, n=2.0)
+    line = json.loads(path.read_text().splitlines()[2])
+    assert line["scrapes"][0]["counters"] == {"set": {"n": 2.0}}
+    assert line["fleet"] == {"models": {}}
+
+
+VERSION_1_START = {
+    "v": 1,
+    "by": "ce104a56",
+    "n": 0,
+    "kind": "start",
+    "settings": {"scale_max_replicas": 8},
+    "state": {
+        "memory": {"targets": {}, "usage": {}, "gaps": []},
+        "sightings": [
+            {
+                "model_id": "00000000-0000-0000-0000-000000000001",
+                "name": "m",
+                "replicas": 2,
+                "first_seen_at": "2026-01-01T00:00:05Z",
+                "up_since": "2026-01-01T00:00:10Z",
+                "down_since": None,
+                "standing": None,
+            },
+            {
+                "model_id": "00000000-0000-0000-0000-000000000002",
+                "name": "n",
+                "replicas": 1,
+                "first_seen_at": "2026-01-01T00:00:00Z",
+                "up_since": None,
+                "down_since": "2026-01-01T00:00:12Z",
+                "standing": "hold:within_target",
+            },
+        ],
+        "commands": [],
+        "spells": [],
+        "closed": [],
+        "standing": [],
+    },
+}
+
+
+def test_a_start_line_of_version_1_reads_as_the_same_values(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps(VERSION_1_START) + "\n")
+    overloaded = ScalingState(served(1).id, "m", 2, at(5), overloaded_since=at(10))
+    underused = ScalingState(served(2).id, "n", 1, at(0), underused_since=at(12), standing="hold:within_target")
+    start = Start(Memory(), [overloaded, underused], [], [], [], [])
+    assert list(read(path)) == [Began({"scale_max_replicas": 8}, start)]
+
+
+def test_the_other_lines_of_version_1_are_those_of_version_2(tmp_path: Path) -> None:
+    path, older = tmp_path / "r.jsonl", tmp_path / "older.jsonl"
+    to = recorder(path)
+    tick(to, 15, m=1.0)
+    idle(to, 30)
+    start, *others = path.read_text().splitlines()
+    assert all(line.startswith('{"v":2,') for line in (start, *others))
+    fields = VERSION_1_START | {"by": json.loads(start)["by"]}
+    older.write_text("\n".join([json.dumps(fields), *(line.replace('"v":2', '"v":1', 1) for line in others)]))
+    assert list(read(older))[1:] == list(read(path))[1:]
+
+
+@pytest.mark.parametrize("version", [0, 3, "1", None])
+def test_a_line_of_an_unknown_version_is_refused(tmp_path: Path, version: object) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_text(json.dumps(VERSION_1_START | {"v": version}))
+    with pytest.raises(WrongRecording, match=rf"r\.jsonl:1: .*version {version}: only versions 1 to 2 can be read"):
+        list(read(path))
+
+
+def test_two_processes_may_share_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    one, other = recorder(path), recorder(path)
+    tick(one, 15, m=1.0)
+    tick(other, 30, m=2.0)
+    tick(one, 45, m=3.0)
+    ticks = [line for line in read(path) if isinstance(line, Tick)]
+    assert [line.scrapes[0] for line in ticks] == [
+        page(now, {"m": calls}, started=0) for now, calls in ((15, 1.0), (30, 2.0), (45, 3.0))
+    ]
+
+
+def test_it_stops_before_it_grows_beyond_its_limit(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    to = recorder(path, 8000)
+    for now in range(15, 1500, 15):
+        tick(to, now, m=float(now))
+    assert 4000 < path.stat().st_size <= 8000
+    assert not to.on
+    assert len(list(read(path))) > 3
+
+
+def test_a_place_that_cannot_be_written_stops_the_recording_and_nothing_else(tmp_path: Path) -> None:
+    to = recorder(tmp_path / "missing" / "r.jsonl")
+    tick(to, 15, m=1.0)
+    assert not to.on
+
+
+def test_without_a_path_nothing_is_recorded() -> None:
+    to = Recorder("", 10**6, SETTINGS)
+    tick(to, 15, m=1.0)
+    assert not to.on
+
+
+@pytest.mark.parametrize(
+    ("broken", "rule"),
+    [
+        (lambda lines: [lines[0], lines[2]], r"r\.jsonl:2: .*line 1 of process \w+ is missing: line 2 follows"),
+        (lambda lines: [lines[0], "{nonsense"], r"r\.jsonl:2: "),
+        (lambda lines: [lines[0].replace('"v":2', '"v":9')], r"r\.jsonl:1: .*version 9: only versions 1 to 2 can"),
+        (lambda lines: [lines[0].replace('"start"', '"end"')], r"r\.jsonl:1: .*'end' is not one of start, tick, idle"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, broken: Any, rule: str) -> None:
+    path = tmp_path / "r.jsonl"
+    to = recorder(path)
+    tick(to, 15, m=1.0)
+    tick(to, 30, m=2.0)
+    path.write_text("\n".join(broken(path.read_text().splitlines())))
+    with pytest.raises(WrongRecording, match=rule):
+        list(read(path))
+
+
+def test_the_command_prints_what_would_be_done_and_says_what_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCALE_MAX_REPLICAS", "7")  # the environment's own, and none of the other file's
+    path = tmp_path / "r.jsonl"
+    to = recorder(path)
+    for now in range(0, 600, 15):
+        tick(to, now, m=1.0 + 30.0 * now, n=1.0)
+    path.with_suffix(".jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    eager = tmp_path / "eager.env"
+    eager.write_text("SCALE_TARGET_RPS_PER_REPLICA=5\nDATABASE_URL=none of our business\n")
+    assert main([str(path.with_suffix(".jsonl.gz")), str(eager)]) == 0
+    shown = capsys.readouterr().out
+    assert "simulated hours per second" in shown
+    assert "SCALE_TARGET_RPS_PER_REPLICA=5.0 (recorded with 10.0)" in shown
+    assert shown.count("SCALE_MAX_REPLICAS=7 (recorded with 8)") == 1
+    assert "scale_up    m: 15.0 RPS per replica > 10 × 1.1 for 75 s: 2 → 3" in shown
+    assert main([]) == 2
+    assert main([str(tmp_path / "none.jsonl")]) == 1
+    assert main([str(path), "none.env"]) == 1
+    assert "there is no such file" in capsys.readouterr().err

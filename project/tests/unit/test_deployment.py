@@ -1,0 +1,344 @@
+"""What is deployed fits the service: image, compose, pgbouncer, alerts, dashboard and their handbook."""
+
+import json
+import re
+import subprocess
+import sys
+from configparser import ConfigParser
+from fnmatch import fnmatch
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from io import StringIO
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import yaml
+from dotenv import dotenv_values
+from prometheus_client import Metric
+
+from dev.fake_platform.booking import TOKEN
+from limiter.config.settings import Settings, load
+from limiter.telemetry import Telemetry
+
+ROOT = Path(__file__).parents[3]
+DEPLOY = ROOT / "deploy"
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ALERTS = [
+    rule for group in yaml.safe_load((DEPLOY / "prometheus/rules.yml").read_text())["groups"] for rule in group["rules"]
+]
+SETTINGS = {name.upper() for name in Settings.model_fields}
+
+
+# --- the images -------------------------------------------------------------------------------------------------------
+
+
+def stages() -> dict[str, list[tuple[str, str]]]:
+    """The Dockerfile's instructions, by stage; a stage begins with those of the stage it is built from."""
+    joined = re.sub(r"\\\n\s*", " ", re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE))
+    found: dict[str, list[tuple[str, str]]] = {}
+    current: list[tuple[str, str]] = []
+    for line in filter(None, joined.splitlines()):
+        instruction, _, rest = line.partition(" ")
+        if instruction == "FROM":
+            base, _, name = rest.partition(" AS ")
+            current = found[name] = [*found.get(base, [])]
+        current.append((instruction, rest.strip()))
+    return found
+
+
+def of(stage: str, instruction: str) -> list[str]:
+    return [rest for name, rest in stages()[stage] if name == instruction]
+
+
+def copied(stage: str) -> list[str]:
+    """The sources copied from the build context."""
+    copies = [rest.split() for rest in of(stage, "COPY") if not rest.startswith("--from")]
+    return [source for *sources, _ in copies for source in sources]
+
+
+def enters_the_context(path: str) -> bool:
+    """Whether .dockerignore lets the path in: the last pattern that matches it or a parent decides."""
+    enters = True
+    places = [path, *(str(parent) for parent in Path(path).parents)]
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.removeprefix("!").removeprefix("**/")
+        if line and not line.startswith("#"):
+            candidates = [Path(path).name, *Path(path).parts] if "**/" in line else places
+            if any(fnmatch(place, pattern) for place in candidates):
+                enters = line.startswith("!")
+    return enters
+
+
+def command(check: str) -> list[str]:
+    found: list[str] = json.loads(check[check.index("[") :])
+    return found
+
+
+def test_the_default_image_is_the_limiter() -> None:
+    assert list(stages())[-1] == "limiter"
+    assert json.loads(of("limiter", "CMD")[-1]) == ["python", "project/src/main.py"]
+    assert of("limiter", "STOPSIGNAL") == ["SIGTERM"]
+
+
+@pytest.mark.parametrize("stage", ["limiter", "platform"])
+def test_an_image_does_not_run_as_root(stage: str) -> None:
+    assert of(stage, "USER")[-1].split(":")[0] not in ("0", "root")
+
+
+def test_the_limiter_image_has_neither_tests_nor_development_tools() -> None:
+    assert copied("limiter") == ["alembic.ini", "project/migrations", "project/src"]
+    assert not any("requirements-dev" in rest for stage in stages().values() for _, rest in stage)
+
+
+@pytest.mark.parametrize("stage", ["packages", "limiter", "platform"])
+def test_what_an_image_copies_enters_the_build_context(stage: str) -> None:
+    for source in copied(stage):
+        assert (ROOT / source).exists()
+        assert enters_the_context(source), source
+        assert enters_the_context(f"{source}/inside.py") or (ROOT / source).is_file()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ".env",
+        ".git/HEAD",
+        "requirements-dev.txt",
+        "project/tests/x.py",
+        "project/dev/demo/story.py",
+        "project/dev/servers/services.py",
+        "project/src/a.pyc",
+    ],
+)
+def test_the_rest_stays_out_of_the_build_context(path: str) -> None:
+    assert not enters_the_context(path)
+
+
+def test_the_platform_image_has_all_that_the_platform_imports() -> None:
+    inside = [ROOT / source for source in copied("platform")]
+    files = [file for place in inside for file in ([place] if place.is_file() else place.rglob("*.py"))]
+    text = "\n".join(file.read_text() for file in files)
+    assert not re.search(r"^\s*(from|import) limiter", text, re.MULTILINE)
+    for module in set(re.findall(r"^\s*(?:from|import) (dev[\w.]*)", text, re.MULTILINE)):
+        place = ROOT / "project" / module.replace(".", "/")
+        assert place.with_suffix(".py") in files or place / "__init__.py" in files, module
+
+
+def test_the_platform_image_runs_the_fake_platform() -> None:
+    assert json.loads(of("platform", "CMD")[-1]) == ["python", "-m", "dev.fake_platform"]
+    assert copied("platform") == ["project/dev/fake_platform"]
+    assert (ROOT / "project/dev/fake_platform/__main__.py").is_file()
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_health_check_asks_liveness_on_the_configured_port(status: int, code: int) -> None:
+    asked: list[str] = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    (check,) = of("limiter", "HEALTHCHECK")
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        environment = {"HTTP_PORT": str(server.server_port), "http_proxy": "http://127.0.0.1:9"}
+        done = subprocess.run([sys.executable, *command(check)[1:]], env=environment, capture_output=True)
+        server.shutdown()
+    assert (done.returncode, asked) == (code, ["/health/liveness"])
+
+
+# --- compose ----------------------------------------------------------------------------------------------------------
+
+
+def dotenv(*names: str) -> dict[str, str]:
+    text = "\n".join((ROOT / name).read_text() for name in names)
+    return {name: value or "" for name, value in dotenv_values(stream=StringIO(text)).items()}
+
+
+def interpolated(value: str, from_dotenv: dict[str, str]) -> str:
+    """`${NAME:-default}` and `${NAME:?error}` as compose fills them in."""
+
+    def fill(match: re.Match[str]) -> str:
+        name, kind, rest = match.groups()
+        assert from_dotenv.get(name) or kind == ":-", rest
+        return from_dotenv.get(name) or rest
+
+    return re.sub(r"\$\{(\w+)(:[-?])([^}]*)\}", fill, value)
+
+
+def effective_settings(monkeypatch: pytest.MonkeyPatch, *files: str) -> Settings:
+    """The settings of a limiter that compose starts with these files as its .env."""
+    from_dotenv = dotenv(*files)
+    fixed = {name: interpolated(value, from_dotenv) for name, value in SERVICES["limiter"]["environment"].items()}
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (from_dotenv | fixed).items():
+        monkeypatch.setenv(name, value)
+    return load()
+
+
+@pytest.mark.parametrize("service", ["limiter", "migrate"])
+def test_compose_sets_only_variables_that_exist(service: str) -> None:
+    assert SERVICES[service]["environment"].keys() <= SETTINGS
+    assert SERVICES[service]["env_file"] == ".env"
+
+
+def test_compose_and_example_make_settings_that_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = effective_settings(monkeypatch, "example.env")
+    assert "@pgbouncer:6432/" in settings.database_url.get_secret_value()
+    assert "@postgres/" in settings.url
+    assert str(settings.http_port) == SERVICES["limiter"]["expose"][0] == of("limiter", "EXPOSE")[-1]
+    grace = int(SERVICES["limiter"]["stop_grace_period"].removesuffix("s"))
+    assert grace > settings.shutdown_timeout_seconds + settings.rabbitmq_timeout_seconds
+
+
+def test_the_addresses_of_the_example_are_those_of_compose() -> None:
+    example, fixed = dotenv("example.env"), SERVICES["limiter"]["environment"]
+    for name in ("DATABASE_URL", "RABBITMQ_URL", "HTTP_HOST", "HTTP_PORT"):
+        assert interpolated(fixed[name], {}) == example[name]
+
+
+def test_the_demo_may_cancel_at_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = effective_settings(monkeypatch, "example.env", "deploy/demo.env")
+    assert settings.booking_service_token.get_secret_value() == TOKEN
+    port = re.search(r"PLATFORM_PORT=(\d+)", of("platform", "ENV")[-1])
+    assert port is not None
+    assert settings.model_registry_url == f"http://platform:{port[1]}/registry"
+
+
+def test_without_the_dotenv_file_compose_says_what_to_do() -> None:
+    with pytest.raises(AssertionError, match=r"cp example\.env \.env"):
+        interpolated(SERVICES["limiter"]["environment"]["MODEL_REGISTRY_URL"], {})
+
+
+def test_the_limiter_waits_for_the_migrations_and_they_for_postgres() -> None:
+    assert SERVICES["limiter"]["depends_on"] == {
+        "migrate": {"condition": "service_completed_successfully"},
+        "pgbouncer": {"condition": "service_healthy"},
+        "rabbitmq": {"condition": "service_healthy"},
+    }
+    assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert SERVICES["migrate"]["command"] == ["alembic", "upgrade", "head"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_that_stays_has_a_health_check_and_is_restarted(name: str) -> None:
+    service = SERVICES[name]
+    if service["restart"] == "no":
+        waited_for = [other["depends_on"][name] for other in SERVICES.values() if name in other.get("depends_on", {})]
+        assert waited_for == [
+            {"condition": "service_completed_successfully"}
+        ]  # else `up --wait` takes its end as failure
+    else:
+        assert service["restart"] == "unless-stopped"
+        assert "healthcheck" in service or of(service["build"]["target"], "HEALTHCHECK")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_images_are_pinned_and_ports_are_published_on_this_machine_only(name: str) -> None:
+    assert re.search(r":v?\d", SERVICES[name]["image"])
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
+
+
+def test_two_replicas_do_not_fight_for_a_port() -> None:
+    assert SERVICES["limiter"]["deploy"]["replicas"] == 2
+    assert "ports" not in SERVICES["limiter"]
+
+
+def test_every_file_that_compose_mounts_exists() -> None:
+    mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", [])]
+    for source in (mount.split(":")[0] for mount in mounts):
+        assert (ROOT / source).exists() if source.startswith("./") else source in COMPOSE["volumes"]
+
+
+def test_pgbouncer_pools_transactions_and_never_cuts_a_guard_transaction_off() -> None:
+    ini = ConfigParser(interpolation=None)
+    ini.read(DEPLOY / "pgbouncer/pgbouncer.ini")
+    pool = ini["pgbouncer"]
+    assert (pool["pool_mode"], pool["idle_transaction_timeout"]) == ("transaction", "0")
+    assert (pool["max_prepared_statements"], pool["server_login_retry"]) == ("0", "1")
+    assert pool["ignore_startup_parameters"] == "extra_float_digits"
+    assert f"@pgbouncer:{pool['listen_port']}/" in SERVICES["limiter"]["environment"]["DATABASE_URL"]
+    assert f">{pool['auth_file']}" in (DEPLOY / "pgbouncer/start.sh").read_text()
+
+
+def test_the_demo_makes_our_events_routable() -> None:
+    defined = json.loads((DEPLOY / "rabbitmq/definitions.json").read_text())
+    settings = {name: field.default for name, field in Settings.model_fields.items()}
+    (exchange,) = defined["exchanges"]
+    assert (exchange["name"], exchange["type"], exchange["durable"]) == (settings["notifier_exchange"], "topic", True)
+    queues = {queue["name"] for queue in defined["queues"]}
+    bound = {binding["routing_key"] for binding in defined["bindings"] if binding["destination"] in queues}
+    assert bound == {settings["notifier_no_use_routing_key"], settings["notifier_deployed_routing_key"]}
+
+
+# --- alerts and dashboard ---------------------------------------------------------------------------------------------
+
+
+def exposed() -> set[str]:
+    """The names of all series that a replica exposes, errors it has not met yet included."""
+    suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
+
+    def names(metric: Metric) -> list[str]:
+        return [metric.name + suffix for suffix in suffixes[metric.type]]
+
+    return {name for metric in Telemetry().registry.collect() for name in names(metric)}
+
+
+def named(text: str) -> set[str]:
+    return set(re.findall(r"rps_limiter_\w+", text))
+
+
+def test_alerts_and_dashboard_only_name_metrics_that_exist() -> None:
+    expressions = [rule["expr"] for rule in ALERTS]
+    dashboard = json.loads((DEPLOY / "grafana/dashboards/rps-limiter.json").read_text())
+    shown = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    assert named("\n".join(expressions + shown)) <= exposed()
+    base = {re.sub(r"_(bucket|count|sum)$", "", name) for name in exposed()}
+    assert {re.sub(r"_bucket$", "", name) for name in named("\n".join(shown))} == base, "a metric nobody sees"
+
+
+def test_the_dashboard_asks_the_datasource_that_is_provisioned() -> None:
+    sources = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    dashboard = json.loads((DEPLOY / "grafana/dashboards/rps-limiter.json").read_text())
+    used = {panel["datasource"]["uid"] for panel in dashboard["panels"] if panel["type"] != "row"}
+    assert used == {source["uid"] for source in sources}
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(ids) == len(set(ids))
+
+
+def test_prometheus_keeps_our_own_label_job() -> None:
+    (scrape,) = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+    assert scrape["honor_labels"] is True
+    assert scrape["job_name"] == "rps-limiter"
+    (discovery,) = scrape["dns_sd_configs"]
+    assert discovery["names"] == ["limiter"]
+    assert str(discovery["port"]) == SERVICES["limiter"]["environment"]["HTTP_PORT"]
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+def test_each_alert_is_tested_and_has_a_section_in_the_handbook(alert: dict[str, Any]) -> None:
+    name = alert["alert"]
+    assert alert["annotations"]["runbook"] == f"docs/operations.md#{name.lower()}"
+    handbook = (ROOT / "docs/operations.md").read_text()
+    (section,) = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", handbook, re.MULTILINE | re.DOTALL)
+    assert all(part in section for part in ("**Means.**", "**Look at.**", "**Do.**"))
+    tests = yaml.safe_load((DEPLOY / "prometheus/rules.test.yml").read_text())["tests"]
+    cases = [case for test in tests for case in test["alert_rule_test"] if case["alertname"] == name]
+    assert any(case["exp_alerts"] for case in cases)
+    assert any(not case["exp_alerts"] for case in cases)
+
+
+def test_the_handbook_only_links_to_sections_it_has() -> None:
+    handbook = (ROOT / "docs/operations.md").read_text()
+    titles = re.findall(r"^## (.*)$", handbook, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#([^)]*)\)", handbook)) <= anchors
+    assert named(handbook) <= exposed()
