@@ -93,7 +93,7 @@ class Bench:
         return report
 
     async def has_work(self, job: Job) -> bool:
-        """Whether a run can have an effect: without an event to send, or a command to follow, two of the jobs have none."""
+        """Whether a run can have an effect: two jobs need an event to send, or a command to follow."""
         async with self.engine.connect() as connection:
             if job is Job.EVENT_DISPATCH:
                 return bool(await connection.scalar(select(outbox.has_work())))

@@ -10,11 +10,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import aio_pika
-from aio_pika.connection import make_url
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from sqlalchemy import func, insert, select
 
 from dev.servers.services import Services
+from limiter.clients.rabbitmq import connect
 from limiter.db.tables import outbox
 from limiter.domain.job import Job
 from tests.bench import Bench
@@ -45,9 +45,7 @@ class Notificator:
             await asyncio.sleep(0.1)
 
     async def _consume(self) -> None:
-        # A connection that could not be made must be closed too: aio-pika would try to when it is garbage-collected.
-        async with aio_pika.Connection(make_url(self.url)) as connection:
-            await connection.connect()
+        async with await connect(self.url) as connection:
             channel = await connection.channel()
             await channel.set_qos(prefetch_count=PREFETCH)
             queue = await channel.get_queue(self.queue)

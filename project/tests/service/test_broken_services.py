@@ -29,9 +29,10 @@ async def idle_fleet(make_bench: MakeBench) -> Bench:
     return bench
 
 
-async def pass_time(bench: Bench, time: FrozenDateTimeFactory, minutes: int) -> None:
-    for _ in range(minutes):
-        time.tick(timedelta(minutes=1))
+async def pass_time(bench: Bench, time: FrozenDateTimeFactory, minutes: int, step: int = 1) -> None:
+    """Let so many minutes pass, and run all jobs that can have an effect every `step` of them."""
+    for _ in range(0, minutes, step):
+        time.tick(timedelta(minutes=step))
         for job in JOBS:
             if await bench.has_work(job):
                 await bench.attempt(job)
@@ -57,6 +58,17 @@ BROKEN: dict[str, tuple[Service, Fault, str]] = {
 }
 
 
+async def test_with_good_answers_the_same_fleet_is_warned_and_scaled_down(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await idle_fleet(make_bench)
+    await pass_time(bench, time, 1)
+    time.tick(timedelta(hours=2))
+    await pass_time(bench, time, 8, step=2)
+    assert await bench.stages() == ["warning"]
+    assert [command.replicas for command in bench.platform.commands] == [3]
+
+
 @pytest.mark.parametrize("case", BROKEN)
 async def test_nothing_is_taken_away_on_a_broken_answer(
     case: str, make_bench: MakeBench, time: FrozenDateTimeFactory
@@ -67,7 +79,7 @@ async def test_nothing_is_taken_away_on_a_broken_answer(
     before = len(bench.platform.commands)
     await pass_time(bench, time, 1)
     time.tick(timedelta(hours=2))
-    await pass_time(bench, time, 8)
+    await pass_time(bench, time, 8, step=2)
     assert await bench.events() == []
     assert bench.platform.deletions == []
     if service != "booking":  # bookings play no part in scaling
@@ -79,7 +91,7 @@ async def test_one_of_two_entrypoints_down_is_unknown_too(make_bench: MakeBench,
     bench = await idle_fleet(make_bench)
     bench.platform.fault("entrypoint", Fault.status(503), path="/entrypoint/1/")
     time.tick(timedelta(hours=2))
-    await pass_time(bench, time, 8)
+    await pass_time(bench, time, 8, step=2)
     assert await bench.events() == []
     assert bench.platform.commands == []
 
@@ -103,9 +115,10 @@ async def test_a_restarted_entrypoint_gives_back_the_time_that_cannot_be_known(
     time.tick(timedelta(minutes=30))
     bench.platform.restart_entrypoint(0)
     bench.platform.call("used")
-    await pass_time(bench, time, 16)
+    await pass_time(bench, time, 1)
+    await pass_time(bench, time, 15, step=5)
     assert await bench.events() == []
-    await pass_time(bench, time, 30)
+    await pass_time(bench, time, 30, step=5)
     assert await bench.stages() == ["warning"]
 
 
@@ -129,7 +142,7 @@ async def test_an_unroutable_warning_keeps_the_booking_and_raises_the_alarm(
     bench = await idle_fleet(make_bench)
     await bench.inbox.unbind(bench.settings.notifier_exchange, bench.settings.notifier_no_use_routing_key)
     time.tick(timedelta(hours=1))
-    await pass_time(bench, time, 40)
+    await pass_time(bench, time, 40, step=5)
     assert bench.platform.deletions == []
     assert bench.criticals()["event_unroutable"] >= 1
 
@@ -142,7 +155,7 @@ async def test_a_cancellation_that_is_refused_is_told_as_failed_and_the_rest_goe
     await pass_time(bench, time, 1)
     assert await bench.stages() == ["warning"]
     platform.fault("booking", Fault.status(403), method="DELETE", times=1)
-    await pass_time(bench, time, 15)
+    await pass_time(bench, time, 15, step=5)
     (event,) = await bench.events()
     assert len(event["reservation"]["failed_slots"]) == 1
     assert len(event["reservation"]["cancelled_slots"]) == 3
@@ -156,7 +169,7 @@ async def test_a_booking_service_that_goes_away_in_the_middle_is_waited_for(
     await pass_time(bench, time, 1)
     await bench.events()
     platform.fault("booking", Fault.status(500), method="DELETE")
-    await pass_time(bench, time, 15)
+    await pass_time(bench, time, 15, step=5)
     assert await bench.events() == []
     platform.clear_faults()
     await pass_time(bench, time, 1)

@@ -15,9 +15,7 @@ from limiter.db import tables
 from limiter.db.engine import create_engine
 from limiter.domain.job import Job
 from tests.bench import environment
-from tests.replicas import FAST, interval_of_all, replicas
-
-INTERVAL = 0.5  # seconds
+from tests.replicas import FAST, replicas
 
 
 async def test_two_replicas_run_each_job_once_per_interval_for_60_intervals(
@@ -28,7 +26,7 @@ async def test_two_replicas_run_each_job_once_per_interval_for_60_intervals(
     engine = create_engine(services.database_url, schema, 1, 10)
     run = tables.job_run
     counts = select(run.c.job, func.count(), func.count(run.c.due_slot.distinct())).group_by(run.c.job)
-    variables = environment(services, schema, platform, **interval_of_all(INTERVAL))
+    variables = environment(services, schema, platform, **FAST)
     async with replicas(2, variables, tmp_path) as pair:
         for replica in pair:
             await replica.ready()
@@ -38,7 +36,7 @@ async def test_two_replicas_run_each_job_once_per_interval_for_60_intervals(
                 await connection.rollback()
                 if len(counted) == 4 and min(distinct for _, distinct in counted.values()) >= 60:
                     break
-                await asyncio.sleep(INTERVAL / 2)
+                await asyncio.sleep(0.5)
         assert [await replica.end() for replica in pair] == [0, 0]
     assert all(runs == distinct for runs, distinct in counted.values()), counted
     async with engine.connect() as connection:
@@ -48,7 +46,7 @@ async def test_two_replicas_run_each_job_once_per_interval_for_60_intervals(
     for job in (Job.RPS_CHECK, Job.IDLE_WARNING, Job.IDLE_ENFORCE, Job.SAGA_POLL):
         of_job = [row.due_slot for row in rows if row.job == job]
         steps = {round((after - before).total_seconds(), 3) for before, after in pairwise(of_job)}
-        assert steps == {INTERVAL}, (job, steps)
+        assert steps == {FAST[f"{job}_INTERVAL_SECONDS".upper()]}, (job, steps)
     assert len({row.replica_id for row in rows}) == 2
 
 
