@@ -81,7 +81,7 @@ class Bench:
         return self.replica.engine
 
     async def run(self, *jobs: Job) -> RunReport:
-        """Run these jobs one after the other, as a run by hand does; each must complete."""
+        """Run these jobs one after the other, as a manual run does; each must complete."""
         for job in jobs:
             report = await self.attempt(job)
             assert report.state == "completed", report

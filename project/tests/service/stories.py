@@ -141,7 +141,7 @@ class Stage:
                 await table.pause(job)
             else:
                 await table.resume(job, datetime.now(UTC))
-        # Runs by hand do not mind a pause, so they are left out here; the other jobs go on.
+        # Manual runs ignore a pause, so the paused jobs are left out here; the other jobs go on.
         self.paused = frozenset(IDLE_JOBS if what == "pauses" else ())
 
     async def route(self, what: str) -> None:

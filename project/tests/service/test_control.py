@@ -64,7 +64,7 @@ async def test_run_job_runs_at_once_and_answers_with_its_run(make_bench: MakeBen
 
 
 @pytest.mark.parametrize("job", Job)
-async def test_every_job_can_be_run_by_hand(make_bench: MakeBench, job: Job) -> None:
+async def test_every_job_can_be_run_manually(make_bench: MakeBench, job: Job) -> None:
     bench = await make_bench()
     answer = await ask(bench, {"command": "run_job", "job": job})
     assert (answer["outcome"], answer["request_id"]) == ("completed", None)
@@ -77,7 +77,7 @@ async def test_a_run_that_fails_says_why(make_bench: MakeBench) -> None:
     assert "registry" in answer["detail"]
 
 
-async def test_pause_stops_the_schedule_but_not_a_run_by_hand_and_resume_undoes_it(make_bench: MakeBench) -> None:
+async def test_pause_stops_the_schedule_but_not_a_manual_run_and_resume_undoes_it(make_bench: MakeBench) -> None:
     bench = await make_bench()
     assert (await ask(bench, {"command": "pause_job", "job": "saga_poll"}))["outcome"] == "paused"
     await bench.scheduler.tick(Job.SAGA_POLL)

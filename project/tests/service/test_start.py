@@ -47,7 +47,7 @@ def variables(services: Services, own: Services, schema: str, platform: Platform
 
 
 async def answers(own: Services, variables: dict[str, str]) -> None:
-    """Have the replica run a job by hand, once its queue is there, and wait for its answer."""
+    """Have the replica run a job manually, once its queue is there, and wait for its answer."""
     async with await aio_pika.connect(own.rabbitmq_url) as connection, asyncio.timeout(30):
         channel = await connection.channel(on_return_raises=True)
         replies = await channel.declare_queue(exclusive=True)
