@@ -9,11 +9,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dev.chaos.cancelling_faults import CancellingFaults
+from dev.chaos.observer import Observer
 from dev.chaos.tcp_proxy import TcpProxy
 from dev.chaos.workload import Workload
 from dev.fake_platform.platform import Fault, Platform, Service
 from dev.servers.replica import Replica
 from dev.servers.services import Services
+from dev.wording import counted
 
 SERVICES: tuple[Service, ...] = ("registry", "dispatcher", "booking", "entrypoint")
 FAULTS = (Fault.status(500), Fault.hang(), Fault.reset(), Fault.garbage(b"\x00{"), Fault.json({"x": 1}), Fault.empty())
@@ -38,6 +41,7 @@ class Nemesis:
     services: Services
     platform: Platform
     workload: Workload
+    observer: Observer
     variables: dict[str, str]
     directory: Path
     dice: random.Random
@@ -54,6 +58,9 @@ class Nemesis:
         """Faults of servers and external services; those of the services have many kinds, so they are listed twice."""
         services = (self.break_service, self.lose_answers)
         return (self.bounce_pgbouncer, self.bounce_postgres, self.bounce_rabbitmq, *services, *services)
+
+    def faults_of_cancelling(self) -> Sequence[Kind]:
+        return CancellingFaults(self.platform, self.workload, self.dice).kinds()
 
     async def inject(self, kind: Kind) -> None:
         """Inject one fault and count it; returns when it is over."""
@@ -78,10 +85,13 @@ class Nemesis:
             self.problems.append(f"{member.replica.name} ended with code {code} on SIGTERM")
 
     def strays(self) -> list[str]:
-        """Lines of the replicas' logs that are no JSON, such as uncaught exceptions."""
-        logs = sorted(self.directory.glob("*.log"))
-        lines = [(log.stem, line) for log in logs for line in log.read_text().splitlines()]
-        return [f"{name} wrote {line[:200]!r}" for name, line in lines if not line.startswith("{")]
+        """What the replicas' logs have beside JSON, such as uncaught exceptions: the last line of each log's."""
+        found = []
+        for log in sorted(self.directory.glob("*.log")):
+            lines = [line for line in log.read_text().splitlines() if not line.startswith("{")]
+            if lines:
+                found.append(f"{log.stem} wrote {counted(len(lines), 'line')} without JSON: {lines[-1][:200]!r}")
+        return found
 
     # --- faults of one replica ---
 
@@ -138,12 +148,12 @@ class Nemesis:
 
     async def break_service(self) -> None:
         service = self.dice.choice(SERVICES)
-        self.platform.fault(service, self.dice.choice(FAULTS))
+        armed = self.platform.fault(service, self.dice.choice(FAULTS))
         await asyncio.sleep(self.dice.uniform(1, 5))
-        self.platform.clear_faults(service)
+        self.platform.end_fault(armed)
 
     async def lose_answers(self) -> None:
         service: Service = self.dice.choice(("dispatcher", "booking"))
-        self.platform.fault(service, Fault.lost_answer(), times=self.dice.randint(1, 3))
+        armed = self.platform.fault(service, Fault.lost_answer(), times=self.dice.randint(1, 3))
         await asyncio.sleep(self.dice.uniform(1, 4))
-        self.platform.clear_faults(service)
+        self.platform.end_fault(armed)

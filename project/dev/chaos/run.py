@@ -4,8 +4,8 @@ FAULT_SEEDS=1,2,3 FAULT_SECONDS=180 make faults
 
 Each seed begins with a drill: a replica is killed, then another is frozen, in the middle of a run, and the time to the
 next run is measured. Then comes the storm: one replica after the other is killed, frozen, cut off or given a wrong
-clock, while servers and external services break too. After it every event, command, spell and run must be settled
-without help.
+clock, while servers and external services break, and cancellings are refused, forgotten and overtaken. After it every
+event, command, spell and run must be settled without help.
 """
 
 import asyncio
@@ -16,15 +16,17 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from dev.chaos.checker import Ran, check
+from dev.chaos.checker import check
+from dev.chaos.history import Ran
 from dev.chaos.nemesis import Kind, Member, Nemesis
-from dev.chaos.workload import INTERVAL, SAGA_SECONDS, SETTINGS, Workload
+from dev.chaos.observer import Observer
+from dev.chaos.result import Result
+from dev.chaos.settings import INTERVAL, SAGA_SECONDS, SETTINGS
+from dev.chaos.workload import Workload
 from dev.fake_platform.platform import Fault, Platform
 from dev.servers.replica import migrate, servers
 from dev.wording import counted
@@ -32,39 +34,6 @@ from dev.wording import counted
 SEEDS = "1,2,3,4,5,6,7,8,9,10"
 SETTLE_TIMEOUT = 300.0  # seconds after the last fault, within which everything must be settled
 KILL_LIMIT, FREEZE_LIMIT = INTERVAL, 20.0  # seconds to a job's next run after its replica was killed or frozen
-
-
-@dataclass
-class Result:
-    """The result of one seed, or of several; times in seconds."""
-
-    problems: list[str] = field(default_factory=list)
-    injected: Counter[str] = field(default_factory=Counter)
-    figures: Counter[str] = field(default_factory=Counter)
-    after_kill: list[float] = field(default_factory=list)
-    after_freeze: list[float] = field(default_factory=list)
-
-    def add(self, other: "Result") -> None:
-        """Add the result of another seed."""
-        self.problems += other.problems
-        self.injected.update(other.injected)
-        self.figures.update(other.figures)
-        self.after_kill += other.after_kill
-        self.after_freeze += other.after_freeze
-
-    def show(self, what: str) -> None:
-        """Print it under the heading `what`."""
-        faults = ", ".join(f"{name}: {count}" for name, count in sorted(self.injected.items()))
-        print(f"{what}: {counted(self.injected.total(), 'fault')} ({faults})")
-        print("  " + ", ".join(f"{name}: {count}" for name, count in self.figures.items()))
-        if self.after_kill:
-            kills, freezes = (
-                ", ".join(f"{pause:.2f}" for pause in found) for found in (self.after_kill, self.after_freeze)
-            )
-            print(f"  next run of the job after kill -9 of its replica: {kills} s; after it froze: {freezes} s")
-        for problem in self.problems:
-            print(f"  BROKEN: {problem}")
-        print(f"  {counted(len(self.problems), 'problem') if self.problems else 'no invariant broken'}", flush=True)
 
 
 async def run(
@@ -82,9 +51,10 @@ async def run(
         variables = services.environment() | platform.environment() | {"DATABASE_SCHEMA": "faults"}
         variables |= {name: str(value) for name, value in {**SETTINGS, **(settings or {})}.items()}
         await migrate(variables)
-        workload = await stack.enter_async_context(Workload(platform, variables, services.direct_database_url))
+        workload = Workload(platform, services.rabbitmq_url)
+        observer = await stack.enter_async_context(Observer(workload, variables, services.direct_database_url))
         proxies = await stack.enter_async_context(AsyncExitStack())
-        nemesis = Nemesis(services, platform, workload, variables, directory, random.Random(seed), proxies)
+        nemesis = Nemesis(services, platform, workload, observer, variables, directory, random.Random(seed), proxies)
         result = Result(problems=nemesis.problems, injected=nemesis.injected)
         for _ in range(3):
             await nemesis.add_replica()
@@ -108,7 +78,7 @@ async def drill(nemesis: Nemesis, result: Result) -> None:
     member, cut_short = await _caught(nemesis)
     since = time.time()
     await nemesis.kill(member)
-    result.after_kill.append((await nemesis.workload.run_after(cut_short)).at - since)
+    result.after_kill.append((await nemesis.observer.run_after(cut_short)).at - since)
     nemesis.platform.clear_faults()
     await nemesis.add_replica()
     await _all_ready(nemesis)
@@ -116,7 +86,7 @@ async def drill(nemesis: Nemesis, result: Result) -> None:
     since = time.time()
     member.replica.process.send_signal(signal.SIGSTOP)
     try:
-        result.after_freeze.append((await nemesis.workload.run_after(cut_short)).at - since)
+        result.after_freeze.append((await nemesis.observer.run_after(cut_short)).at - since)
     finally:
         nemesis.platform.clear_faults()
         member.replica.process.send_signal(signal.SIGCONT)
@@ -127,7 +97,7 @@ async def drill(nemesis: Nemesis, result: Result) -> None:
 async def _caught(nemesis: Nemesis) -> tuple[Member, Ran]:
     """A replica in the middle of a run that waits for the registry, and the run; raises RuntimeError, TimeoutError."""
     nemesis.platform.fault("registry", Fault.hang(), times=1)
-    run = await nemesis.workload.stuck_run()
+    run = await nemesis.observer.stuck_run()
     for member in nemesis.members:
         if any(line.get("run") == f"{run.job}:{run.epoch}" for line in member.replica.fresh_lines()):
             return member, run
@@ -144,13 +114,14 @@ async def _all_ready(nemesis: Nemesis) -> None:
 
 
 def storm_of(seconds: float) -> Callable[[Nemesis], Awaitable[None]]:
-    """For so many seconds, one fault of a replica and one of a server or external service at a time, and users."""
+    """For so many seconds, one fault of a replica, of a server or service and of a cancelling at a time, and users."""
 
     async def storm(nemesis: Nemesis) -> None:
         until = time.monotonic() + seconds
         async with asyncio.TaskGroup() as group:
             group.create_task(_track(nemesis, nemesis.faults_of_replicas(), until))
             group.create_task(_track(nemesis, nemesis.faults_of_servers(), until))
+            group.create_task(_track(nemesis, nemesis.faults_of_cancelling(), until))
             group.create_task(_users(nemesis, until))
         nemesis.platform.clear_faults()
 
@@ -163,7 +134,9 @@ async def each_once(nemesis: Nemesis) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(_track(nemesis, nemesis.faults_of_replicas(), until))
         group.create_task(_track(nemesis, nemesis.faults_of_servers(), until))
-        group.create_task(_users(nemesis, until + 30))
+        for kind in nemesis.faults_of_cancelling():  # each waits for what it is to meet, so all wait at once
+            group.create_task(nemesis.inject(kind))
+        group.create_task(_users(nemesis, until + 25))
     nemesis.platform.clear_faults()
 
 
@@ -187,21 +160,26 @@ async def _judge(nemesis: Nemesis, result: Result) -> None:
         await _all_ready(nemesis)
     except TimeoutError:
         result.problems.append("not every replica is ready again")
+    await nemesis.workload.rest()
     unsettled = await _unsettled(nemesis, time.monotonic() + SETTLE_TIMEOUT)
     for member in list(nemesis.members):
         await nemesis.end(member)
-    result.problems += check(await nemesis.workload.history()) + unsettled + nemesis.strays()
+    history = await nemesis.observer.history()
+    result.problems += check(history) + unsettled + nemesis.strays()
     result.problems += [f"violation: {violation}" for violation in nemesis.platform.violations]
-    result.figures = nemesis.workload.figures()
+    result.figures = nemesis.observer.figures(history)
 
 
 async def _unsettled(nemesis: Nemesis, give_up: float) -> list[str]:
     """Wait until everything is settled; returns what is not by the time `give_up`."""
     while True:
-        unsettled = await nemesis.workload.unsettled()
-        if not unsettled or time.monotonic() > give_up:
-            return unsettled
-        await asyncio.sleep(0.5)
+        for _ in range(20):
+            unsettled = await nemesis.observer.unsettled()
+            if not unsettled or time.monotonic() > give_up:
+                return unsettled
+            await asyncio.sleep(0.5)
+        # A pause may have been kept back by a frozen replica, and come only now.
+        await nemesis.workload.resume()
 
 
 async def main() -> int:

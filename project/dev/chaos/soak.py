@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from dev.chaos.nemesis import Member, Nemesis
 from dev.chaos.run import run
-from dev.chaos.workload import SETTINGS
+from dev.chaos.settings import SETTINGS
 from dev.wording import counted
 
 INTERVAL = 0.2
@@ -57,7 +57,7 @@ class Soak:
         for member in nemesis.members:
             self.memory.setdefault(member.replica.name, []).append(_resident_mb(member))
             self.sockets.setdefault(member.replica.name, []).append(_sockets(member))
-        async with nemesis.workload.database() as connection:
+        async with nemesis.observer.database() as connection:
             query = text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
             self.backends.append(await connection.scalar(query) or 0)
         replicas = "; ".join(

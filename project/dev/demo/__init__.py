@@ -1,1 +1,1 @@
-"""The demo: two replicas on real servers, five users, and a check of what happened to each."""
+"""The demo: two replicas on real servers, seven users, and a check of what happened to each."""

@@ -1,37 +1,41 @@
-"""`make demo`: the main job on this machine, on real servers, in about a minute."""
+"""`make demo`: the main job on this machine, on real servers, in about a minute and a half."""
 
 import asyncio
 import math
-import re
 import signal
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from dev.demo.control import Control
 from dev.demo.expectations import CLEAN_STOP, EXPECTATIONS
+from dev.demo.facts import Facts
+from dev.demo.happenings import Happening, logged, mail
 from dev.demo.lines import read_lines
 from dev.demo.notifier import Notifier, notifier
-from dev.demo.story import BEN, NAMES, SETTINGS, Facts, Script, begin, logged, mail
+from dev.demo.script import Script
+from dev.demo.story import KEPT, NAMES, SETTINGS, begin, hang_in_the_middle
+from dev.demo.takeover import Takeover
 from dev.demo.view import View
 from dev.fake_platform.platform import Platform
 from dev.servers.private_server import ServerFailed
 from dev.servers.processes import ServerMissing
 from dev.servers.replica import Replica, ReplicaFailed, migrate, servers
+from dev.wording import counted
 from limiter.db.engine import create_engine
 
-LONGEST = 110.0  # seconds after which the demo gives up
+LONGEST = 120.0  # seconds after which the demo gives up
 QUIET = 8.0  # seconds for which all must hold: beyond cooldown and stabilization, so that a surplus command shows
 SAGA_SECONDS = 2.0
 FRAME = 0.25  # seconds between two frames of the view
 INTERRUPTED = 130  # the exit code of a program ended by Ctrl-C
-HELD_BACK = re.compile(r'^rps_limiter_decisions_total\{decision="hold",reason="(\w+)"\} (\S+)$', re.MULTILINE)
-UNINSTALL_BLOCKERS = ("held_by_another", "booked_soon", "bookings_unreadable")
 
 
 async def main() -> int:
@@ -67,10 +71,12 @@ async def _run(view: View) -> Facts:
 async def _perform(view: View, platform: Platform, variables: dict[str, str], engine: AsyncEngine) -> Facts:
     with tempfile.TemporaryDirectory(prefix="rps-limiter-demo-") as directory:
         async with notifier(variables["RABBITMQ_URL"], "notifications") as notificator:
-            facts = begin(platform)
-            replicas = [Replica(name, variables, Path(directory)) for name in ("replica-1", "replica-2")]
+            facts, control = begin(platform), Control(variables["RABBITMQ_URL"])
+            start = partial(Replica, variables=variables, directory=Path(directory))
+            replicas = [start("replica-1"), start("replica-2")]
+            takeover = Takeover(facts, replicas, start, hang_in_the_middle(facts))
             try:
-                await _play(view, facts, replicas, notificator, engine)
+                await _play(Stage(view, facts, replicas, takeover, notificator, control), engine)
             finally:
                 view.phase("stopping both replicas")
                 codes = await asyncio.gather(*(replica.stop() for replica in replicas))
@@ -78,24 +84,36 @@ async def _perform(view: View, platform: Platform, variables: dict[str, str], en
     return facts
 
 
-async def _play(view: View, facts: Facts, replicas: list[Replica], notificator: Notifier, engine: AsyncEngine) -> None:
+@dataclass(frozen=True)
+class Stage:
+    """Everything that takes part in the demo."""
+
+    view: View
+    facts: Facts
+    replicas: list[Replica]
+    takeover: Takeover
+    notificator: Notifier
+    control: Control
+
+
+async def _play(stage: Stage, engine: AsyncEngine) -> None:
     """Play the users' part and refresh the view, until every expectation has held for `QUIET` or time is up."""
-    script, ready_at = Script(facts), math.inf
-    view.phase("two replicas, one platform, five users")
+    view, facts, ready_at = stage.view, stage.facts, math.inf
+    script = Script(facts, stage.control.send)
+    view.phase(f"two replicas, one platform, {counted(len(NAMES), 'user')}")
     began = whole_since = time.monotonic()
     async with httpx.AsyncClient() as client:
         while (now := time.monotonic()) - began < LONGEST and now - whole_since < QUIET:
             view.board.elapsed = now - began
-            await _check(view, replicas, client)
-            if ready_at == math.inf and all(replica.health == "ready" for replica in replicas):
+            await asyncio.gather(*(replica.check(client) for replica in stage.replicas))
+            view.board.replicas = {replica.name: replica.health for replica in stage.replicas}
+            if ready_at == math.inf and all(replica.health == "ready" for replica in stage.replicas):
                 ready_at = view.board.elapsed
                 for user in NAMES:
-                    await notificator.announce(user)
-            await _show_news(view, facts, replicas, notificator)
-            for happening in script.play(view.board.elapsed - ready_at):
+                    await stage.notificator.announce(user)
+            await _show_news(stage)
+            for happening in script.play(view.board.elapsed - ready_at) + await stage.takeover.play():
                 view.happened(happening)
-            if facts.event(BEN, "cancelled") and not facts.held_back:
-                facts.held_back = await _held_back(replicas, client)
             view.board.lines = await read_lines(facts.platform, engine)
             view.refresh()
             if not all(expectation.is_met(facts) for expectation in EXPECTATIONS):
@@ -103,33 +121,22 @@ async def _play(view: View, facts: Facts, replicas: list[Replica], notificator: 
             await asyncio.sleep(FRAME)
 
 
-async def _check(view: View, replicas: list[Replica], client: httpx.AsyncClient) -> None:
-    await asyncio.gather(*(replica.check(client) for replica in replicas))
-    view.board.replicas = {replica.name: replica.health for replica in replicas}
-
-
-async def _show_news(view: View, facts: Facts, replicas: list[Replica], notificator: Notifier) -> None:
-    """Show what is new: first what the replicas log, then the mails that follow from it."""
-    for replica in replicas:
+async def _show_news(stage: Stage) -> None:
+    """Show what is new: first what the replicas log, then the replies and mails that follow from it."""
+    for replica in stage.replicas:
         for line in replica.fresh_lines():
+            stage.facts.note(replica.name, line)
+            stage.takeover.note(replica.name, line)
             if line.get("event") == "run_ended":
-                view.board.last_job = f"{line['job']} ran on {replica.name}"
+                stage.view.board.last_job = f"{line['job']} ran on {replica.name}"
             if (happening := logged(line)) is not None:
-                view.happened(happening)
-    events = await notificator.received()
-    facts.events += events
+                stage.view.happened(happening)
+    for reply in stage.control.replies():
+        stage.view.happened(Happening("keep", KEPT, reply))
+    events = await stage.notificator.received()
+    stage.facts.events += events
     for event in events:
-        view.happened(mail(event))
-
-
-async def _held_back(replicas: list[Replica], client: httpx.AsyncClient) -> set[str]:
-    """The reasons for not uninstalling a model that the replicas' metrics have counted."""
-    found: set[str] = set()
-    for replica in replicas:
-        with suppress(httpx.HTTPError):
-            page = await client.get(f"http://127.0.0.1:{replica.port}/metrics", timeout=2)
-            found |= {reason for reason, times in HELD_BACK.findall(page.text) if float(times) > 0}
-    return found & set(UNINSTALL_BLOCKERS)
+        stage.view.happened(mail(event))
 
 
 if __name__ == "__main__":

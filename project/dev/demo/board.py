@@ -3,7 +3,8 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from dev.demo.story import Happening, Y
+from dev.demo.happenings import Happening
+from dev.demo.story import Y
 
 LAST = 10  # happenings shown
 
@@ -39,10 +40,12 @@ class Board:
     happenings: deque[tuple[float, Happening]] = field(default_factory=lambda: deque(maxlen=LAST))
 
 
-def state_of(spell: str | None, idle: float, *, booked: bool, runs: bool) -> str:
+def state_of(spell: str | None, idle: float, *, booked: bool, runs: bool, kept: bool = False) -> str:
     """The state of a model in a person's words; `spell` is the latest idle spell's state, `idle` in seconds."""
     if not runs:
         return "uninstalled"
+    if kept:
+        return "kept"
     match spell:
         case "warning_pending" | "warned":
             return "warned"

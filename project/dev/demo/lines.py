@@ -24,6 +24,7 @@ class _Rows:
     scaling: dict[str, Any]
     spells: dict[str, Any]
     commands: dict[str, Any]
+    keeps: dict[str, Any]
 
 
 async def read_lines(platform: Platform, engine: AsyncEngine) -> list[Line]:
@@ -34,6 +35,7 @@ async def read_lines(platform: Platform, engine: AsyncEngine) -> list[Line]:
             scaling=await _newest(connection, tables.scaling_state, "first_seen_at"),
             spells=await _newest(connection, tables.idle_spell, "opened_at"),
             commands=await _newest(connection, tables.command, "planned_at"),
+            keeps=await _newest(connection, tables.keep, "until"),
         )
     names = {model.name for model in platform.models} | set(rows.scaling) | set(rows.spells)
     return [_line(platform, name, rows, datetime.now(UTC)) for name in sorted(names)]
@@ -50,8 +52,9 @@ def _line(platform: Platform, name: str, rows: _Rows, now: datetime) -> Line:
     spell, command, usage = rows.spells.get(name), rows.commands.get(name), rows.usage.get(name)
     line = Line(name, ", ".join(dict.fromkeys(booking.user.name for booking in bookings)), replicas=replicas)
     line.rps = _rate(usage, now)
-    line.idle = _idle(rows.scaling.get(name), usage, spell, now) if bookings else 0.0
-    line.state = state_of(spell and spell.state, line.idle, booked=bool(bookings), runs=replicas > 0)
+    kept = name in rows.keeps and rows.keeps[name].until > now
+    line.idle = _idle(rows.scaling.get(name), usage, spell, now) if bookings and not kept else 0.0
+    line.state = state_of(spell and spell.state, line.idle, booked=bool(bookings), runs=replicas > 0, kept=kept)
     if command is not None and command.finished_at is None:
         line.wanted = command.replicas
     line.last, line.why = _last_act(spell, command)

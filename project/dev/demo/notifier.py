@@ -19,13 +19,16 @@ class Notifier:
     def __init__(self, queue: aio_pika.abc.AbstractQueue, exchange: aio_pika.abc.AbstractExchange) -> None:
         self._queue = queue
         self._exchange = exchange
+        self._seen: set[str | None] = set()
 
     async def received(self) -> list[dict[str, Any]]:
-        """The bodies of the events received since the last call, in order."""
+        """The bodies of the events received since the last call, in order; one that is delivered again only once."""
         found = []
         while (message := await self._queue.get(fail=False)) is not None:
             await message.ack()
-            found.append(json.loads(message.body))
+            if message.message_id not in self._seen:
+                self._seen.add(message.message_id)
+                found.append(json.loads(message.body))
         return found
 
     async def announce(self, user: UUID) -> None:

@@ -8,7 +8,9 @@ from rich.text import Text
 
 from dev.demo.board import LAST, Board, Line
 from dev.demo.expectations import Expectation
-from dev.demo.story import Facts, Happening, N, Y
+from dev.demo.facts import Facts
+from dev.demo.happenings import Happening
+from dev.demo.story import N, Y
 
 WIDE = 100  # columns of a terminal in which the idle bar and the names get more room
 COLOURS = {
@@ -16,6 +18,7 @@ COLOURS = {
     "in use": "green",
     "unused": "cyan",
     "warned": "yellow",
+    "kept": "bold cyan",
     "cancelling": "red",
     "cancelled": "red",
     "uninstalled": "magenta",
@@ -30,6 +33,10 @@ KINDS = {
     "uninstall": "magenta",
     "mail": "bold white",
     "users": "bold white",
+    "keep": "bold cyan",
+    "kill -9": "bold red",
+    "takeover": "bold green",
+    "start": "bold green",
     "distrust": "yellow",
     "critical": "bold red",
 }

@@ -138,6 +138,22 @@ class Dispatcher:
                 saga.applied = True
                 self._apply(saga)
 
+    def running(self) -> list[Saga]:
+        """The sagas that have not ended."""
+        now = self._clock()
+        return [saga for saga in self.sagas.values() if saga.status(now) not in FINAL]
+
+    def release(self, saga: Saga) -> None:
+        """Let a saga complete now."""
+        saga.seconds, saga.outcome = self._clock() - saga.command.at, "completed"
+        self.settle()
+
+    def forget(self, saga: Saga, *, carried_out: bool) -> None:
+        """Know nothing of a saga any more, after its effect or without it."""
+        if carried_out:
+            self.release(saga)
+        self.sagas.pop(saga.id)
+
     async def scale(self, request: Request) -> Response:
         """Scale the model to an absolute number of replicas, above zero."""
         body = await self._body(request)

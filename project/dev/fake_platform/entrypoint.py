@@ -1,8 +1,11 @@
-"""Entrypoint: the processes through which users call models, each with a metrics page of its own."""
+"""Entrypoint: the processes through which users call models, each with a metrics page of its own.
+
+A page can be frozen (it repeats itself to the byte), carry an `Age`, or come from one process after the other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from math import floor
 
@@ -17,6 +20,8 @@ from starlette.routing import Mount, Route
 
 LABELS = ("model_name", "service_name")
 SERVICE = "entrypoint"
+IN_FLIGHT = "model_requests_in_flight"  # the gauge, once it is set
+CPU_OF_A_SCRAPE = 0.01  # seconds, so that the process' CPU time moves with each page
 ROUNDING = 1e-6  # calls: near 1.7e9, the difference of two clock readings is a little less than the time between them
 
 
@@ -30,23 +35,28 @@ class Series:
 
 @dataclass(eq=False)
 class Process(Collector):
-    """One Entrypoint process; a restart loses every series."""
+    """One Entrypoint process; a restart loses every series, and thaws the page."""
 
     started_at: float
     shows_start: bool
     series: dict[str, Series] = field(default_factory=dict)
+    in_flight: dict[str, float] = field(default_factory=dict)
     scrapes: int = 0
+    last: bytes = b""
+    frozen: bool = False
 
     def count(self, model_name: str, times: float, at: float) -> None:
         """Count calls of a model."""
         self.series.setdefault(model_name, Series(at)).calls += times
 
     def page(self) -> bytes:
-        """The page in the text exposition format 0.0.4."""
-        self.scrapes += 1
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)
-        return generate_latest(registry)
+        """The page in the text exposition format 0.0.4; a frozen one is the last again."""
+        if not (self.frozen and self.last):
+            self.scrapes += 1
+            registry = CollectorRegistry(auto_describe=False)
+            registry.register(self)
+            self.last = generate_latest(registry)
+        return self.last
 
     def collect(self) -> Iterator[Metric]:
         """The metric family that the limiter reads, among some that it must ignore."""
@@ -58,7 +68,15 @@ class Process(Collector):
         for name, series in self.series.items():
             calls.add_metric((name, SERVICE), series.calls, created=series.born_at)
         yield calls
-        yield CounterMetricFamily("metrics_page_requests", "Requests of this page", value=self.scrapes)
+        if self.in_flight:
+            flying = GaugeMetricFamily(IN_FLIGHT, "Requests in flight of each model", labels=LABELS)
+            for name, requests in self.in_flight.items():
+                flying.add_metric((name, SERVICE), requests)
+            yield flying
+        yield CounterMetricFamily("process_cpu_seconds", "CPU time", value=round(self.scrapes * CPU_OF_A_SCRAPE, 2))
+        scrapes = CounterMetricFamily("promhttp_metric_handler_requests", "Requests of this page", labels=("code",))
+        scrapes.add_metric(("200",), self.scrapes)
+        yield scrapes
 
 
 def _gauge(name: str, text: str, labels: dict[str, str], value: float) -> Metric:
@@ -77,6 +95,8 @@ class Entrypoints:
         self._rates: dict[str, float] = {}
         self._owed: dict[tuple[str, int], float] = {}
         self._accrued_at = clock()
+        self._ages: dict[int, float] = {}
+        self._balanced: dict[int, list[int]] = {}
 
     def mount(self) -> Mount:
         """A page for each process."""
@@ -113,10 +133,40 @@ class Entrypoints:
         self.accrue(now)
         self.processes[process] = Process(now, self.processes[process].shows_start)
 
+    def set_in_flight(self, model_name: str, requests: float, process: int) -> None:
+        """Show so many requests of the model in flight in one process."""
+        self.processes[process].in_flight[model_name] = requests
+
+    def freeze(self, process: int) -> None:
+        """Repeat the last page of a process to the byte from now on."""
+        self.processes[process].frozen = True
+
+    def thaw(self, process: int) -> None:
+        """Let the page of a process move again."""
+        self.processes[process].frozen = False
+
+    def set_age(self, process: int, seconds: float | None) -> None:
+        """Answer for a process with an `Age` of whole seconds; None: without one."""
+        if seconds is None:
+            self._ages.pop(process, None)
+        else:
+            self._ages[process] = seconds
+
+    def balance(self, process: int, others: Iterable[int]) -> None:
+        """Answer at the address of a process with its own page and those of the others, in turn; none ends it."""
+        turns = [process, *others]
+        self._balanced[process] = turns if len(turns) > 1 else []
+
     async def metrics(self, request: Request) -> Response:
         """One process's page."""
         place = request.path_params["process"]
         if place >= len(self.processes):
             raise HTTPException(404, "No such process")
         self.accrue(self._clock())
-        return Response(self.processes[place].page(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+        headers = {"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+        if place in self._ages:
+            headers["Age"] = f"{self._ages[place]:.0f}"
+        turns = self._balanced.get(place)
+        if turns:
+            turns.append(turns.pop(0))
+        return Response(self.processes[turns[-1] if turns else place].page(), headers=headers)

@@ -49,6 +49,16 @@ class Fault:
         return _late("slow", lambda cleared: asyncio.sleep(seconds))
 
     @staticmethod
+    def preceded(change: Callable[[str], object]) -> Fault:
+        """Let something change right before the service acts; `change` is given the path that is called."""
+
+        async def behave(call: Call, cleared: asyncio.Event) -> None:
+            change(call.scope["path"])
+            await plain(call, cleared)
+
+        return Fault("preceded", behave)
+
+    @staticmethod
     def reset() -> Fault:
         """Drop the connection before the service acts."""
         return Fault("reset", lambda call, cleared: call.reset())

@@ -42,6 +42,7 @@ class ArmedFault:
     method: str | None
     left: int | None  # how many more calls it applies to; None: all
     cleared: asyncio.Event = field(default_factory=asyncio.Event)
+    met: asyncio.Event = field(default_factory=asyncio.Event)  # set once it has applied to a call
 
     def applies_to(self, service: str, method: str, path: str) -> bool:
         """Whether it applies to this call."""
@@ -82,6 +83,11 @@ class FaultyWire:
         self.armed.append(armed)
         return armed
 
+    def disarm(self, armed: ArmedFault) -> None:
+        """End one fault, and let the calls that hang because of it go on."""
+        armed.cleared.set()
+        self.armed = [other for other in self.armed if other is not armed]
+
     def clear(self, service: str | None) -> None:
         """Disarm the faults of one service, or all, and let hanging calls go on."""
         for armed in self.armed:
@@ -93,6 +99,7 @@ class FaultyWire:
         for armed in self.armed:
             if armed.applies_to(service, method, path):
                 armed.left = None if armed.left is None else armed.left - 1
+                armed.met.set()
                 return armed
         return None
 

@@ -126,6 +126,26 @@ class Platform:
         self.settle()
         self._entrypoints.restart(entrypoint)
 
+    def set_in_flight(self, model_name: str, requests: float, entrypoint: int = 0) -> None:
+        """Show so many requests of the model in flight, in the gauge of one Entrypoint process."""
+        self._entrypoints.set_in_flight(model_name, requests, entrypoint)
+
+    def freeze_entrypoint(self, entrypoint: int) -> None:
+        """Repeat the last page of one Entrypoint process to the byte, whatever it counts."""
+        self._entrypoints.freeze(entrypoint)
+
+    def thaw_entrypoint(self, entrypoint: int) -> None:
+        """Let the page of one Entrypoint process move again, with all that it counted meanwhile."""
+        self._entrypoints.thaw(entrypoint)
+
+    def set_page_age(self, entrypoint: int, seconds: float | None) -> None:
+        """Put an `Age` on the answers of one Entrypoint process, as a cache does; None takes it off."""
+        self._entrypoints.set_age(entrypoint, seconds)
+
+    def balance_entrypoint(self, entrypoint: int, *others: int) -> None:
+        """Answer one process' address with its page and those of the others in turn; without others this ends."""
+        self._entrypoints.balance(entrypoint, others)
+
     @property
     def models(self) -> list[ServedModel]:
         """The models as they are now."""
@@ -179,6 +199,22 @@ class Platform:
         """All sagas by id; one that is removed is unknown to the dispatcher."""
         return self._dispatcher.sagas
 
+    def running_sagas(self) -> list[Saga]:
+        """The sagas that have not ended."""
+        return self._dispatcher.running()
+
+    def prolong(self, saga: Saga) -> None:
+        """Let a saga go on until it is released."""
+        saga.outcome = "stuck"
+
+    def release(self, saga: Saga) -> None:
+        """Let a prolonged saga complete now."""
+        self._dispatcher.release(saga)
+
+    def forget(self, saga: Saga, *, carried_out: bool) -> None:
+        """Lose a saga, after its effect or without it; the dispatcher does not know it any more."""
+        self._dispatcher.forget(saga, carried_out=carried_out)
+
     @property
     def violations(self) -> list[str]:
         """What the limiter did and must never do: malformed commands, two unfinished ones for one model."""
@@ -191,6 +227,10 @@ class Platform:
     ) -> ArmedFault:
         """Break calls to the service whose path contains `path`, the next `times` or all; faults queue up."""
         return self._wire.arm(ArmedFault(service, fault, path, method, times))
+
+    def end_fault(self, armed: ArmedFault) -> None:
+        """End one fault; its hanging calls are answered."""
+        self._wire.disarm(armed)
 
     def clear_faults(self, service: Service | None = None) -> None:
         """End the faults of one service or of all; hanging calls are answered."""

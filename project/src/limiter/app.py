@@ -34,6 +34,8 @@ def main() -> int:
         logger.error("wrong settings:\n{}", error)
         return 2
     setup_logging(settings.log_level, settings.log_format)
+    for event, text in settings.warnings.items():
+        logger.bind(event=event).warning("{}", text)
     return asyncio.run(serve(settings))
 
 

@@ -7,8 +7,11 @@ command was carried out, 1 if it was not or no reply came, 2 if it was not under
 import asyncio
 import json
 import logging
-from typing import Any
-from uuid import uuid4
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
 
 import aio_pika
 import click
@@ -19,6 +22,20 @@ from limiter.domain.job import Job
 
 DONE = ("completed", "paused", "resumed")
 JOB = click.Choice([str(job) for job in Job])
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
+Function = TypeVar("Function", bound=Callable[..., None])
+
+
+class Duration(click.ParamType[timedelta]):
+    """Seconds, or a number with its unit: 90m, 2h, 3d."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smhd]?)", str(value))
+        if not found:
+            self.fail(f"{value!r} is neither seconds nor such as 90m, 2h, 3d", param, ctx)
+        return timedelta(seconds=float(found[1]) * UNITS[found[2] or "s"])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,40 +56,111 @@ def main(context: click.Context, url: str, queue: str, timeout: float) -> None:
     context.obj = {"url": url, "queue": queue, "timeout": timeout}
 
 
+def signed(command: Function) -> Function:
+    """Options of a command that changes something: who sends it, and why."""
+    command = click.option("--reason", metavar="TEXT", help="Why; stored and logged.")(command)
+    return click.option("--by", envvar="USER", metavar="NAME", help="Who asks; by default $USER.")(command)
+
+
 @main.command()
 @click.argument("job", type=JOB)
+@signed
 @click.pass_obj
-def run(options: dict[str, Any], job: str) -> None:
+def run(options: dict[str, Any], /, job: str, **signature: str | None) -> None:
     """Run a job now, due or not, paused or not."""
-    _send(options, {"command": "run_job", "job": job})
+    _send(options, {"command": "run_job", "job": job} | signature)
 
 
 @main.command()
 @click.argument("job", type=JOB)
+@signed
 @click.pass_obj
-def pause(options: dict[str, Any], job: str) -> None:
-    """Let no replica run a job until it is resumed."""
-    _send(options, {"command": "pause_job", "job": job})
+def pause(options: dict[str, Any], /, job: str, **signature: str | None) -> None:
+    """Let no replica run a job until it is resumed; a run in progress takes no further step."""
+    _send(options, {"command": "pause_job", "job": job} | signature)
 
 
 @main.command()
 @click.argument("job", type=JOB)
+@signed
 @click.pass_obj
-def resume(options: dict[str, Any], job: str) -> None:
+def resume(options: dict[str, Any], /, job: str, **signature: str | None) -> None:
     """Let a paused job run again, at once."""
-    _send(options, {"command": "resume_job", "job": job})
+    _send(options, {"command": "resume_job", "job": job} | signature)
 
 
 @main.command()
 @click.argument("model")
 @click.pass_obj
-def explain(options: dict[str, Any], model: str) -> None:
+def explain(options: dict[str, Any], /, model: str) -> None:
     """Tell what stands for a model, by its name, and why."""
     _send(options, {"command": "explain", "model": model})
 
 
-def _send(options: dict[str, Any], request: dict[str, str]) -> None:
-    """Send the message, print the reply, end with its exit code."""
+@main.command()
+@click.argument("model")
+@click.option("--until", metavar="ISO", help="Until then, with its zone: 2026-03-02T18:00Z.")
+@click.option("--for", "lasting", type=Duration(), help="For so long from now: seconds, or such as 90m, 2h, 3d.")
+@click.option("--user", type=click.UUID, help="Only this user's bookings; by default everybody's.")
+@signed
+@click.pass_obj
+def keep(
+    options: dict[str, Any],
+    /,
+    model: str,
+    until: str | None,
+    lasting: timedelta | None,
+    user: UUID | None,
+    **signature: str | None,
+) -> None:
+    """Warn and cancel nobody for a model until then; give --until or --for."""
+    if (until is None) == (lasting is None):
+        raise click.UsageError("give either --until or --for")
+    end = until if lasting is None else (datetime.now(UTC) + lasting).isoformat()
+    _send(options, {"command": "keep", "model": model, "until": end, "user_id": user} | signature)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--user", type=click.UUID, help="End this user's keep; by default the one for everybody.")
+@signed
+@click.pass_obj
+def unkeep(options: dict[str, Any], /, model: str, user: UUID | None, **signature: str | None) -> None:
+    """End a keep; idle time counts anew from now on."""
+    _send(options, {"command": "unkeep", "model": model, "user_id": user} | signature)
+
+
+@main.command()
+@signed
+@click.pass_obj
+def allow_surge(options: dict[str, Any], /, **signature: str | None) -> None:
+    """Say that so many unused models at once are no wrong reading: their users may be warned or cancelled."""
+    _send(options, {"command": "allow_surge"} | signature)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("outcome", type=click.Choice(["completed", "failed"]))
+@signed
+@click.pass_obj
+def settle(options: dict[str, Any], /, model: str, outcome: str, **signature: str | None) -> None:
+    """End a model's unfinished command by hand, as you found that it went."""
+    _send(options, {"command": "settle", "model": model, "outcome": outcome} | signature)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("user", type=click.UUID)
+@signed
+@click.pass_obj
+def withdraw(options: dict[str, Any], /, model: str, user: UUID, **signature: str | None) -> None:
+    """Close a user's open idle spell: the warning is withdrawn, and nothing more is cancelled."""
+    _send(options, {"command": "withdraw", "model": model, "user_id": user} | signature)
+
+
+def _send(options: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Send the message without the fields that are not given, print the reply, end with its exit code."""
+    request = {name: str(value) for name, value in fields.items() if value is not None}
     queue, timeout = options["queue"], options["timeout"]
     try:
         reply = asyncio.run(ask(options["url"], queue, request, timeout))

@@ -61,5 +61,6 @@ def setup_logging(level: str, style: str) -> None:
     logging.captureWarnings(True)
     for name in list(logging.root.manager.loggerDict):
         logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True  # FastStream turns it off, and its errors would go past our sink
     for name, at_least in _QUIET.items():
         logging.getLogger(name).setLevel(at_least)

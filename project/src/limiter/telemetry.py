@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.job import Job
-from limiter.domain.usage import ScrapeProblem
+from limiter.domain.usage import Gap, ScrapeProblem
 
 if TYPE_CHECKING:
     pass
@@ -32,6 +32,7 @@ class Telemetry:
         self._requests = self._counter(
             "http_requests", "Calls to each external service, by outcome.", "peer", "outcome"
         )
+        self._restarts = self._counter("target_restarts", "Restarts of each Entrypoint process.", "target")
         self._refused = self._counter("entries_refused", "Entries of an answer that could not be understood.", "peer")
         self._events = self._counter("events", "Events handed to the broker.", "stage", "outcome")
         self._cancelled_models = self._counter("models_cancelled", "Models whose following slots were cancelled.")
@@ -66,6 +67,20 @@ class Telemetry:
                 logger.bind(event="reading_distrusted", reason=str(problem)).info("{}", detail)
             else:
                 self.critical(problem, detail)
+
+    def watch_targets(self, targets: Iterable[str]) -> None:
+        """Show the restarts of these targets from the start, with 0."""
+        for target in targets:
+            self._restarts.labels(target)
+
+    def targets_restarted(self, gaps: Iterable[Gap]) -> None:
+        """Count and log the gaps that restarts have left."""
+        for gap in gaps:
+            self._restarts.labels(gap.target).inc()
+            seconds = (gap.until - gap.since).total_seconds()
+            logger.bind(event="target_restarted", target=gap.target, seconds=seconds).info(
+                "{} restarted: {:g} s of its calls are unknown", gap.target, seconds
+            )
 
     def decided(self, decision: Decision, reason: Reason, times: int = 1) -> None:
         self._decisions.labels(decision, reason).inc(times)

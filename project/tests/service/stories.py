@@ -12,14 +12,15 @@ from uuid import UUID
 
 from freezegun.api import FrozenDateTimeFactory
 
-from dev.fake_platform.booking import Reservation
+from dev.fake_platform.booking import Reservation, Slot, User
 from dev.fake_platform.call import Call
 from dev.fake_platform.faults import plain
 from dev.fake_platform.platform import Fault, Service
 from limiter.db import contacts
 from limiter.domain.job import Job
 from tests.bench import Bench
-from tests.conftest import START
+from tests.conftest import START, MakeBench
+from tests.service.test_control import ask
 
 USERS = {name: UUID(int=number) for number, name in enumerate(("ann", "ben", "cleo", "dan"), 1)}
 SWEEP = (Job.SAGA_POLL, Job.RPS_CHECK, Job.IDLE_WARNING, Job.EVENT_DISPATCH, Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
@@ -35,6 +36,7 @@ class Story:
     acts: str
     step: int = 15  # minutes between two runs of all jobs
     until: int = 90
+    runs: tuple[int, ...] = ()  # the minutes at which all jobs run, in place of a step
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -58,8 +60,9 @@ def clock(moment: datetime | float) -> int:
 class Stage:
     """The limiter and the platform, on which `m` runs, a model that was called once, and `other`, which always is."""
 
-    def __init__(self, bench: Bench, time: FrozenDateTimeFactory) -> None:
-        self.bench, self.platform, self.time = bench, bench.platform, time
+    def __init__(self, bench: Bench, time: FrozenDateTimeFactory, make: MakeBench | None = None) -> None:
+        """`make` composes the replica that takes over when the service restarts."""
+        self.bench, self.platform, self.time, self.make = bench, bench.platform, time, make
         self.acts: list[tuple[int, str]] = []
         self.up = True
         self.paused: frozenset[Job] = frozenset()
@@ -72,13 +75,15 @@ class Stage:
     async def play(self, story: Story) -> list[tuple[int, str]]:
         """Let everything happen in its minute, run the jobs step by step, and return the acts."""
         happens = lines(story.happens)
-        unreached = [line for line in happens if not 0 <= line[0] <= story.until]
+        runs = story.runs or tuple(range(0, story.until + 1, story.step))
+        unreached = [line for line in happens if not 0 <= line[0] <= runs[-1]]
         assert not unreached, f"never reached: {unreached}"
-        for minute in range(story.until + 1):
+        self.settings = story.settings
+        for minute in sorted({*runs, *(line[0] for line in happens)}):
             self.time.move_to(START + timedelta(minutes=minute))
             for _, words in (one for one in happens if one[0] == minute):
                 await self.happen(words)
-            if self.up and minute % story.step == 0:
+            if self.up and minute in runs:
                 await self._sweep()
                 await self._watch(minute)
         return self.acts
@@ -135,12 +140,8 @@ class Stage:
         await contacts.learn(self.bench.engine, USERS[user], user, f"{user}@example.org", [])
 
     async def pause(self, what: str) -> None:
-        table = self.bench.replica.table
         for job in IDLE_JOBS:
-            if what == "pauses":
-                await table.pause(job)
-            else:
-                await table.resume(job, datetime.now(UTC))
+            await self.command(command="pause_job" if what == "pauses" else "resume_job", job=job)
         # Manual runs ignore a pause, so the paused jobs are left out here; the other jobs go on.
         self.paused = frozenset(IDLE_JOBS if what == "pauses" else ())
 
@@ -156,17 +157,73 @@ class Stage:
             self.broken.remove(service)
             self.platform.clear_faults(service)
 
-    def refuse(self) -> None:
-        self.platform.fault("booking", Fault.status(403), method="DELETE", times=1)
+    def refuse(self, how_many: str, status: str) -> None:
+        """Answer DELETEs so: one, or all until they are allowed."""
+        self.broken |= {"deletes"}  # an alarm is right, yet each run completes
+        times = None if how_many == "all cancellations are" else 1
+        self.platform.fault("booking", Fault.status(int(status)), method="DELETE", times=times)
 
-    def call_after_cancelling(self, model: str) -> None:
-        """A call that comes between two cancellations of one run."""
+    def refuse_uninstall(self) -> None:
+        self.platform.fault("dispatcher", Fault.status(409), path="uninstall", times=1)
+
+    def after_cancelling(self, which: str, words: str) -> None:
+        """What happens between two cancellations of one run: after the first, or the second, DELETE from now on."""
 
         async def behave(call: Call, cleared: asyncio.Event) -> None:
-            await plain(call, cleared)
-            self.platform.call(model)
+            answer = await call.handle()
+            await self.happen(words)
+            await call.answer(answer)
 
-        self.platform.fault("booking", Fault("called after", behave), method="DELETE", times=1)
+        if which == "second":
+            self.platform.fault("booking", Fault("plain", plain), method="DELETE", times=1)
+        self.platform.fault("booking", Fault("happens after", behave), method="DELETE", times=1)
+
+    def before_reading(self, words: str) -> None:
+        """What happens between the sweep and the DELETE: right before the next reservation is read by itself."""
+
+        async def behave(call: Call, cleared: asyncio.Event) -> None:
+            await self.happen(words)
+            await plain(call, cleared)
+
+        self.platform.fault("booking", Fault("happens before", behave), path="/reservations/", method="GET", times=1)
+
+    def add_slot(self, user: str, added: str, to: str) -> None:
+        """The user adds a slot to the reservation that has the slot `to`."""
+        start, end = (START + timedelta(minutes=int(minute)) for minute in added.split("-"))
+        slot = Slot(int(start.timestamp()), int(end.timestamp()))
+        reservation = next(one for one in self._of(user) if clock(one.slots[0].start) == int(to.split("-")[0]))
+        reservation.slots.append(slot)
+
+    def take_over(self, user: str, slot: str, of: str) -> None:
+        """The reservation of one user that has this slot becomes another's."""
+        reservation = next(one for one in self._of(of) if clock(one.slots[0].start) == int(slot.split("-")[0]))
+        reservation.user = User(str(USERS[user]), user)
+
+    def remove(self, name: str) -> None:
+        for model in [one for one in self.platform.models if one.name == name]:
+            self.platform.remove_model(model)
+
+    async def command(self, **words: object) -> None:
+        """Send a control message; it must be carried out."""
+        answer = await ask(self.bench, words)
+        assert answer["outcome"] in ("completed", "paused", "resumed"), answer
+
+    async def keep(self, model: str, user: str, until: str) -> None:
+        whose = {"user_id": str(USERS[user])} if user else {}
+        end = START + timedelta(minutes=int(until))
+        await self.command(command="keep", model=model, until=end.isoformat(), **whose)
+
+    async def unkeep(self, model: str) -> None:
+        await self.command(command="unkeep", model=model)
+
+    async def withdraw(self, user: str) -> None:
+        await self.command(command="withdraw", model="m", user_id=str(USERS[user]))
+
+    async def restart(self, changes: str) -> None:
+        """Another replica, with other settings, takes over."""
+        assert self.make is not None
+        settings = dict(self.settings) | dict(change.split("=", 1) for change in changes.split())
+        self.bench = await self.make(**settings)
 
     def misbook(self, model: str) -> None:
         """A reservation whose user is no id: it cannot be understood."""
@@ -187,10 +244,17 @@ def _heard(user: str, event: dict[str, object]) -> str:
         assert isinstance(found, list)
         return " ".join(
             f"{clock(datetime.fromisoformat(one['start']))}-{clock(datetime.fromisoformat(one['end']))}"
+            + (" (already gone)" if one.get("already_gone") else "")
             for one in found
         )
 
-    words = [f"{_name(user)} hears {event['stage']}", slots("cancelled_slots")]
+    words = [f"{_name(user)} hears {event['stage']}"]
+    if event["stage"] == "warning":
+        deadline = clock(datetime.fromisoformat(str(event["cancel_not_before"])))
+        words.append(f"of {slots('slots_at_risk') or 'the model'} from {deadline}")
+    if event["closing_reason"]:
+        words[0] += f": {event['closing_reason']}"
+    words.append(slots("cancelled_slots"))
     if event["failed_slots"]:
         words.append(f"failed {slots('failed_slots')}")
     if event["uninstalled"]:
@@ -206,10 +270,21 @@ VERBS: dict[str, Callable[..., object]] = {
     r"another (\w+) runs": lambda stage, model: stage.platform.add_model(model) and None,
     r"entrypoint (\d) restarts": lambda stage, number: stage.platform.restart_entrypoint(int(number)),
     r"(entrypoint|booking|registry) (breaks|heals)": Stage.health,
-    r"a cancellation is refused": Stage.refuse,
-    r"(\w+) is called right after the first cancellation": Stage.call_after_cancelling,
+    r"(a cancellation is|all cancellations are) answered with (\d+)": Stage.refuse,
+    r"cancellations are allowed": lambda stage: stage.platform.clear_faults("booking"),
+    r"after the (first|second) cancellation: (.+)": Stage.after_cancelling,
+    r"before a reservation is read afresh: (.+)": Stage.before_reading,
+    r"(\w+) adds (\S+) to (\S+)": Stage.add_slot,
+    r"(\w+) takes over (\S+) of (\w+)": Stage.take_over,
+    r"(\w+) disappears": Stage.remove,
+    r"the operator keeps (\w+)(?: for (\w+))? until (\d+)": Stage.keep,
+    r"the operator ends the keep of (\w+)": Stage.unkeep,
+    r"the operator withdraws (\w+)'s warning": Stage.withdraw,
+    r"the service restarts(?: with (.+))?": Stage.restart,
     r"a booking of (\w+) is garbled": Stage.misbook,
     r"the next saga fails": lambda stage: stage.platform.next_saga("failed"),
+    r"the next saga never ends": lambda stage: stage.platform.next_saga("stuck"),
+    r"the next uninstall is refused": Stage.refuse_uninstall,
     r"the service is (down|up)": Stage.is_up,
     r"the operator (pauses|resumes) the idle jobs": Stage.pause,
     r"the broker (forgets|knows) the notifier": Stage.route,

@@ -15,12 +15,12 @@ from tests.bench import Bench
 from tests.conftest import MakeBench
 
 
-async def ask(bench: Bench, body: object, reply: bool = True) -> dict[str, Any]:
-    """Send a control message as an operator does, and wait for the one answer."""
+async def ask(bench: Bench, body: object, user_id: str | None = None) -> dict[str, Any]:
+    """Send a control message as an operator does, and wait for the one answer; the broker checks the `user_id`."""
     answers = await bench.channel.declare_queue(exclusive=True)
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     correlation = uuid4().hex
-    message = aio_pika.Message(raw, reply_to=answers.name, correlation_id=correlation)
+    message = aio_pika.Message(raw, reply_to=answers.name, correlation_id=correlation, user_id=user_id)
     await bench.channel.default_exchange.publish(message, bench.settings.control_queue)
     async with asyncio.timeout(10):
         async with answers.iterator() as arrived:
@@ -174,6 +174,42 @@ async def test_an_address_is_learned_from_the_announcement_and_renewed_by_a_late
     await announce(bench, deployed(user, "new@example.org"))
     await bench.until(tables.contact, lambda rows: [row.email for row in rows] == ["new@example.org"])
     assert [row.reservation_id for row in await bench.rows(tables.reminder)] == ["r-1"]
+
+
+@pytest.mark.parametrize("ids", [[], ["Qwen/Qwen3-32b"], ["m-7", str(UUID(int=7)), ""]])
+async def test_an_address_is_learned_whatever_the_model_ids_and_only_uuids_are_noted(
+    make_bench: MakeBench, ids: list[str]
+) -> None:
+    bench = await make_bench()
+    await announce(bench, deployed(uuid4()) | {"model_ids": ids})
+    await bench.until(tables.contact, lambda rows: len(rows) == 1)
+    assert [row.model_id.int for row in await bench.rows(tables.reminder)] == [7] * (len(ids) == 3)
+
+
+async def test_an_announcement_of_very_many_starts_is_learned(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    many = {"model_ids": [str(UUID(int=n)) for n in range(1000)], "reservation_ids": [f"r{n}" for n in range(1000)]}
+    await announce(bench, deployed(uuid4()) | many)
+    await bench.until(tables.contact, lambda rows: len(rows) == 1)
+    assert len(await bench.rows(tables.reminder)) == 10_000
+
+
+POISONED: dict[str, Any] = {
+    "a model id that is no text": {"model_ids": [7]},
+    "a model id with NUL": {"model_ids": ["a\0b"]},
+    "too many model ids": {"model_ids": ["m"] * 1001},
+    "too long an id": {"reservation_ids": ["r" * 501]},
+}
+
+
+@pytest.mark.parametrize("case", POISONED)
+async def test_an_announcement_that_cannot_be_stored_is_kept_in_the_dead_letter_queue(
+    make_bench: MakeBench, case: str
+) -> None:
+    bench = await make_bench()
+    await announce(bench, deployed(uuid4()) | POISONED[case])
+    assert len(await dead_letters(bench, bench.settings.deployed_queue)) == 1
+    assert await bench.rows(tables.contact) == []
 
 
 async def test_announcements_that_come_together_are_learned_one_after_the_other(

@@ -3,14 +3,20 @@
 import asyncio
 import json
 import sys
-from uuid import uuid4
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
 
 from dev.servers.processes import free_port
 from dev.servers.services import Services
-from limiter.db import tables
+from limiter.db import surges, tables
 from limiter.domain.job import Job
+from limiter.domain.surge import SurgeKind
 from tests.bench import Bench
 from tests.conftest import ROOT, MakeBench
+
+ANN = UUID(int=1)
 
 
 async def ctl(*arguments: str, **variables: str) -> tuple[int, str, str]:
@@ -79,6 +85,79 @@ async def test_explain_exits_1_for_a_model_about_which_nothing_was_decided(make_
     code, out, _ = await ctl("explain", "GigaChad", **reaching(await make_bench()))
     assert (code, json.loads(out)["outcome"]) == (1, "failed")
     assert "'GigaChad'" in json.loads(out)["detail"]
+
+
+async def test_who_and_why_go_along_and_who_is_by_default_the_user_of_the_shell(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    for arguments in (("rps_check",), ("idle_warning", "--by", "zoe", "--reason", "a demo")):
+        code, _, _ = await ctl("pause", *arguments, **reaching(bench), USER="ann")
+        assert code == 0
+    paused = {row.name: (row.paused_by, row.paused_reason) for row in await bench.rows(tables.job) if row.paused}
+    assert paused == {"rps_check": ("ann", None), "idle_warning": ("zoe", "a demo")}
+
+
+async def test_keep_until_a_moment_and_unkeep_of_that_user(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=5)
+    for command, option in (("keep", ("--until", until.isoformat())), ("unkeep", ())):
+        code, out, _ = await ctl(command, "m", *option, "--user", str(ANN), **reaching(bench))
+        assert (code, json.loads(out)["outcome"]) == (0, "completed")
+        if command == "keep":
+            (row,) = await bench.rows(tables.keep)
+            assert (row.model_name, row.user_id, row.until, row.by) == ("m", ANN, until, None)
+    code, out, _ = await ctl("unkeep", "m", "--user", str(ANN), **reaching(bench))
+    assert (code, json.loads(out)["outcome"]) == (1, "failed")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("45m", 2700), ("1.5h", 5400), ("3d", 259_200)])
+async def test_keep_for_a_duration_counts_from_now(make_bench: MakeBench, text: str, seconds: int) -> None:
+    bench = await make_bench()
+    began = datetime.now(UTC)
+    code, _, _ = await ctl("keep", "m", "--for", text, **reaching(bench))
+    (row,) = await bench.rows(tables.keep)
+    assert (code, row.user_id) == (0, None)
+    assert began <= row.until - timedelta(seconds=seconds) <= datetime.now(UTC)
+
+
+async def test_a_keep_that_the_service_rejects_exits_1(make_bench: MakeBench) -> None:
+    code, out, _ = await ctl("keep", "m", "--for", "8d", **reaching(await make_bench()))
+    assert (code, json.loads(out)["outcome"]) == (1, "rejected")
+    assert "KEEP_LONGEST_SECONDS" in json.loads(out)["detail"]
+
+
+WRONG = {
+    "keep without an end": (("keep", "m"), "give either --until or --for"),
+    "keep with two ends": (("keep", "m", "--until", "2026-03-02T10:00Z", "--for", "2h"), "give either"),
+    "no duration": (("keep", "m", "--for", "2 weeks"), "'2 weeks' is neither seconds nor such as 90m, 2h, 3d"),
+    "user no id": (("unkeep", "m", "--user", "ann"), "'ann' is not a valid UUID"),
+    "no outcome": (("settle", "m"), "Choose from:"),
+    "another outcome": (("settle", "m", "stuck"), "'stuck' is not one of 'completed', 'failed'"),
+    "withdraw for nobody": (("withdraw", "m"), "USER"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+async def test_a_command_that_is_not_understood_exits_2_and_says_why(case: str) -> None:
+    arguments, why = WRONG[case]
+    code, out, err = await ctl(*arguments, RABBITMQ_URL="amqp://nowhere")
+    assert (code, out) == (2, "")
+    assert why in err
+
+
+async def test_commands_that_find_nothing_exit_1_and_say_so(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    for arguments in (("allow-surge",), ("settle", "m", "failed"), ("withdraw", "m", str(ANN))):
+        code, out, _ = await ctl(*arguments, **reaching(bench))
+        assert (code, json.loads(out)["outcome"]) == (1, "failed")
+        assert json.loads(out)["command"] == arguments[0].replace("-", "_")
+
+
+async def test_allow_surge_exits_0_and_names_what_is_allowed(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    async with bench.engine.begin() as connection:
+        await surges.begin(connection, SurgeKind.WARNING, datetime.now(UTC))
+    code, out, _ = await ctl("allow-surge", "--by", "zoe", **reaching(bench))
+    assert (code, json.loads(out)["detail"]) == (0, "allowed: warning")
 
 
 async def test_an_unknown_job_is_not_understood_and_the_known_ones_are_named() -> None:

@@ -79,7 +79,7 @@ async def left_behind(platform: Platform) -> dict[str, list[Row]]:
     }
 
 
-async def test_spells_are_enforced_and_the_command_is_settled(
+async def test_a_begun_cancelling_goes_on_a_warning_that_named_nothing_is_withdrawn_and_the_command_is_settled(
     services: Services, platform: Platform, time: FrozenDateTimeFactory, old_schema: str
 ) -> None:
     time.move_to(NOW)
@@ -96,14 +96,16 @@ async def test_spells_are_enforced_and_the_command_is_settled(
             for slot in one.slots
         }
         following = {UUID(one.user.id): one.slots for one in platform.reservations}
-        assert {(user, start) for user, _, start in gone} == {(ANN, NOW + HOUR), (BEN, NOW + HOUR)}
-        assert {user: len(slots) for user, slots in following.items()} == {ANN: 1, BEN: 1}
-        spells = {row.id: (row.state, row.closed_at) for row in await bench.rows(tables.idle_spell)}
-        assert spells == {row["id"]: ("enforced", NOW) for row in rows["spell"]}
+        assert {(user, start) for user, _, start in gone} == {(BEN, NOW + HOUR)}
+        assert {user: len(slots) for user, slots in following.items()} == {ANN: 2, BEN: 1}
+        spells = [(row.user_id, row.state, row.closed_at) for row in await bench.rows(tables.idle_spell)]
+        assert sorted(spells) == [(ANN, "withdrawn", NOW), (BEN, "enforced", NOW)]
         assert {row.state for row in await bench.rows(tables.cancellation)} == {"done"}
         (settled,) = await bench.rows(tables.command)
         assert (settled.id, settled.state) == (rows["command"][0]["id"], "completed")
-        assert sorted(await bench.stages()) == ["cancelled", "cancelled"]
+        heard = [(event["user"]["id"], event["reservation"]) for event in await bench.events()]
+        closings = sorted((user, what["stage"], what["closing_reason"]) for user, what in heard)
+        assert closings == [(str(ANN), "withdrawn", "nothing_left"), (str(BEN), "cancelled", None)]
         runs = {(row.job, row.epoch): row.state for row in await bench.rows(tables.job_run)}
         assert runs["idle_enforce", 7] == "lost"
         assert runs["idle_enforce", 8] == "completed"
@@ -113,6 +115,6 @@ async def test_spells_are_enforced_and_the_command_is_settled(
 async def test_before_the_upgrade_no_replica_starts(services: Services, platform: Platform, old_schema: str) -> None:
     async with connected(services, old_schema) as connection:
         await connection.execute("SELECT 1 FROM sighting")
-    with pytest.raises(SchemaMissing, match="is at revision 0003, 0004 is needed: run `alembic upgrade head`"):
+    with pytest.raises(SchemaMissing, match="is at revision 0003, 0005 is needed: run `alembic upgrade head`"):
         async with open_bench(services, old_schema, platform) as bench:
             await wait_for_database(bench.settings, bench.replica)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from dev.studies.scaler_comparison import table
-from limiter.domain.idleness import ARROWS
+from limiter.domain.idle_spell import ARROWS
 from limiter.runner.claims import RunState
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -1,6 +1,8 @@
 """The platform's announcements that booked models run, from which users' addresses are learned."""
 
 import asyncio
+from itertools import islice, product
+from typing import Annotated
 from uuid import UUID
 
 from faststream.rabbit import RabbitMessage
@@ -13,15 +15,27 @@ from limiter.db import contacts
 from limiter.db.engine import DATABASE_ERRORS, describe
 from limiter.telemetry import Telemetry
 
+MAX_TEXT = 500  # characters of a name, an address or an id
+MAX_IDS = 1000  # ids of a kind
+MAX_STARTS = 10_000  # pairs of a reservation and a model, all written in one statement
+
+Text = Annotated[Storable, Field(max_length=MAX_TEXT)]
+
 
 class Deployed(BaseModel):
-    """An announcement, as the platform publishes it."""
+    """An announcement, as the platform publishes it; its model ids are text, mostly but not always UUIDs."""
 
     user_id: UUID
-    user_name: Storable
-    user_email: str = Field(pattern=r"^[^@\s\x00]+@[^@\s\x00]+$")
-    model_ids: list[UUID] = Field(default_factory=list)
-    reservation_ids: list[Storable] = Field(default_factory=list)
+    user_name: Text
+    user_email: str = Field(pattern=r"^[^@\s\x00]+@[^@\s\x00]+$", max_length=MAX_TEXT)
+    model_ids: list[Text] = Field(default_factory=list, max_length=MAX_IDS)
+    reservation_ids: list[Text] = Field(default_factory=list, max_length=MAX_IDS)
+
+    @property
+    def started(self) -> list[tuple[str, UUID]]:
+        """The (reservation, model) starts it announces; an id that is no UUID is none of a model we could know."""
+        models = [model for model in map(_uuid, self.model_ids) if model is not None]
+        return list(islice(product(self.reservation_ids, models), MAX_STARTS))
 
 
 class Announcements:
@@ -49,12 +63,17 @@ class Announcements:
         learned.info("address of {} learned", announcement.user_name)
 
     async def _learn(self, announcement: Deployed) -> None:
-        reservations, models = announcement.reservation_ids, announcement.model_ids
-        started = [(reservation, model) for reservation in reservations for model in models]
         user = (announcement.user_id, announcement.user_name, announcement.user_email)
         while True:
             try:
-                return await contacts.learn(self._engine, *user, started)
+                return await contacts.learn(self._engine, *user, announcement.started)
             except DATABASE_ERRORS as error:
                 self._telemetry.critical("database_unavailable", f"{describe(error)}: address not yet learned")
                 await asyncio.sleep(self._retry)
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

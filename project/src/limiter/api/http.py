@@ -29,6 +29,7 @@ class Health:
     telemetry: Telemetry
     liveness_timeout: float
     ping_timeout: float
+    warnings: tuple[str, ...] = ()  # settings that are allowed but hardly meant
 
     def alive(self) -> str:
         """OK, or why this process should be restarted; before the scheduler starts it waits for the database."""
@@ -84,7 +85,8 @@ def http_app(health: Health) -> Starlette:
     async def readiness(_: Request) -> Response:
         found = await health.dependencies()
         ready = all(state == OK for state in found.values())
-        return JSONResponse({"status": OK if ready else "not ready", "dependencies": found}, 200 if ready else 503)
+        page = {"status": OK if ready else "not ready", "dependencies": found, "warnings": health.warnings}
+        return JSONResponse(page, 200 if ready else 503)
 
     async def metrics(_: Request) -> Response:
         await health.show_fleet()

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from limiter.clients.concurrency import gathered
 from limiter.clients.errors import ContractBroken, Unavailable
 from limiter.clients.http import ServiceClient, Storable, decode, describe_validation
-from limiter.domain.reservations import Bookings, Cancellation, Reservation, Slot, User
+from limiter.domain.reservations import Bookings, Reservation, Slot, User
 
 PATH = "/api/v1/reservations"
 MOST = 1_000_000  # reservations: an answer that announces more is broken, not large
@@ -44,10 +44,15 @@ class _Page(BaseModel):
 
 
 _PAGE = TypeAdapter(_Page)
+_ONE = TypeAdapter(_Reservation)
+
+
+class _ListChanged(Exception):
+    """Somebody booked or cancelled between two pages: what was read is no picture of any moment."""
 
 
 class Booking:
-    """Reads all reservations or none, and cancels."""
+    """Reads all reservations or none, or a single one, and cancels."""
 
     def __init__(self, service: ServiceClient, page_size: int, lookback: timedelta) -> None:
         self._service = service
@@ -55,14 +60,30 @@ class Booking:
         self._lookback = lookback
 
     async def bookings(self, now: datetime) -> Bookings:
-        """Every reservation that ends after `now - lookback`; raises ServiceError rather than return a part."""
+        """Every reservation that ends after `now - lookback`; raises ServiceError rather than return a part.
+
+        A list that changes while it is read is read again, as often as a call that fails.
+        """
         since = int((now - self._lookback).timestamp())
+        for attempt in range(1, self._service.attempts):
+            try:
+                return await self._read(since)
+            except _ListChanged:
+                await self._service.pause(attempt)
+        try:
+            return await self._read(since)
+        except _ListChanged as error:
+            raise Unavailable(
+                f"{self._service.name}: the list changes while it is read: {error}", self._service.name
+            ) from None
+
+    async def _read(self, since: int) -> Bookings:
         first = await self._page(since, 1)
         pages = range(2, ceil(first.total / self._page_size) + 1)
         rest = await gathered([partial(self._page, since, page) for page in pages], self._service.concurrency)
         items = [item for page in (first, *rest) for item in page.items]
         if len(items) != first.total or any(page.total != first.total for page in rest):
-            raise Unavailable(f"{len(items)} reservations read, {first.total} announced", self._service.name)
+            raise _ListChanged(f"{len(items)} reservations read, {first.total} announced")
         return self._understood(items)
 
     async def _page(self, since: int, page: int) -> _Page:
@@ -81,7 +102,7 @@ class Booking:
             except (ValidationError, ValueError) as error:
                 unreadable.append(self._spoiled(item, error))
         if len(good) + len(unreadable) < len(items):
-            raise Unavailable("the list changed while it was read", self._service.name)
+            raise _ListChanged("a reservation is listed twice")
         return Bookings(tuple(good.values()), frozenset(unreadable))
 
     def _spoiled(self, item: object, error: ValueError) -> str:
@@ -93,12 +114,31 @@ class Booking:
         self._service.telemetry.refused(self._service.name, 1)
         return name
 
-    async def cancel(self, step: Cancellation) -> bool:
-        """Delete a reservation or one slot; false if it was gone already. Raises ServiceError."""
-        path = f"{PATH}/{self._segment(step.reservation_id)}"
-        if not step.whole:
-            path += f"/slot-usage/{self._segment(step.slots[0].id)}"
-        return await self._service.delete(path)
+    async def reservation(self, id: str) -> Reservation | None:
+        """One reservation as it is now; None if there is none. Raises ServiceError, ContractBroken if unreadable."""
+        raw = await self._service.find(f"{PATH}/{self._segment(id)}")
+        if raw is None:
+            return None
+        wire = decode(_ONE, raw, self._service.name, f"reservation {id}")
+        try:
+            found = _domain(wire)
+        except ValueError as error:
+            raise ContractBroken(f"{self._service.name}: {error}", self._service.name) from None
+        if found.id != id:
+            raise ContractBroken(
+                f"{self._service.name}: asked for reservation {id}, got {found.id}", self._service.name
+            )
+        return found
+
+    async def cancel(self, reservation_id: str, slot: Slot | None) -> bool:
+        """Delete one slot of a reservation, or all of it; false if that was gone already. Raises ServiceError.
+
+        All of it only once: the user may have booked another slot in it before a second attempt.
+        """
+        path = f"{PATH}/{self._segment(reservation_id)}"
+        if slot is not None:
+            path += f"/slot-usage/{self._segment(slot.id)}"
+        return await self._service.delete(path, repeat=slot is not None)
 
     def _segment(self, id: str) -> str:
         """An id as a part of a path; one that would change the path, and so what is deleted, is refused."""

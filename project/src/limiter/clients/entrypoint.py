@@ -2,23 +2,52 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import httpx
 
 from limiter.clients.errors import CircuitOpen, ContractBroken, ServiceError, Unavailable
-from limiter.clients.exposition import BrokenPage, Family, NoFamily, PageReader, SeriesCache
+from limiter.clients.exposition import BrokenPage, Family, NoFamily, SeriesCache
 from limiter.clients.http import ServiceClient, check_status
+from limiter.clients.page import PageContent, PageReader
 from limiter.domain.usage import FailedScrape, Scrape, ScrapedPage, ScrapeProblem
 
 # Plain text, so that nothing has to be negotiated or unpacked: on a local network compression costs more than it saves.
 HEADERS = {"Accept": "text/plain;version=0.0.4", "Accept-Encoding": "identity"}
 
 
-class Entrypoint:
-    """Reads every Entrypoint process side by side; one that fails spoils only its own reading."""
+class StalePage(Exception):
+    """The page says itself that it is too old to tell of now."""
 
-    def __init__(self, clients: Sequence[ServiceClient], family: Family, clock: Callable[[], datetime]) -> None:
-        self._targets = [(client, SeriesCache(family)) for client in clients]
+
+@dataclass(frozen=True, slots=True)
+class _Caches:
+    """What is known of the series of one target."""
+
+    calls: SeriesCache
+    in_flight: SeriesCache | None
+
+
+class Entrypoint:
+    """Reads every Entrypoint process side by side; one that fails spoils only its own reading.
+
+    `in_flight` is the gauge of requests in flight, if there is one; a page older than `oldest` tells nothing.
+    """
+
+    def __init__(
+        self,
+        clients: Sequence[ServiceClient],
+        family: Family,
+        clock: Callable[[], datetime],
+        in_flight: Family | None = None,
+        oldest: timedelta = timedelta.max,
+    ) -> None:
+        self._targets = [
+            (client, _Caches(SeriesCache(family), SeriesCache(in_flight) if in_flight else None)) for client in clients
+        ]
         self._clock = clock
+        self._oldest = oldest
 
     @property
     def targets(self) -> list[str]:
@@ -26,31 +55,58 @@ class Entrypoint:
 
     async def scrape(self) -> list[Scrape]:
         """One reading of every target; failures are readings too, of their own type."""
-        return list(await asyncio.gather(*(self._one(client, cache) for client, cache in self._targets)))
+        return list(await asyncio.gather(*(self._one(client, caches) for client, caches in self._targets)))
 
-    async def _one(self, client: ServiceClient, cache: SeriesCache) -> Scrape:
+    async def _one(self, client: ServiceClient, caches: _Caches) -> Scrape:
         for attempt in range(1, client.attempts + 1):
             try:
-                return await self._page(client, cache)
+                return await self._page(client, caches)
             except Unavailable as error:
                 if attempt == client.attempts or isinstance(error, CircuitOpen):
                     return FailedScrape(client.url, ScrapeProblem.UNAVAILABLE, str(error))
                 await client.pause(attempt)
             except ServiceError as error:
-                missing = isinstance(error.__cause__, NoFamily)
-                return FailedScrape(
-                    client.url, ScrapeProblem.FAMILY_MISSING if missing else ScrapeProblem.BROKEN, str(error)
-                )
+                return FailedScrape(client.url, _problem(error), str(error))
         raise AssertionError("unreachable: the last attempt returns")
 
-    async def _page(self, client: ServiceClient, cache: SeriesCache) -> ScrapedPage:
-        reader = PageReader(cache)
+    async def _page(self, client: ServiceClient, caches: _Caches) -> ScrapedPage:
+        reader = PageReader(caches.calls, caches.in_flight)
         async with client.answered("GET metrics"), client.http.stream("GET", client.url, headers=HEADERS) as response:
             check_status(response)
+            self._check_age(response)
             try:
                 async for chunk in response.aiter_bytes():
                     reader.feed(chunk)
-                found = reader.finish()
+                page = reader.finish()
             except (BrokenPage, NoFamily) as error:
                 raise ContractBroken(str(error)) from error
-        return ScrapedPage(client.url, self._clock(), found.counters, found.names, found.unreadable, found.started_at)
+        return _scraped(client.url, self._clock(), page)
+
+    def _check_age(self, response: httpx.Response) -> None:
+        """Raise ContractBroken if a cache says that it has kept the page for too long."""
+        # RFC 9111, 5.1: of several the first counts, and what is no number of seconds is ignored.
+        age = response.headers.get("age", "").partition(",")[0].strip()
+        if age.isascii() and age.isdigit() and float(age) > self._oldest.total_seconds():
+            raise ContractBroken(f"the page is {age[:20]} s old") from StalePage()
+
+
+def _problem(error: ServiceError) -> ScrapeProblem:
+    if isinstance(error.__cause__, StalePage):
+        return ScrapeProblem.STALE
+    return ScrapeProblem.FAMILY_MISSING if isinstance(error.__cause__, NoFamily) else ScrapeProblem.BROKEN
+
+
+def _scraped(target: str, read_at: datetime, page: PageContent) -> ScrapedPage:
+    calls, in_flight = page.calls, page.in_flight
+    unclear = {f"in flight: {series}": name for series, name in in_flight.unreadable.items()}
+    return ScrapedPage(
+        target=target,
+        read_at=read_at,
+        counters=calls.counters,
+        names=calls.names,
+        unreadable=calls.unreadable | unclear,
+        started_at=page.started_at,
+        busy=frozenset(in_flight.names[series] for series, value in in_flight.counters.items() if value > 0),
+        digest=page.digest,
+        heartbeat=page.heartbeat,
+    )

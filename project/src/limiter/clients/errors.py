@@ -5,16 +5,19 @@ ServiceError
 |   `-- NotSent       the request certainly never reached the service
 |       `-- CircuitOpen   it was not even tried: the service has been failing
 |-- Rejected          a 4xx: the service will not do it; a person must look
+|   |-- NotAllowed    401 or 403: not with this token; the same call may do with another
+|   `-- NotFound      404: there is no such thing
 `-- ContractBroken    the answer does not fit the contract; a person must look
 """
 
 
 class ServiceError(Exception):
-    """A call to an external service did not bring what it should; `service` is its name."""
+    """A call to an external service did not bring what it should; `service` is its name, `status` its answer's."""
 
-    def __init__(self, detail: str, service: str = "service") -> None:
+    def __init__(self, detail: str, service: str = "service", status: int | None = None) -> None:
         super().__init__(detail)
         self.service = service
+        self.status = status
 
     @property
     def reason(self) -> str:
@@ -38,6 +41,14 @@ class Rejected(ServiceError):
     """The service understood and refused; repeating it would change nothing."""
 
 
+class NotAllowed(Rejected):
+    """The service refuses us, not what we ask for: it may be asked again once the token is right."""
+
+
+class NotFound(Rejected):
+    """The service knows no such thing."""
+
+
 class ContractBroken(ServiceError):
     """The answer does not fit the contract."""
 
@@ -48,5 +59,7 @@ _LABELS: dict[type[ServiceError], str] = {
     NotSent: "unavailable",
     CircuitOpen: "unavailable",
     Rejected: "rejected",
+    NotAllowed: "rejected",
+    NotFound: "rejected",
     ContractBroken: "contract_broken",
 }

@@ -11,10 +11,20 @@ import httpx
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from limiter.clients.circuit import Circuit
-from limiter.clients.errors import CircuitOpen, ContractBroken, NotSent, Rejected, ServiceError, Unavailable
+from limiter.clients.errors import (
+    CircuitOpen,
+    ContractBroken,
+    NotAllowed,
+    NotFound,
+    NotSent,
+    Rejected,
+    ServiceError,
+    Unavailable,
+)
 from limiter.telemetry import Telemetry
 
 T = TypeVar("T")
+_REFUSALS: dict[int, type[Rejected]] = {401: NotAllowed, 403: NotAllowed, 404: NotFound}
 # Postgres cannot store NUL: one such name would stop the writes for all.
 Storable = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 
@@ -38,9 +48,18 @@ class ServiceClient:
     async def get(self, path: str, **params: str | int) -> bytes:
         return (await self._repeated(lambda: self._send("GET", path, params=params))).content
 
-    async def delete(self, path: str) -> bool:
-        """DELETE, which is safe to repeat; false if it was gone already (404)."""
-        return (await self._repeated(lambda: self._send("DELETE", path, gone_is_fine=True))).status_code != 404
+    async def find(self, path: str) -> bytes | None:
+        """GET of one thing; None if there is none (404)."""
+        response = await self._repeated(lambda: self._send("GET", path, gone_is_fine=True))
+        return None if response.status_code == 404 else response.content
+
+    async def delete(self, path: str, *, repeat: bool) -> bool:
+        """DELETE, only once unless `repeat`; false if it was gone already (404)."""
+
+        async def once() -> httpx.Response:
+            return await self._send("DELETE", path, gone_is_fine=True)
+
+        return (await (self._repeated(once) if repeat else once())).status_code != 404
 
     async def post(self, path: str, body: dict[str, Any]) -> bytes:
         """POST once; repeated only while the service cannot be reached at all."""
@@ -72,7 +91,7 @@ class ServiceClient:
 
     def _headers(self) -> dict[str, str]:
         if not (self.token.isascii() and self.token.isprintable()):
-            raise Rejected(f"{self.name}: the token has characters that no header can carry", self.name)
+            raise NotAllowed(f"{self.name}: the token has characters that no header can carry", self.name)
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     @asynccontextmanager
@@ -97,9 +116,9 @@ class ServiceClient:
             self.circuit.record_failure()
             raise Unavailable(f"{self.name}: {what}: {_words(error)}", self.name) from error
         except ServiceError as error:
-            outcome = type(error).__name__.lower()
+            outcome = "rejected" if isinstance(error, Rejected) else type(error).__name__.lower()
             self._judge(error)
-            raise type(error)(f"{self.name}: {what}: {error}", self.name) from error.__cause__
+            raise type(error)(f"{self.name}: {what}: {error}", self.name, error.status) from error.__cause__
         finally:
             self.telemetry.answered(self.name, outcome)
 
@@ -112,15 +131,15 @@ class ServiceClient:
 
 
 def check_status(response: httpx.Response, *, gone_is_fine: bool = False) -> None:
-    """Raise Unavailable on 5xx, Rejected on 4xx, ContractBroken on any other answer that is not a success."""
+    """Raise Unavailable on 5xx, a kind of Rejected on 4xx, ContractBroken on any other answer that is no success."""
     status = response.status_code
     if 200 <= status < 300 or (gone_is_fine and status == 404):
         return
     if status >= 500 or status in (408, 425, 429):
-        raise Unavailable(f"HTTP {status}")
+        raise Unavailable(f"HTTP {status}", status=status)
     if status >= 400:
-        raise Rejected(f"HTTP {status}")
-    raise ContractBroken(f"HTTP {status} is no answer of the contract")
+        raise _REFUSALS.get(status, Rejected)(f"HTTP {status}", status=status)
+    raise ContractBroken(f"HTTP {status} is no answer of the contract", status=status)
 
 
 def _words(error: Exception) -> str:

@@ -46,7 +46,7 @@ class Notifier:
             raise Unavailable(f"{PEER}: not confirmed: {frame!r}", PEER)
 
 
-def slot_view(slot: Slot) -> dict[str, str]:
+def slot_view(slot: Slot) -> dict[str, Any]:
     """A slot as the notifier reads it inside a list of slots."""
     return {
         "reservation_id": slot.reservation_id,

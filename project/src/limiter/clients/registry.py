@@ -26,6 +26,10 @@ class _Entry(BaseModel):
     instance: _Instance
 
 
+class _Named(BaseModel):
+    id: UUID
+
+
 class _Page(BaseModel):
     items: list[object]
     total: int = Field(ge=0, le=MOST)
@@ -42,16 +46,24 @@ class Registry:
         self._page_size = page_size
 
     async def running(self) -> Fleet:
-        """Every running model; an entry not as the contract says is counted and skipped. Raises ServiceError."""
+        """Every running model; an entry not as the contract says is counted, and known by its id at most.
+
+        Raises ServiceError.
+        """
         first = await self._page(0)
         offsets = range(self._page_size, first.total, self._page_size)
         rest = await gathered([partial(self._page, offset) for offset in offsets], self._service.concurrency)
         items = [item for page in (first, *rest) for item in page.items]
-        entries = [entry for entry in map(self._entry, items) if entry is not None]
+        read = [(item, self._entry(item)) for item in items]
+        entries = [entry for _, entry in read if entry is not None]
         running = [entry for entry in entries if entry.status == "RUNNING" and not entry.deleted]
         models = {entry.id: ServedModel(entry.id, entry.name, entry.instance.replicas) for entry in running}
-        complete = len({entry.id for entry in entries}) == first.total
-        return Fleet(tuple(models.values()), complete)
+        understood = {entry.id for entry in entries}
+        named = [_id(item) for item, entry in read if entry is None]
+        unreadable = frozenset(id for id in named if id is not None) - understood
+        # Short of an id, somebody else may be running, or an id stands twice and hides another.
+        complete = len(understood) + len(unreadable) == first.total
+        return Fleet(tuple(models.values()), complete, unreadable)
 
     async def _page(self, offset: int) -> _Page:
         raw = await self._service.get(PATH, offset=offset, limit=self._page_size)
@@ -67,3 +79,11 @@ class Registry:
             )
             self._service.telemetry.refused(self._service.name, 1)
             return None
+
+
+def _id(item: object) -> UUID | None:
+    """The id of an entry that cannot be understood otherwise."""
+    try:
+        return _Named.model_validate(item).id
+    except ValidationError:
+        return None

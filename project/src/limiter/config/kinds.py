@@ -1,9 +1,13 @@
 """The kinds of values that settings have, each with its rule."""
 
 import json
+import re
+from datetime import datetime, time
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
+from apscheduler.triggers.cron import CronTrigger
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
@@ -14,6 +18,60 @@ def _http_url(value: str) -> str:
     if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc:
         raise ValueError("must be an http:// or https:// URL")
     return value.rstrip("/")
+
+
+def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """A page that is read twice would count every call twice."""
+    found: dict[tuple[object, ...], int] = {}
+    for number, url in enumerate(urls, 1):
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        earlier = found.setdefault((parts.scheme, parts.hostname, port, parts.path, parts.query), number)
+        if earlier != number:
+            raise ValueError(f"number {number} is the same page as number {earlier}: each may stand there once")
+    return urls
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ValueError, LookupError, OSError):
+        raise ValueError("must be a time zone of the IANA database, such as UTC or Europe/Berlin") from None
+    return name
+
+
+def cron(expression: str, zone: str) -> CronTrigger:
+    """The fire times of five fields: minute, hour, day of month, month, day of week (0 is Monday)."""
+    return CronTrigger.from_crontab(expression, timezone=ZoneInfo(zone))
+
+
+def _cron(expression: str) -> str:
+    if not expression:
+        return ""
+    try:
+        first = cron(expression, "UTC").get_next_fire_time(None, datetime(2000, 1, 1, tzinfo=ZoneInfo("UTC")))
+    except ValueError as error:
+        raise ValueError(f"must be five fields, minute hour day month weekday: {error}") from None
+    if first is None:
+        raise ValueError("must be five fields that some moment fits: this one never comes")
+    return expression
+
+
+def hours(text: str) -> tuple[time, time]:
+    """The two times of HH:MM-HH:MM; raises ValueError."""
+    start, _, end = text.partition("-")
+    return time.fromisoformat(start), time.fromisoformat(end)
+
+
+def _hours(text: str) -> str:
+    if not text:
+        return ""
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", text):
+        raise ValueError("must be HH:MM-HH:MM, such as 22:00-08:00")
+    start, end = hours(text)
+    if start == end:
+        raise ValueError("must end at another time than it starts: a whole day would forbid everything")
+    return text
 
 
 def _asyncpg_url(value: SecretStr) -> SecretStr:
@@ -54,7 +112,10 @@ Token = Annotated[SecretStr, BeforeValidator(_strip), AfterValidator(_header)]
 Url = Annotated[str, AfterValidator(_http_url)]
 AmqpUrl = Annotated[SecretStr, AfterValidator(_amqp_url)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_asyncpg_url)]
-Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
+Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split), Field(min_length=1), AfterValidator(_distinct)]
+TimeZone = Annotated[str, AfterValidator(_zone)]
+Cron = Annotated[str, AfterValidator(_cron)]
+Hours = Annotated[str, AfterValidator(_hours)]
 Json = Annotated[Value, NoDecode, BeforeValidator(_json)]
 Schema = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]

@@ -1,31 +1,23 @@
 """The settings that the policy is made of: all that a replay of recorded readings needs."""
 
-from dataclasses import replace
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from limiter.config import kinds as kind
+from limiter.config.overrides import Override
 from limiter.domain.command import CommandPacing
-from limiter.domain.idleness import IdleRule
+from limiter.domain.idle_rule import IdleRule
 from limiter.domain.policy import Policy
+from limiter.domain.quiet_hours import NEVER_QUIET, QuietHours
 from limiter.domain.reservations import UnbookingMode
 from limiter.domain.scaling import ScalingRule
 
-
-class Override(BaseModel):
-    """What one model may have of its own, in POLICY_OVERRIDES."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    target_rps_per_replica: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    min_replicas: kind.Count | None = None
-    max_replicas: kind.Count | None = None
-    idle_limit_seconds: kind.Seconds | None = None
-    idle_warning_lead_seconds: kind.Seconds | None = None
-    exempt: bool = False
+Value = TypeVar("Value")
 
 
 class FromEnvironment(BaseSettings):
@@ -58,6 +50,13 @@ class PolicySettings(FromEnvironment):
     unbook_current_slot: bool = False
     uninstall_on_idle: bool = False
     uninstall_guard_seconds: kind.SecondsOrZero = 1800
+    uninstall_tell_seconds: kind.SecondsOrZero = 120
+    keep_longest_seconds: kind.Seconds = 604_800
+    idle_surge_min: Annotated[int, Field(ge=0, le=100_000)] = 20
+    idle_surge_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    idle_surge_window_seconds: kind.Seconds = 1800
+    timezone: kind.TimeZone = "UTC"
+    idle_quiet_hours: kind.Hours = ""
     idle_enforce_max_per_run: kind.Count = 10
     policy_overrides: kind.Json[dict[str, Override]] = Field(default_factory=dict)
     dry_run: bool = False
@@ -65,8 +64,7 @@ class PolicySettings(FromEnvironment):
 
     @model_validator(mode="after")
     def _policy_rules(self) -> Self:
-        for name, (scaling, idle) in {"": self._rules(Override()), **self._own_rules()}.items():
-            of = f" (POLICY_OVERRIDES of {name!r})" if name else ""
+        for of, scaling, idle in self.named_rules():
             ordered(f"SCALE_MIN_REPLICAS <= SCALE_MAX_REPLICAS{of}", scaling.min_replicas, scaling.max_replicas)
             ordered(f"IDLE_WARNING_LEAD_SECONDS < IDLE_LIMIT_SECONDS{of}", _s(idle.lead), _s(idle.limit))
             ordered(
@@ -74,28 +72,53 @@ class PolicySettings(FromEnvironment):
             )
         return self
 
+    def named_rules(self) -> Iterator[tuple[str, ScalingRule, IdleRule]]:
+        """All rules, each with what says in a message whose they are."""
+        for name, rules in {"": self._rules(Override()), **self._own_rules()}.items():
+            yield (f" (POLICY_OVERRIDES of {name!r})" if name else "", *rules)
+
     def _rules(self, own: Override) -> tuple[ScalingRule, IdleRule]:
-        scaling = ScalingRule(
-            target_rps=own.target_rps_per_replica or self.scale_target_rps_per_replica,
-            tolerance=self.scale_tolerance,
-            headroom=self.scale_down_headroom,
-            min_replicas=own.min_replicas or self.scale_min_replicas,
-            max_replicas=own.max_replicas or self.scale_max_replicas,
-            up_window=timedelta(seconds=self.scale_up_window_seconds),
-            down_window=timedelta(seconds=self.scale_down_window_seconds),
-            up_stabilization=timedelta(seconds=self.scale_up_stabilization_seconds),
-            down_stabilization=timedelta(seconds=self.scale_down_stabilization_seconds),
+        return self._scaling_rule(own), self._idle_rule(own)
+
+    def _scaling_rule(self, own: Override) -> ScalingRule:
+        return ScalingRule(
+            target_rps=given(own.target_rps_per_replica, self.scale_target_rps_per_replica),
+            tolerance=given(own.tolerance, self.scale_tolerance),
+            headroom=given(own.down_headroom, self.scale_down_headroom),
+            min_replicas=given(own.min_replicas, self.scale_min_replicas),
+            max_replicas=given(own.max_replicas, self.scale_max_replicas),
+            up_window=_d(given(own.up_window_seconds, self.scale_up_window_seconds)),
+            down_window=_d(given(own.down_window_seconds, self.scale_down_window_seconds)),
+            up_stabilization=_d(given(own.up_stabilization_seconds, self.scale_up_stabilization_seconds)),
+            down_stabilization=_d(given(own.down_stabilization_seconds, self.scale_down_stabilization_seconds)),
+            exempt=own.exempt,
         )
-        idle = IdleRule(
-            limit=timedelta(seconds=own.idle_limit_seconds or self.idle_limit_seconds),
-            lead=timedelta(seconds=own.idle_warning_lead_seconds or self.idle_warning_lead_seconds),
-            mode=self.unbooking_mode,
-            row_gap=timedelta(seconds=self.unbooking_row_gap_seconds),
-            cancel_current=self.unbook_current_slot,
-            uninstall=self.uninstall_on_idle,
-            uninstall_guard=timedelta(seconds=self.uninstall_guard_seconds),
+
+    def _idle_rule(self, own: Override) -> IdleRule:
+        return IdleRule(
+            limit=_d(given(own.idle_limit_seconds, self.idle_limit_seconds)),
+            lead=_d(given(own.idle_warning_lead_seconds, self.idle_warning_lead_seconds)),
+            mode=given(own.unbooking_mode, self.unbooking_mode),
+            row_gap=_d(given(own.unbooking_row_gap_seconds, self.unbooking_row_gap_seconds)),
+            cancel_current=given(own.unbook_current_slot, self.unbook_current_slot),
+            uninstall=given(own.uninstall_on_idle, self.uninstall_on_idle),
+            uninstall_guard=_d(given(own.uninstall_guard_seconds, self.uninstall_guard_seconds)),
+            exempt=own.exempt,
+            uninstall_tell=_d(given(own.uninstall_tell_seconds, self.uninstall_tell_seconds)),
+            quiet=self._quiet_hours(),
         )
-        return replace(scaling, exempt=own.exempt), replace(idle, exempt=own.exempt)
+
+    def _quiet_hours(self) -> QuietHours:
+        if not self.idle_quiet_hours:
+            return NEVER_QUIET
+        return QuietHours(*kind.hours(self.idle_quiet_hours), ZoneInfo(self.timezone))
+
+    def _pacing(self, own: Override) -> CommandPacing:
+        return CommandPacing(
+            cooldown=_d(given(own.cooldown_seconds, self.scale_cooldown_seconds)),
+            backoff_first=_d(self.command_backoff_first_seconds),
+            backoff_longest=_d(self.command_backoff_longest_seconds),
+        )
 
     def _own_rules(self) -> dict[str, tuple[ScalingRule, IdleRule]]:
         return {name: self._rules(own) for name, own in self.policy_overrides.items()}
@@ -106,16 +129,26 @@ class PolicySettings(FromEnvironment):
             scaling_rule=scaling,
             idle_rule=idle,
             own_rules=self._own_rules(),
-            pacing=CommandPacing(
-                cooldown=timedelta(seconds=self.scale_cooldown_seconds),
-                backoff_first=timedelta(seconds=self.command_backoff_first_seconds),
-                backoff_longest=timedelta(seconds=self.command_backoff_longest_seconds),
-            ),
+            pacing=self._pacing(Override()),
             enforce_per_run=self.idle_enforce_max_per_run,
-            saga_timeout=timedelta(seconds=self.saga_timeout_seconds),
-            retention=timedelta(seconds=self.history_retention_seconds),
+            saga_timeout=_d(self.saga_timeout_seconds),
+            retention=_d(self.history_retention_seconds),
             dry_run=self.dry_run,
+            surge_min=self.idle_surge_min,
+            surge_share=self.idle_surge_share,
+            surge_window=_d(self.idle_surge_window_seconds),
+            keep_longest=_d(self.keep_longest_seconds),
+            own_pacing={name: self._pacing(own) for name, own in self.policy_overrides.items()},
         )
+
+
+def given(own: Value | None, fleets: Value) -> Value:
+    """A model's own value, or the fleet's where it has none: 0 and false are values."""
+    return fleets if own is None else own
+
+
+def _d(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)
 
 
 def _s(duration: timedelta) -> float:

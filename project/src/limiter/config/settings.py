@@ -2,10 +2,12 @@
 
 from typing import Annotated, Any, Literal, Self, TypeVar
 
+from apscheduler.triggers.cron import CronTrigger
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from limiter.config import kinds as kind
 from limiter.config.policy import FromEnvironment, PolicySettings, ordered
+from limiter.domain.address import is_address
 from limiter.domain.job import Job
 
 SECRETS = {"DATABASE_URL", "MIGRATIONS_DATABASE_URL", "RABBITMQ_URL", "BOOKING_SERVICE_TOKEN"}
@@ -57,9 +59,10 @@ class Settings(MigrationSettings, PolicySettings):
     entrypoint_calls_metric: Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")] = "model_calls_total"
     entrypoint_model_label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] = "model_name"
     entrypoint_match_labels: kind.Json[dict[str, str]] = Field(default_factory=dict)
+    entrypoint_inflight_metric: Annotated[str, Field(pattern=r"^([a-zA-Z_:][a-zA-Z0-9_:]*)?$")] = ""
     registry_page_size: Annotated[int, Field(ge=1, le=100)] = 100
     booking_page_size: Annotated[int, Field(ge=1, le=1000)] = 1000
-    booking_lookback_seconds: kind.SecondsOrZero = 86_400
+    booking_lookback_seconds: kind.SecondsOrZero = 604_800
     http_timeout_seconds: kind.Seconds = 5
     http_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     http_retry_first_seconds: kind.Seconds = 0.2
@@ -72,11 +75,21 @@ class Settings(MigrationSettings, PolicySettings):
     idle_enforce_interval_seconds: kind.Seconds = 60
     saga_poll_interval_seconds: kind.Seconds = 5
     event_dispatch_interval_seconds: kind.Seconds = 2
+    cleanup_interval_seconds: kind.Seconds = 3600
+    rps_check_cron: kind.Cron = ""
+    idle_warning_cron: kind.Cron = ""
+    idle_enforce_cron: kind.Cron = ""
+    saga_poll_cron: kind.Cron = ""
+    event_dispatch_cron: kind.Cron = ""
+    cleanup_cron: kind.Cron = ""
     rps_check_max_run_seconds: kind.Seconds = 120
     idle_warning_max_run_seconds: kind.Seconds = 300
     idle_enforce_max_run_seconds: kind.Seconds = 600
     saga_poll_max_run_seconds: kind.Seconds = 120
     event_dispatch_max_run_seconds: kind.Seconds = 300
+    cleanup_max_run_seconds: kind.Seconds = 600
+    cleanup_batch_rows: kind.Count = 5000
+    contact_retention_seconds: kind.Seconds = 31_536_000
     job_attempts: kind.Count = 3
     tick_longest_seconds: kind.Seconds = 5
     lock_heartbeat_seconds: kind.Seconds = 3
@@ -104,16 +117,42 @@ class Settings(MigrationSettings, PolicySettings):
         ordered(
             "LOCK_TRUST_SECONDS < LOCK_IDLE_TIMEOUT_SECONDS", self.lock_trust_seconds, self.lock_idle_timeout_seconds
         )
-        window = min(self.scale_up_window_seconds, self.scale_down_window_seconds)
-        ordered("RPS_CHECK_INTERVAL_SECONDS <= SCALE_*_WINDOW_SECONDS", self.rps_check_interval_seconds, window)
-        template = self.user_email_template
-        if template and ("{user_name}" not in template or "@" not in template):
-            raise ValueError(f"USER_EMAIL_TEMPLATE={template!r}: must contain {{user_name}} and @")
         return self
+
+    @model_validator(mode="after")
+    def _reading_rules(self) -> Self:
+        for of, scaling, idle in self.named_rules():
+            window = min(scaling.up_window, scaling.down_window).total_seconds()
+            if not self.rps_check_cron:
+                rule = f"RPS_CHECK_INTERVAL_SECONDS <= SCALE_*_WINDOW_SECONDS{of}"
+                ordered(rule, self.rps_check_interval_seconds, window)
+            # Booked time from before the bookings were read would never add up to the limit.
+            rule = f"IDLE_LIMIT_SECONDS <= BOOKING_LOOKBACK_SECONDS{of}"
+            ordered(rule, idle.limit.total_seconds(), self.booking_lookback_seconds)
+        return self
+
+    @model_validator(mode="after")
+    def _address_rule(self) -> Self:
+        template = self.user_email_template
+        if template and not ("{user_name}" in template and is_address(template.replace("{user_name}", "name"))):
+            raise ValueError(f"USER_EMAIL_TEMPLATE={template!r}: must be an address with {{user_name}} in it")
+        return self
+
+    @property
+    def warnings(self) -> dict[str, str]:
+        """What is allowed but hardly meant, by the name of its event in the log."""
+        if self.booking_service_token.get_secret_value() or self.dry_run:
+            return {}
+        return {"no_booking_token": "BOOKING_SERVICE_TOKEN is empty: BookingService will refuse every cancelling"}
 
     def interval(self, job: Job) -> float:
         """Seconds between two runs of the job."""
         return float(getattr(self, f"{job}_interval_seconds"))
+
+    def calendar(self, job: Job) -> CronTrigger | None:
+        """When the job runs, in place of its interval."""
+        expression = getattr(self, f"{job}_cron")
+        return kind.cron(expression, self.timezone) if expression else None
 
     def longest_run(self, job: Job) -> float:
         """Seconds after which a run of the job is broken off."""

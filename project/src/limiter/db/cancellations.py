@@ -1,90 +1,95 @@
-"""The cancellations that an idle spell led to: planned before any DELETE is sent, settled one by one."""
+"""The slots that a warning names and their cancelling: recorded before any DELETE is sent, settled one by one."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from itertools import groupby
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ARRAY, ColumnElement, Text, Uuid, any_, bindparam, column, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from limiter.db.bulk import upsert
 from limiter.db.tables import cancellation
-from limiter.domain.reservations import Cancellation, Slot
+from limiter.domain.idle_spell import Step, StepState
+from limiter.domain.reservations import Slot
+
+COLUMNS = ("spell_id", "reservation_id", "slot_id", "slot_start", "slot_end", "state")
+OPEN = (StepState.NAMED, StepState.PLANNED)
 
 
-class StepState(StrEnum):
-    """How one cancellation stands."""
-
-    PLANNED = "planned"
-    DONE = "done"
-    FAILED = "failed"
-    STOPPED = "stopped"  # the model was used before this step's turn came
+async def name(connection: AsyncConnection, spell_id: UUID, slots: Iterable[Slot]) -> None:
+    """Record which slots a warning puts at risk."""
+    rows = [(spell_id, slot.reservation_id, slot.id, slot.start, slot.end, StepState.NAMED) for slot in slots]
+    await upsert(connection, cancellation, COLUMNS, rows)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One slot to cancel, or cancelled; the slots of a reservation that goes `whole` share one DELETE."""
-
-    slot: Slot
-    whole: bool
-    state: StepState
-    error: str | None
-
-
-async def plan(connection: AsyncConnection, spell_id: UUID, steps: Sequence[Cancellation]) -> None:
-    """Record what is going to be cancelled, before anything is."""
-    rows = [
-        {
-            "spell_id": spell_id,
-            "reservation_id": step.reservation_id,
-            "slot_id": slot.id,
-            "slot_start": slot.start,
-            "slot_end": slot.end,
-            "whole": step.whole,
-            "state": StepState.PLANNED,
-        }
-        for step in steps
-        for slot in step.slots
-    ]
-    if rows:
-        await connection.execute(insert(cancellation).values(rows))
+async def plan(connection: AsyncConnection, spell_id: UUID, left: Collection[Slot], now: datetime) -> None:
+    """The deadline has passed: plan to cancel what is left of the named slots; the others are over, or gone."""
+    ours = (cancellation.c.spell_id == spell_id) & (cancellation.c.state == StepState.NAMED)
+    if left:
+        await connection.execute(update(cancellation).where(ours, _among(left)).values(state=StepState.PLANNED))
+    over = cancellation.c.slot_end <= now
+    await connection.execute(update(cancellation).where(ours, over).values(state=StepState.STOPPED, error="over"))
+    await connection.execute(update(cancellation).where(ours).values(state=StepState.ALREADY_GONE))
 
 
-async def load(connection: AsyncConnection, spell_id: UUID) -> list[Step]:
-    """The cancellations of a spell, in the order of their slots."""
-    query = select(cancellation).where(cancellation.c.spell_id == spell_id).order_by(cancellation.c.slot_start)
-    return [
-        Step(
-            Slot(row.slot_start, row.slot_end, row.slot_id, row.reservation_id),
-            row.whole,
-            StepState(row.state),
-            row.error,
-        )
-        for row in await connection.execute(query)
-    ]
+async def load(connection: AsyncConnection, spell_id: UUID) -> tuple[Step, ...]:
+    """The steps of a spell, in the order of their slots."""
+    return (await of_spells(connection, [spell_id])).get(spell_id, ())
+
+
+async def of_spells(connection: AsyncConnection, spell_ids: Collection[UUID]) -> dict[UUID, tuple[Step, ...]]:
+    """The steps of several spells, each in the order of its slots."""
+    wanted = cancellation.c.spell_id == any_(bindparam(None, list(spell_ids), type_=ARRAY(Uuid)))
+    order = (cancellation.c.slot_start, cancellation.c.reservation_id, cancellation.c.slot_id)
+    found = defaultdict[UUID, list[Step]](list)
+    for row in await connection.execute(select(cancellation).where(wanted).order_by(*order)):
+        found[row.spell_id].append(_step(row))
+    return {spell_id: tuple(steps) for spell_id, steps in found.items()}
+
+
+def _step(row: Any) -> Step:
+    slot = Slot(row.slot_start, row.slot_end, row.slot_id, row.reservation_id)
+    return Step(slot, StepState(row.state), row.attempts, row.next_try_at)
 
 
 async def settle(
     connection: AsyncConnection, spell_id: UUID, slots: Collection[Slot], state: StepState, error: str | None = None
+) -> bool:
+    """Record how the cancelling of these slots ended; false if somebody has ended it meanwhile."""
+    ours = (cancellation.c.spell_id == spell_id) & (cancellation.c.state == StepState.PLANNED)
+    ended = update(cancellation).where(ours, _among(slots)).values(state=state, error=error)
+    return bool((await connection.execute(ended)).rowcount)
+
+
+async def tried(connection: AsyncConnection, spell_id: UUID, slots: Collection[Slot]) -> None:
+    """A DELETE of these slots is sent now: should its answer never be recorded, they may be gone."""
+    ours = (cancellation.c.spell_id == spell_id) & (cancellation.c.state == StepState.PLANNED)
+    more = {"attempts": cancellation.c.attempts + 1}
+    await connection.execute(update(cancellation).where(ours, _among(slots)).values(more))
+
+
+async def refused(
+    connection: AsyncConnection, spell_id: UUID, slots: Collection[Slot], next_try_at: datetime, error: str
 ) -> None:
-    """Record how the cancelling of these slots ended."""
-    ours = update(cancellation).where(
-        cancellation.c.spell_id == spell_id,
-        cancellation.c.slot_id.in_([slot.id for slot in slots]),
-        cancellation.c.state == StepState.PLANNED,
-    )
-    await connection.execute(ours.values(state=state, error=error))
+    """The cancelling of these slots was refused for now: it stays planned, and waits."""
+    ours = (cancellation.c.spell_id == spell_id) & (cancellation.c.state == StepState.PLANNED)
+    values = {"next_try_at": next_try_at, "error": error}
+    await connection.execute(update(cancellation).where(ours, _among(slots)).values(values))
 
 
-def pending_deletes(steps: Sequence[Step]) -> list[Cancellation]:
-    """The DELETEs still to be sent: one per whole reservation, else one per slot."""
-    left = [step for step in steps if step.state is StepState.PLANNED]
-    whole = sorted((step for step in left if step.whole), key=lambda step: step.slot.reservation_id)
-    grouped = [
-        Cancellation(reservation_id, tuple(step.slot for step in group), whole=True)
-        for reservation_id, group in groupby(whole, key=lambda step: step.slot.reservation_id)
-    ]
-    single = [Cancellation(step.slot.reservation_id, (step.slot,), whole=False) for step in left if not step.whole]
-    return sorted(grouped + single, key=lambda delete: delete.slots[0].start)
+async def stop(connection: AsyncConnection, spell_id: UUID) -> None:
+    """What is left of a spell's steps is not taken."""
+    ours = (cancellation.c.spell_id == spell_id) & cancellation.c.state.in_(OPEN)
+    await connection.execute(update(cancellation).where(ours).values(state=StepState.STOPPED))
+
+
+def _among(slots: Collection[Slot]) -> ColumnElement[bool]:
+    """A condition: the row is of one of these slots; two arrays, however many there are."""
+    ids = [[slot.reservation_id for slot in slots], [slot.id for slot in slots]]
+    columns = (column("reservation_id", Text), column("slot_id", Text))
+    arrays = [bindparam(None, values, type_=ARRAY(Text)) for values in ids]
+    wanted = func.unnest(*arrays).table_valued(*columns).render_derived(name="wanted")
+    pair = tuple_(cancellation.c.reservation_id, cancellation.c.slot_id)
+    return pair.in_(select(wanted.c.reservation_id, wanted.c.slot_id))

@@ -3,10 +3,11 @@
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import ARRAY, Text, Uuid, and_, any_, bindparam, column, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from limiter.db import bulk
 from limiter.db.tables import contact, reminder
 
 
@@ -21,19 +22,26 @@ async def learn(engine: AsyncEngine, user_id: UUID, name: str, email: str, start
 
 async def emails(connection: AsyncConnection, users: Collection[UUID]) -> dict[UUID, str]:
     """The addresses known for these users."""
-    rows = await connection.execute(select(contact.c.user_id, contact.c.email).where(contact.c.user_id.in_(users)))
+    wanted = contact.c.user_id == any_(bindparam(None, list(users), type_=ARRAY(Uuid)))
+    rows = await connection.execute(select(contact.c.user_id, contact.c.email).where(wanted))
     return {row.user_id: row.email for row in rows}
 
 
 async def note_reminders(connection: AsyncConnection, started: Sequence[tuple[str, UUID]]) -> None:
     """Remember that these (reservation, model) starts have been announced."""
     if started:
-        rows = [{"reservation_id": reservation, "model_id": model} for reservation, model in started]
-        await connection.execute(insert(reminder).values(rows).on_conflict_do_nothing())
+        new = bulk.insertion(reminder, ("reservation_id", "model_id"), started)
+        await connection.execute(new.on_conflict_do_nothing())
 
 
 async def reminded(connection: AsyncConnection, started: Collection[tuple[str, UUID]]) -> set[tuple[str, UUID]]:
     """Those of the (reservation, model) starts that have been announced."""
-    pair = tuple_(reminder.c.reservation_id, reminder.c.model_id)
-    rows = await connection.execute(select(reminder.c.reservation_id, reminder.c.model_id).where(pair.in_(started)))
+    if not started:
+        return set()
+    ids, models = zip(*started, strict=True)
+    arrays = (bindparam(None, list(ids), type_=ARRAY(Text)), bindparam(None, list(models), type_=ARRAY(Uuid)))
+    columns = (column("reservation_id", Text), column("model_id", Uuid))
+    wanted = func.unnest(*arrays).table_valued(*columns).render_derived(name="wanted")
+    same = and_(reminder.c.reservation_id == wanted.c.reservation_id, reminder.c.model_id == wanted.c.model_id)
+    rows = await connection.execute(select(reminder.c.reservation_id, reminder.c.model_id).join(wanted, same))
     return {(row.reservation_id, row.model_id) for row in rows}

@@ -4,11 +4,24 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ARRAY, Uuid, bindparam, column, delete, func, insert, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Uuid,
+    and_,
+    bindparam,
+    column,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from limiter.db.tables import decision
+from limiter.db.tables import decision, scaling_state
 from limiter.domain.audit import DecisionRecord, standing_of
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.snapshot import BookingKey
@@ -57,8 +70,22 @@ async def for_model(connection: AsyncConnection, name: str, limit: int) -> list[
     return [_record(row) for row in await connection.execute(query)]
 
 
-async def forget(connection: AsyncConnection, before: datetime) -> None:
-    await connection.execute(delete(decision).where(decision.c.decided_at < before))
+def outdated(before: datetime, long_before: datetime) -> ColumnElement[bool]:
+    """Which rows may be forgotten: older than `before`, and they do not stand.
+
+    What stands about a booking goes only when its model has been gone, and nothing was decided, since `long_before`.
+    """
+    runs = exists().where(scaling_state.c.model_id == decision.c.model_id)
+    replaced = and_(~decision.c.stands, or_(decision.c.user_id.is_not(None), ~runs, _later_about_model()))
+    gone = and_(decision.c.stands, ~runs, decision.c.decided_at < long_before)
+    return and_(decision.c.decided_at < before, or_(replaced, gone))
+
+
+def _later_about_model() -> ColumnElement[bool]:
+    """There is a later row about the model itself: `stands` is only kept for bookings."""
+    later = decision.alias("later")
+    same = (later.c.model_name == decision.c.model_name) & (later.c.model_id == decision.c.model_id)
+    return exists().where(same, later.c.user_id.is_(None), later.c.id > decision.c.id).correlate_except(later)
 
 
 def _record(row: Any) -> DecisionRecord:

@@ -1,22 +1,24 @@
-"""Idle spells; one moves along the arrows of `domain.idleness` only."""
+"""Idle spells; one moves along the arrows of `domain.idle_spell` only."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from limiter.db import cancellations, ledger
 from limiter.db.tables import OPEN_SQL, idle_spell
+from limiter.domain.command import Command
 from limiter.domain.decision import Reason
-from limiter.domain.idleness import ARROWS, OPEN_STATES, IdleSpell, SpellState
+from limiter.domain.idle_spell import ARROWS, OPEN_STATES, IdleSpell, SpellState, Step
 from limiter.domain.reservations import Slot, User
 from limiter.domain.snapshot import BookingKey
 
 
-def _spell(row: Any) -> IdleSpell:
+def _spell(row: Any, steps: tuple[Step, ...] = (), uninstall: Command | None = None) -> IdleSpell:
     return IdleSpell(
         id=row.id,
         model_id=row.model_id,
@@ -29,14 +31,31 @@ def _spell(row: Any) -> IdleSpell:
         slot=Slot(row.slot_start, row.slot_end, row.slot_id, row.reservation_id),
         delivered_at=row.delivered_at,
         dry_run=row.dry_run,
+        steps=steps,
+        uninstall=uninstall,
+        stopped_for=Reason(row.stopped_for) if row.stopped_for else None,
+        enforcing_at=row.enforcing_at,
+        settled_at=row.settled_at,
     )
 
 
 async def open_spells(connection: AsyncConnection) -> dict[BookingKey, IdleSpell]:
-    """Every spell that has not ended."""
-    order = (idle_spell.c.opened_at, idle_spell.c.model_id, idle_spell.c.user_id)  # who waited longest comes first
-    rows = await connection.execute(select(idle_spell).where(idle_spell.c.state.in_(OPEN_STATES)).order_by(*order))
-    return {(row.model_id, row.user_id): _spell(row) for row in rows}
+    """Every spell that has not ended, who waited longest first, with the slots that its warning names."""
+    order = (idle_spell.c.opened_at, idle_spell.c.model_id, idle_spell.c.user_id)
+    query = select(idle_spell).where(idle_spell.c.state.in_(OPEN_STATES)).order_by(*order)
+    rows = (await connection.execute(query)).all()
+    if not rows:
+        return {}
+    ids = [row.id for row in rows]
+    steps, uninstalls = await cancellations.of_spells(connection, ids), await ledger.for_spells(connection, ids)
+    return {(row.model_id, row.user_id): _spell(row, steps.get(row.id, ()), uninstalls.get(row.id)) for row in rows}
+
+
+async def locked(connection: AsyncConnection, spell: IdleSpell) -> IdleSpell:
+    """The spell as it is now, locked until the transaction ends."""
+    query = select(idle_spell).where(idle_spell.c.id == spell.id).with_for_update()
+    row = (await connection.execute(query)).one()
+    return _spell(row, await cancellations.load(connection, spell.id), spell.uninstall)
 
 
 async def closed_at(connection: AsyncConnection) -> dict[BookingKey, datetime]:
@@ -69,7 +88,10 @@ async def begin(connection: AsyncConnection, new: IdleSpell, reason: Reason) -> 
     }
     statement = insert(idle_spell).values(values)
     only_one = statement.on_conflict_do_nothing(index_elements=["model_id", "user_id"], index_where=text(OPEN_SQL))
-    return bool((await connection.execute(only_one)).rowcount)
+    if not (await connection.execute(only_one)).rowcount:
+        return False
+    await cancellations.name(connection, new.id, new.named)
+    return True
 
 
 async def move(connection: AsyncConnection, id: UUID, to: SpellState, reason: Reason, at: datetime) -> bool:
@@ -78,14 +100,48 @@ async def move(connection: AsyncConnection, id: UUID, to: SpellState, reason: Re
     values: dict[str, Any] = {"state": to, "reason": reason}
     if to not in OPEN_STATES:
         values["closed_at"] = at
+    if to is SpellState.ENFORCING:
+        values["enforcing_at"] = at
     moved = update(idle_spell).where(idle_spell.c.id == id, idle_spell.c.state.in_(sources)).values(values)
     return bool((await connection.execute(moved)).rowcount)
 
 
+async def stopped(connection: AsyncConnection, id: UUID, reason: Reason) -> None:
+    """The cancelling of this spell ends before its end."""
+    await connection.execute(update(idle_spell).where(idle_spell.c.id == id).values(stopped_for=reason))
+
+
+async def settled(connection: AsyncConnection, id: UUID, at: datetime) -> None:
+    """No step of this spell is left; only the first such moment counts."""
+    first = (idle_spell.c.id == id) & idle_spell.c.settled_at.is_(None)
+    await connection.execute(update(idle_spell).where(first).values(settled_at=at))
+
+
+async def promised(connection: AsyncConnection, moments: Mapping[UUID, datetime]) -> None:
+    """What the warnings of these spells say as their earliest cancelling, as they go out."""
+    for id, moment in moments.items():
+        pending = (idle_spell.c.id == id) & (idle_spell.c.state == SpellState.WARNING_PENDING)
+        await connection.execute(update(idle_spell).where(pending).values(not_before=moment))
+
+
+async def pending(connection: AsyncConnection, ids: Collection[UUID]) -> list[IdleSpell]:
+    """Those of the spells whose warning is not delivered yet, without their slots."""
+    wanted = idle_spell.c.id == any_(bindparam(None, list(ids), type_=ARRAY(Uuid)))
+    query = select(idle_spell).where(wanted, idle_spell.c.state == SpellState.WARNING_PENDING)
+    return [_spell(row) for row in await connection.execute(query)]
+
+
 async def delivered(connection: AsyncConnection, ids: Collection[UUID], at: datetime) -> None:
     """The broker has confirmed and routed the warnings of these spells."""
-    pending = update(idle_spell).where(idle_spell.c.id.in_(ids), idle_spell.c.state == SpellState.WARNING_PENDING)
+    wanted = idle_spell.c.id == any_(bindparam(None, list(ids), type_=ARRAY(Uuid)))
+    pending = update(idle_spell).where(wanted, idle_spell.c.state == SpellState.WARNING_PENDING)
     await connection.execute(pending.values(state=SpellState.WARNED, delivered_at=at))
+
+
+async def begun_since(connection: AsyncConnection, since: datetime) -> int:
+    """For how many bookings a cancelling has begun since then."""
+    query = select(func.count()).where(idle_spell.c.enforcing_at > since, ~idle_spell.c.dry_run)
+    return await connection.scalar(query) or 0
 
 
 async def enforcing(connection: AsyncConnection) -> int:

@@ -1,6 +1,7 @@
-"""The commands sent to the dispatcher: intent first, then the answer, then the end.
+"""The commands sent to the dispatcher: intent first, then that it is being sent, then the answer, then the end.
 
-The database itself allows one unfinished command per model, by a partial unique index.
+The database itself allows one unfinished command per model, by a partial unique index. A command is ended as it was
+judged: not if it was sent, or its answer came, in the meantime.
 """
 
 from collections.abc import Collection
@@ -8,13 +9,29 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text, update
-from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, bindparam, func, select, text, update
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from limiter.db import bulk
 from limiter.db.tables import UNFINISHED_SQL, command
 from limiter.domain.command import UNFINISHED, Command, CommandKind, CommandState
 from limiter.domain.decision import Reason
+
+PLANNED = (
+    "id",
+    "model_id",
+    "model_name",
+    "kind",
+    "replicas",
+    "state",
+    "planned_at",
+    "finished_at",
+    "failures",
+    "spell_id",
+    "reason",
+)
 
 
 def _command(row: Any) -> Command:
@@ -30,6 +47,7 @@ def _command(row: Any) -> Command:
         finished_at=row.finished_at,
         failures=row.failures,
         spell_id=row.spell_id,
+        sent_at=row.sent_at,
     )
 
 
@@ -38,46 +56,80 @@ async def plan(connection: AsyncConnection, planned: Collection[Command], reason
     if not planned:
         return set()
     rows = [
-        {
-            "id": intent.id,
-            "model_id": intent.model_id,
-            "model_name": intent.model_name,
-            "kind": intent.kind,
-            "replicas": intent.replicas,
-            "state": intent.state,
-            "planned_at": intent.planned_at,
-            "finished_at": intent.finished_at,
-            "failures": intent.failures,
-            "spell_id": intent.spell_id,
-            "reason": reasons[intent.id],
-        }
-        for intent in planned
+        [reasons[intent.id] if name == "reason" else getattr(intent, name) for name in PLANNED] for intent in planned
     ]
-    statement = insert(command).values(rows)
+    statement = bulk.insertion(command, PLANNED, rows)
     only_one = statement.on_conflict_do_nothing(index_elements=["model_id"], index_where=text(UNFINISHED_SQL))
     return set((await connection.execute(only_one.returning(command.c.id))).scalars())
 
 
-async def submitted(connection: AsyncConnection, id: UUID, saga_id: UUID) -> None:
-    """The dispatcher took the command and follows it as this saga."""
-    taken = update(command).where(command.c.id == id, command.c.state == CommandState.PLANNED)
-    await connection.execute(taken.values(state=CommandState.SUBMITTED, saga_id=saga_id))
+async def mark_sent(connection: AsyncConnection, id: UUID, at: datetime) -> bool:
+    """The command is about to be sent; false if somebody else has sent it, or ended it: then it must not be sent."""
+    unsent = and_(command.c.id == id, command.c.state == CommandState.PLANNED, command.c.sent_at.is_(None))
+    marked = update(command).where(unsent).values(sent_at=at).returning(command.c.id)
+    return (await connection.execute(marked)).first() is not None
+
+
+async def submitted(connection: AsyncConnection, id: UUID, saga_id: UUID) -> bool:
+    """The dispatcher took the command and follows it as this saga; false if it was ended before the answer came."""
+    open_ = and_(command.c.id == id, command.c.state.in_(UNFINISHED), command.c.saga_id.is_(None))
+    taken = update(command).where(open_).values(state=CommandState.SUBMITTED, saga_id=saga_id, error=None)
+    return bool((await connection.execute(taken)).rowcount)
+
+
+async def take_up(connection: AsyncConnection, id: UUID, saga_id: UUID) -> bool:
+    """Remember the saga of a command that was ended before its answer came, and follow it if it was ended as failed.
+
+    False if it stays ended: it was completed, or its model has another unfinished command by now.
+    """
+    known = update(command).where(command.c.id == id, command.c.saga_id.is_(None)).values(saga_id=saga_id)
+    await connection.execute(known)
+    failed = and_(command.c.id == id, command.c.state == CommandState.FAILED)
+    taken = update(command).where(failed).values(state=CommandState.SUBMITTED, finished_at=None, error=None)
+    taken = taken.values(failures=func.greatest(command.c.failures - 1, 0))
+    try:
+        async with connection.begin_nested():
+            return bool((await connection.execute(taken)).rowcount)
+    except IntegrityError:  # the model has another unfinished one
+        return False
+
+
+def _end(state: CommandState, at: datetime, error: str | None) -> dict[str, object]:
+    failures = command.c.failures + 1 if state is CommandState.FAILED else 0
+    return {"state": state, "finished_at": at, "error": error, "failures": failures}
+
+
+def _as_judged(judged: Command) -> ColumnElement[bool]:
+    """The command, unfinished, and neither sent nor answered since it was read."""
+    return and_(
+        command.c.id == judged.id,
+        command.c.state.in_(UNFINISHED),
+        command.c.sent_at.is_not_distinct_from(judged.sent_at),
+        command.c.saga_id.is_not_distinct_from(judged.saga_id),
+    )
 
 
 async def settle(
-    connection: AsyncConnection, id: UUID, state: CommandState, at: datetime, error: str | None = None
+    connection: AsyncConnection, judged: Command, state: CommandState, at: datetime, error: str | None = None
 ) -> bool:
-    """End an unfinished command; false if it has ended already."""
-    failures = command.c.failures + 1 if state is CommandState.FAILED else 0
-    ended = update(command).where(command.c.id == id, command.c.state.in_(UNFINISHED))
-    values = ended.values(state=state, finished_at=at, error=error, failures=failures)
-    return bool((await connection.execute(values)).rowcount)
+    """End an unfinished command; false if it has ended already, or is not as it was judged."""
+    ended = update(command).where(_as_judged(judged)).values(_end(state, at, error))
+    return bool((await connection.execute(ended)).rowcount)
 
 
-async def mark_stuck(connection: AsyncConnection, id: UUID, error: str) -> bool:
-    """Mark an unfinished command as stuck; false if it was already."""
-    unstuck = command.c.state.in_((CommandState.PLANNED, CommandState.SUBMITTED))
-    marked = update(command).where(command.c.id == id, unstuck).values(state=CommandState.STUCK, error=error)
+async def settle_by_hand(
+    connection: AsyncConnection, model_name: str, state: CommandState, at: datetime, why: str
+) -> list[Command]:
+    """End the unfinished commands of all instances of a model, as a person says; returns them as they ended."""
+    open_ = and_(command.c.model_name == model_name, command.c.state.in_(UNFINISHED))
+    ended = update(command).where(open_).values(_end(state, at, why)).returning(command)
+    return [_command(row) for row in await connection.execute(ended)]
+
+
+async def mark_stuck(connection: AsyncConnection, judged: Command, error: str) -> bool:
+    """Mark an unfinished command as stuck; false if it was already, or is not as it was judged."""
+    unstuck = and_(_as_judged(judged), command.c.state != CommandState.STUCK)
+    marked = update(command).where(unstuck).values(state=CommandState.STUCK, error=error)
     return bool((await connection.execute(marked)).rowcount)
 
 
@@ -95,11 +147,12 @@ async def latest(connection: AsyncConnection, since: datetime) -> dict[UUID, Com
     return {row.model_id: _command(row) for row in await connection.execute(query)}
 
 
-async def for_spell(connection: AsyncConnection, spell_id: UUID) -> Command | None:
-    """The uninstall that an idle spell led to, if any."""
-    query = select(command).where(command.c.spell_id == spell_id).order_by(command.c.planned_at.desc()).limit(1)
-    row = (await connection.execute(query)).first()
-    return _command(row) if row else None
+async def for_spells(connection: AsyncConnection, spell_ids: Collection[UUID]) -> dict[UUID, Command]:
+    """The latest uninstall that each of these idle spells led to, if any."""
+    wanted = command.c.spell_id == any_(bindparam(None, list(spell_ids), type_=ARRAY(Uuid)))
+    order = (command.c.spell_id, command.c.planned_at.desc())
+    rows = await connection.execute(select(command).ext(distinct_on(command.c.spell_id)).where(wanted).order_by(*order))
+    return {row.spell_id: _command(row) for row in rows}
 
 
 async def in_progress(connection: AsyncConnection) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Interval, and_, bindparam, delete, exists, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.tables import outbox
@@ -81,6 +81,15 @@ async def take(connection: AsyncConnection, limit: int) -> list[Event]:
         Event(row.message_id, row.stage, row.routing_key, row.body, row.spell_id, row.attempts)
         for row in sorted(rows, key=lambda row: row.sequence)
     ]
+
+
+async def rewrite(connection: AsyncConnection, events: Sequence[Event]) -> None:
+    """Change what these unpublished events say."""
+    if events:
+        changed = (
+            update(outbox).where(outbox.c.message_id == bindparam("id")).values(body=bindparam("new_body", type_=JSONB))
+        )
+        await connection.execute(changed, [{"id": event.message_id, "new_body": event.body} for event in events])
 
 
 async def published(connection: AsyncConnection, events: Collection[Event], at: datetime) -> None:

@@ -5,21 +5,21 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import ARRAY, ColumnElement, Text, any_, bindparam, delete, exists, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import tables
 from limiter.db.bulk import upsert
 from limiter.domain.usage import Gap, Memory, Sample, TargetMemory, Usage
 
-TARGET = ("target", "first_read_at", "read_at", "started_at", "rate", "silent")
+TARGET = ("target", "first_read_at", "read_at", "started_at", "rate", "silent", "matched_at", "page_digest", "stale")
 
 
 async def load(connection: AsyncConnection, targets: Collection[str]) -> Memory:
     """The memory of these targets as the last run of rps_check left it."""
     counters: dict[str, dict[str, float]] = {target: {} for target in targets}
     names: dict[str, dict[str, str]] = {target: {} for target in targets}
-    for row in await connection.execute(select(tables.series).where(tables.series.c.target.in_(targets))):
+    for row in await connection.execute(select(tables.series).where(tables.series.c.target == any_(_texts(targets)))):
         counters[row.target][row.series] = row.value
         names[row.target][row.series] = row.model_name
     known = await connection.execute(select(*(tables.target.c[name] for name in TARGET)))
@@ -37,7 +37,8 @@ async def save(connection: AsyncConnection, before: Memory, after: Memory) -> No
         await _save_series(connection, before.targets.get(name), target)
     used = _changed(_usage_row, before.usage, after.usage)
     await upsert(connection, tables.usage, ("model_name", "last_used_at", "samples"), used)
-    gaps = [(gap.target, gap.since, gap.until) for gap in after.gaps if gap not in set(before.gaps)]
+    known = set(before.gaps)
+    gaps = [(gap.target, gap.since, gap.until) for gap in after.gaps if gap not in known]
     await upsert(connection, tables.gap, ("target", "since", "until"), gaps)
 
 
@@ -47,12 +48,22 @@ def _changed(row: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> l
 
 def _target(row: Any, counters: dict[str, float], names: dict[str, str]) -> TargetMemory:
     return TargetMemory(
-        row.target, row.first_read_at, row.read_at, row.started_at, row.rate, counters, names, row.silent
+        target=row.target,
+        first_read_at=row.first_read_at,
+        read_at=row.read_at,
+        started_at=row.started_at,
+        rate=row.rate,
+        counters=counters,
+        names=names,
+        silent=row.silent,
+        matched_at=row.matched_at,
+        page_digest=row.page_digest,
+        stale=row.stale,
     )
 
 
 def _target_row(_: str, target: TargetMemory) -> tuple[Any, ...]:
-    return (target.target, target.first_read_at, target.read_at, target.started_at, target.rate, target.silent)
+    return tuple(getattr(target, name) for name in TARGET)
 
 
 def _usage_row(name: str, used: Usage) -> tuple[Any, ...]:
@@ -69,7 +80,7 @@ async def _save_series(connection: AsyncConnection, before: TargetMemory | None,
         return
     gone = old.keys() - after.counters.keys()
     if gone:
-        ours = (tables.series.c.target == after.target) & tables.series.c.series.in_(gone)
+        ours = (tables.series.c.target == after.target) & (tables.series.c.series == any_(_texts(gone)))
         await connection.execute(delete(tables.series).where(ours))
     changed = [
         (after.target, series, after.names[series], value)
@@ -83,3 +94,28 @@ async def forget(connection: AsyncConnection, before: datetime) -> None:
     """Drop gaps and uses that ended so long ago that no decision can depend on them."""
     await connection.execute(delete(tables.gap).where(tables.gap.c.until < before))
     await connection.execute(delete(tables.usage).where(tables.usage.c.last_used_at < before))
+
+
+async def forget_targets(
+    connection: AsyncConnection, before: datetime, batch: int, configured: Collection[str] = ()
+) -> int:
+    """Drop targets not read since `before`, and their series: at most `batch` rows; returns how many it were.
+
+    Those still `configured` stay: one that cannot be read for long must not lose what it counted before.
+    """
+    target, series = tables.target, tables.series
+    old = select(target.c.target).where(target.c.read_at < before, ~(target.c.target == any_(_texts(configured))))
+    row: ColumnElement[Any] = literal_column("ctid")
+    some = select(row).select_from(series).where(series.c.target.in_(old)).limit(batch)
+    dropped = (await connection.execute(delete(series).where(row == any_(func.array(some.scalar_subquery()))))).rowcount
+    if dropped < batch:
+        left = select(row).select_from(target).where(target.c.target.in_(old)).limit(batch - dropped)
+        empty = ~exists().where(series.c.target == target.c.target)
+        gone = delete(target).where(row == any_(func.array(left.scalar_subquery())), empty)
+        dropped += (await connection.execute(gone)).rowcount
+    return dropped
+
+
+def _texts(values: Collection[str]) -> Any:
+    """The values as one array: one parameter, however many."""
+    return bindparam(None, list(values), type_=ARRAY(Text()))

@@ -1,10 +1,10 @@
 """What scaling remembers of each running model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from operator import attrgetter
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.bulk import upsert
@@ -30,14 +30,15 @@ async def load(connection: AsyncConnection) -> dict[UUID, ScalingState]:
 
 
 async def save(
-    connection: AsyncConnection, before: Mapping[UUID, ScalingState], after: Iterable[ScalingState], *, complete: bool
+    connection: AsyncConnection,
+    before: Mapping[UUID, ScalingState],
+    after: Iterable[ScalingState],
+    gone: Collection[UUID] = (),
 ) -> None:
-    """Write the changed ones; forget the others, if the list is complete."""
-    after = list(after)
-    if complete:
-        gone = before.keys() - {state.model_id for state in after}
-        if gone:
-            await connection.execute(delete(scaling_state).where(scaling_state.c.model_id.in_(gone)))
+    """Write the changed ones; forget the models that are gone."""
+    if gone:
+        ids = bindparam(None, list(gone), type_=ARRAY(Uuid()))
+        await connection.execute(delete(scaling_state).where(scaling_state.c.model_id == any_(ids)))
     changed = [_row(state) for state in after if before.get(state.model_id) != state]
     await upsert(connection, scaling_state, COLUMNS, changed)
 

@@ -1,17 +1,19 @@
-"""Who has booked a running model now: unbroken rows of slots, and the row that covers now."""
+"""What a user has booked of one running model: all his slots, unbroken rows, and the slot that covers now."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from limiter.domain.fleet import Fleet, ServedModel
-from limiter.domain.reservations import Bookings, Reservation, Slot, UnbookingMode, User
+from limiter.domain.reservations import Bookings, Reservation, Slot, User
+
+GapOf = Callable[[str], timedelta]  # a model's name -> the pause up to which a row of its slots is unbroken
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveBooking:
-    """One user's booking of one running model: the row of slots that covers now, and everything after."""
+    """One user's slots of one running model in order; `row` covers now (empty: none does), `current` runs now."""
 
     model: ServedModel
     user: User
@@ -19,18 +21,19 @@ class ActiveBooking:
     row: tuple[Slot, ...]
     current: Slot | None
 
-    @property
-    def row_started_at(self) -> datetime:
-        return self.row[0].start
+    def ends_after(self, at: datetime) -> bool:
+        """Whether a slot ends after the moment."""
+        return any(slot.end > at for slot in self.slots)
 
-    def following(self, now: datetime, mode: UnbookingMode) -> tuple[Slot, ...]:
-        """The later slots that a cancelling in this mode takes; never the current one."""
-        later = self.row if mode is UnbookingMode.IN_ROW else self.slots
-        return tuple(slot for slot in later if slot.start > now)
+    def still_booked(self, named: Iterable[Slot], now: datetime) -> tuple[Slot, ...]:
+        """Those of the slots that are still the user's, and not over."""
+        booked = {(slot.reservation_id, slot.id): slot for slot in self.slots if slot.end > now}
+        found = (booked.get((slot.reservation_id, slot.id)) for slot in named)
+        return tuple(slot for slot in found if slot is not None)
 
 
 @dataclass(frozen=True, slots=True)
-class _UserRows:
+class UserSlots:
     """All slots of one user and model in order, and the same cut into rows, each with its beginning and end."""
 
     model: ServedModel
@@ -38,32 +41,39 @@ class _UserRows:
     slots: tuple[Slot, ...]
     rows: list[tuple[datetime, datetime, tuple[Slot, ...]]]
 
-
-def active_bookings(
-    fleet: Fleet, bookings: Bookings, gap: timedelta, now: datetime, of: UUID | None = None
-) -> list[ActiveBooking]:
-    """Every booking of a running model now, or those `of` one user; in a gap between two slots `current` is None."""
-    if of is not None:
-        bookings = Bookings(tuple(one for one in bookings.reservations if one.user.id == of))
-    found = bookings.derived.get(gap)
-    if found is None or found[0] is not fleet:
-        found = bookings.derived[gap] = (fleet, _rows_by_user(fleet, bookings, gap))
-    active = (_active(one, now) for one in found[1])
-    return [booking for booking in active if booking is not None]
+    def at(self, now: datetime) -> ActiveBooking:
+        """The booking as it stands now."""
+        for start, end, row in self.rows:
+            if start <= now < end:
+                covering = [slot for slot in row if slot.covers(now)]
+                current = max(covering, key=lambda slot: slot.end, default=None)
+                return ActiveBooking(self.model, self.user, self.slots, row, current)
+        return ActiveBooking(self.model, self.user, self.slots, (), None)
 
 
-def _rows_by_user(fleet: Fleet, bookings: Bookings, gap: timedelta) -> list[_UserRows]:
+def slots_by_user(fleet: Fleet, bookings: Bookings, gap_of: GapOf) -> dict[tuple[UUID, UUID], UserSlots]:
+    """The slots of every user and running model, by the model's id and the user's; kept for the same bookings."""
+    kept = bookings.derived.get("slots by user")
+    if kept is None or kept[0] is not fleet or kept[1] != gap_of:
+        kept = bookings.derived["slots by user"] = (fleet, gap_of, _slots_by_user(fleet, bookings.reservations, gap_of))
+    found: dict[tuple[UUID, UUID], UserSlots] = kept[2]
+    return found
+
+
+def _slots_by_user(
+    fleet: Fleet, reservations: Iterable[Reservation], gap_of: GapOf
+) -> dict[tuple[UUID, UUID], UserSlots]:
     found: dict[tuple[UUID, UUID], tuple[ServedModel, User, list[Slot]]] = {}
-    for reservation in bookings.reservations:
+    for reservation in reservations:
         model = _instance_of(fleet, reservation)
         if model is not None:
             key = (model.id, reservation.user.id)
             found.setdefault(key, (model, reservation.user, []))[2].extend(reservation.slots)
-    result = []
-    for model, user, slots in found.values():
+    result = {}
+    for key, (model, user, slots) in found.items():
         ordered = tuple(sorted(set(slots)))
-        cut = [(row[0].start, max(slot.end for slot in row), row) for row in rows(ordered, gap)]
-        result.append(_UserRows(model, user, ordered, cut))
+        cut = [(row[0].start, max(slot.end for slot in row), row) for row in rows(ordered, gap_of(model.name))]
+        result[key] = UserSlots(model, user, ordered, cut)
     return result
 
 
@@ -73,15 +83,6 @@ def _instance_of(fleet: Fleet, reservation: Reservation) -> ServedModel | None:
         return fleet.by_id.get(reservation.model_id)
     of_name = fleet.by_name.get(reservation.model_name, ())
     return of_name[0] if of_name else None
-
-
-def _active(booked: _UserRows, now: datetime) -> ActiveBooking | None:
-    for start, end, row in booked.rows:
-        if start <= now < end:
-            covering = [slot for slot in row if slot.covers(now)]
-            current = max(covering, key=lambda slot: slot.end, default=None)
-            return ActiveBooking(booked.model, booked.user, booked.slots, row, current)
-    return None
 
 
 def rows(slots: Sequence[Slot], gap: timedelta) -> list[tuple[Slot, ...]]:

@@ -23,11 +23,18 @@ _WORDS: dict[Reason, str] = {
     Reason.COMMAND_UNFINISHED: "an earlier command for this model is unfinished",
     Reason.COOLING_DOWN: "an earlier command for this model has just ended",
     Reason.BACKING_OFF: "{failures} commands for this model failed in a row",
+    Reason.REQUESTS_IN_FLIGHT: "underused, but requests are in flight",
     Reason.READING_UNKNOWN: "no trustworthy reading: unknown is not zero",
     Reason.EXEMPT: "the operator exempts this model",
     Reason.IN_USE: _UNUSED + ": not long enough for a warning",
-    Reason.UNUSED: _UNUSED + ": warned that {slots} {mode} go, not before {not_before_at}",
-    Reason.NOTHING_TO_CANCEL: "no following slot, and nothing to free",
+    Reason.UNUSED: _UNUSED + ": {slots} at risk ({mode}), not before {not_before_at}",
+    Reason.NOTHING_TO_CANCEL: "nothing is left to cancel at the deadline, and nothing to free",
+    Reason.KEPT: "somebody asked to keep it",
+    Reason.QUIET_HOURS: "these are quiet hours: nobody is warned or cancelled",
+    Reason.SURGE: "too many turned idle at once: a person must allow it",
+    Reason.KEEPS_SLOT: "not uninstalled: the user's own later slot starts soon",
+    Reason.UNINSTALL_LATE: "the uninstall took too long: told as not done",
+    Reason.BY_OPERATOR: "closed by an operator",
     Reason.NOT_SEEN_RUNNING: "since when the model runs and is measured is not known yet",
     Reason.BETWEEN_SLOTS: "between two slots of one row",
     Reason.BOOKINGS_UNREADABLE: "a booking of this model cannot be understood",
@@ -46,9 +53,20 @@ _WORDS: dict[Reason, str] = {
 }
 _WORDS_OF_ACT: dict[tuple[Decision, Reason], str] = {
     (Decision.WITHDRAW, Reason.EXEMPT): "the operator exempts this model: the warning is withdrawn",
+    (Decision.WITHDRAW, Reason.KEPT): "somebody asked to keep it: the warning is withdrawn",
+    (Decision.WITHDRAW, Reason.NOTHING_TO_CANCEL): "nothing that the warning named is left: it is withdrawn",
+    (Decision.CANCEL, Reason.KEPT): "kept after {done} of {slots} were cancelled: the rest stays",
+    (Decision.CANCEL, Reason.EXEMPT): "exempted after {done} of {slots} were cancelled: the rest stays",
+    (Decision.CANCEL, Reason.BY_OPERATOR): "ended by an operator after {done} of {slots} were cancelled",
+    (Decision.HOLD, Reason.REFUSED): "the booking service refuses: tried again later",
     (Decision.CANCEL, Reason.USED_AGAIN): "used again after {done} of {slots} were cancelled: the rest stays",
     (Decision.UNINSTALL, Reason.DEADLINE_PASSED): "nobody uses or needs it: uninstalled",
     (Decision.HOLD, Reason.USED_AGAIN): "not uninstalled: used again",
+}
+# The same where the numbers are not known: in the middle of a cancelling.
+_WORDS_WITHOUT_NUMBERS: dict[Reason, str] = {
+    Reason.BACKING_OFF: "a command for this model has just failed",
+    Reason.USED_AGAIN: "used again: the warning is withdrawn",
 }
 
 
@@ -67,7 +85,8 @@ class DecisionRecord:
     @property
     def why(self) -> str:
         """The numbers in words; a name ending in `_at` is a moment in Unix seconds, one in `_seconds` a duration."""
-        words = _WORDS_OF_ACT.get((self.decision, self.reason)) or _WORDS[self.reason]
+        plain = None if self.numbers else _WORDS_WITHOUT_NUMBERS.get(self.reason)
+        words = _WORDS_OF_ACT.get((self.decision, self.reason)) or plain or _WORDS[self.reason]
         return words.format_map({name: self._shown(name, value) for name, value in self.numbers.items()})
 
     def _shown(self, name: str, value: float | int | str) -> str:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from limiter.domain.decision import Reason
-from limiter.domain.fleet import ServedModel
+from limiter.domain.fleet import Fleet, ServedModel
 
 
 class CommandKind(StrEnum):
@@ -18,7 +18,7 @@ class CommandKind(StrEnum):
 
 
 class CommandState(StrEnum):
-    """planned -> submitted -> completed | failed; stuck is a submitted one that takes too long."""
+    """planned -> submitted -> completed | failed; stuck is one that should have ended long ago, and may still end."""
 
     PLANNED = "planned"
     SUBMITTED = "submitted"
@@ -33,7 +33,10 @@ UNFINISHED = (CommandState.PLANNED, CommandState.SUBMITTED, CommandState.STUCK)
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command to the dispatcher, as the ledger remembers it; `failures` counts consecutive failed ones."""
+    """One command to the dispatcher, as the ledger remembers it; `failures` counts consecutive failed ones.
+
+    `sent_at` is set right before the call: with it and without `saga_id`, the call is under way or its answer is lost.
+    """
 
     id: UUID
     model_id: UUID
@@ -46,10 +49,57 @@ class Command:
     finished_at: datetime | None = None
     failures: int = 0
     spell_id: UUID | None = None
+    sent_at: datetime | None = None
 
     @property
     def unfinished(self) -> bool:
         return self.state in UNFINISHED
+
+    def older_than(self, age: timedelta, now: datetime) -> bool:
+        """Whether it was sent, or planned if it never was sent, longer ago than that."""
+        return now - (self.sent_at or self.planned_at) > age
+
+
+class FollowUp(StrEnum):
+    """What is done next about an unfinished command."""
+
+    SEND = "send"  # it was never sent, and may be sent now
+    DROP = "drop"  # it was never sent, and what it rests on is no longer known to be so
+    WAIT = "wait"  # its call may be under way
+    ASK_SAGA = "ask_saga"
+    ASK_REGISTRY = "ask_registry"  # its answer is lost, so only its effect can tell
+
+
+def follow_up(command: Command, now: datetime, *, in_flight: timedelta, timeout: timedelta) -> FollowUp:
+    """What to do next: a call takes at most `in_flight`, and a scale not sent within `timeout` is not sent any more.
+
+    An uninstall that was never sent is not sent later: harm needs a fresh look.
+    """
+    if command.saga_id is not None:
+        return FollowUp.ASK_SAGA
+    if command.sent_at is not None:
+        return FollowUp.ASK_REGISTRY if command.older_than(in_flight, now) else FollowUp.WAIT
+    if command.kind is CommandKind.UNINSTALL:
+        return FollowUp.DROP if command.older_than(in_flight, now) else FollowUp.WAIT
+    return FollowUp.DROP if command.older_than(timeout, now) else FollowUp.SEND
+
+
+class Effect(StrEnum):
+    """Whether the registry shows that a command was carried out."""
+
+    SHOWN = "shown"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"  # the model is not on the registry's list, or not readable there, and may run still
+
+
+def effect_of(command: Command, fleet: Fleet) -> Effect:
+    """What the running models tell of a command."""
+    model = fleet.by_id.get(command.model_id)
+    if model is None and not fleet.is_gone(command.model_id):
+        return Effect.UNKNOWN
+    replicas = None if model is None else model.replicas
+    wanted = None if command.kind is CommandKind.UNINSTALL else command.replicas
+    return Effect.SHOWN if replicas == wanted else Effect.ABSENT
 
 
 def backoff(failures: int, first: timedelta, longest: timedelta) -> timedelta:

@@ -62,7 +62,7 @@ def decide_fleet(
     decided, still = [], []
     quiet, recent = (
         observation.complete and not observation.restarted,
-        observation.recent.keys() | observation.unknown_names,
+        observation.recent.keys() | observation.unknown_names | observation.busy,
     )
     for model in fleet.models:
         remembered, rule = scaling_states.get(model.id), policy.scaling(model.name)
@@ -72,7 +72,7 @@ def decide_fleet(
         else:
             load = load_of(model, fleet, observation, rule)
             before = scaling_state(model, remembered, now)
-            decided.append(_decide(rule, policy.pacing, model, before, load, latest.get(model.id), now))
+            decided.append(_decide(rule, policy.pacing_of(model.name), model, before, load, latest.get(model.id), now))
     return FleetDecisions(decided, still)
 
 
@@ -98,9 +98,10 @@ def _decide(
 
 def load_of(model: ServedModel, fleet: Fleet, observation: Observation, rule: ScalingRule) -> Load:
     """The model's share of its name's traffic: calls are spread over all replicas of a name alike."""
-    known = observation.known(model.name)
+    known = observation.known(model.name) and model.name not in fleet.unsure_names
+    restarted, busy = observation.restarted, model.name in observation.busy
     if model.name not in observation.recent:
-        return Load(0.0, 0.0, known, observation.restarted)
+        return Load(0.0, 0.0, known, restarted, busy)
     share = model.replicas / (fleet.replicas_by_name[model.name] or 1)
     up, down = observation.rate(model.name, rule.up_window), observation.rate(model.name, rule.down_window)
-    return Load(up * share, down * share, known, observation.restarted)
+    return Load(up * share, down * share, known, restarted, busy)

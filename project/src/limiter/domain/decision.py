@@ -11,7 +11,6 @@ class Decision(StrEnum):
     SCALE_DOWN = "scale_down"
     WARN = "warn"
     WITHDRAW = "withdraw"
-    EXPIRE = "expire"
     CANCEL = "cancel"
     UNINSTALL = "uninstall"
 
@@ -31,12 +30,14 @@ class Reason(StrEnum):
     COOLING_DOWN = "cooling_down"  # an earlier scale finished a moment ago
     BACKING_OFF = "backing_off"  # earlier commands for this model failed
     # both
+    REQUESTS_IN_FLIGHT = "requests_in_flight"  # underused, but a scale down could cut requests off
     READING_UNKNOWN = "reading_unknown"  # no trustworthy reading: unknown is not zero
     EXEMPT = "exempt"  # the operator took this model out of the policy
+    KEPT = "kept"  # somebody asked to keep the bookings of this model, or this user's
     # idleness
     IN_USE = "in_use"  # not unused for long enough to warn
     UNUSED = "unused"  # no call for N - Y
-    NOTHING_TO_CANCEL = "nothing_to_cancel"  # no following slot, and nothing to free
+    NOTHING_TO_CANCEL = "nothing_to_cancel"  # nothing is left at the deadline, and nothing can be freed
     NOT_SEEN_RUNNING = "not_seen_running"  # rps_check has not yet recorded since when the model runs
     BETWEEN_SLOTS = "between_slots"  # in the short gap between two slots of one row
     BOOKINGS_UNREADABLE = "bookings_unreadable"  # a booking of this model could not be understood
@@ -52,3 +53,8 @@ class Reason(StrEnum):
     BOOKED_SOON = "booked_soon"  # not uninstalled: another user's slot starts soon
     MODE_CHANGED = "mode_changed"  # DRY_RUN was switched since the spell began
     REFUSED = "refused"  # the booking service refused to cancel some of the slots
+    QUIET_HOURS = "quiet_hours"  # nobody is warned or cancelled in them
+    SURGE = "idle_surge"  # too many turned idle at once: a person must allow it
+    KEEPS_SLOT = "keeps_slot"  # not uninstalled: the user's own later slot, which stays, starts soon
+    UNINSTALL_LATE = "uninstall_late"  # told as not uninstalled: it took longer than UNINSTALL_TELL_SECONDS
+    BY_OPERATOR = "by_operator"  # a person closed the spell, or settled the command

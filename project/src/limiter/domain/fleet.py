@@ -1,7 +1,7 @@
 """The running models, as the registry lists them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from uuid import UUID
@@ -18,10 +18,30 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Every running model; `complete` is false when an entry could not be understood, so absence proves nothing."""
+    """Every running model that could be understood.
+
+    `unreadable` are the ids of the entries that could not; `complete` is false when not even every id is known, so that
+    absence proves nothing. `last_known` are instances that may run still, as they were: their names and replicas count,
+    and nothing is decided about them.
+    """
 
     models: tuple[ServedModel, ...]
     complete: bool = True
+    unreadable: frozenset[UUID] = frozenset()
+    last_known: tuple[ServedModel, ...] = ()
+
+    def is_gone(self, model_id: UUID) -> bool:
+        """True if the model certainly runs no more."""
+        return self.complete and model_id not in self.by_id and model_id not in self.unreadable
+
+    def with_last_known(self, scaling_states: "Iterable[ScalingState]") -> "Fleet":
+        """This fleet, with the instances that are not among the understood and not certainly gone, as last known."""
+        missing = tuple(
+            ServedModel(state.model_id, state.name, state.replicas)
+            for state in scaling_states
+            if state.model_id not in self.by_id and not self.is_gone(state.model_id)
+        )
+        return replace(self, last_known=missing) if missing else self
 
     @cached_property
     def by_id(self) -> Mapping[UUID, ServedModel]:
@@ -29,18 +49,23 @@ class Fleet:
 
     @cached_property
     def by_name(self) -> Mapping[str, Sequence[ServedModel]]:
-        """The instances of each name, in the order of their ids."""
+        """The instances of each name in the order of their ids, the last known among them."""
         found: dict[str, list[ServedModel]] = {}
-        for model in sorted(self.models, key=lambda model: model.id):
+        for model in sorted(self.models + self.last_known, key=lambda model: model.id):
             found.setdefault(model.name, []).append(model)
         return found
 
     @cached_property
     def replicas_by_name(self) -> Mapping[str, int]:
         totals: dict[str, int] = {}
-        for model in self.models:
+        for model in self.models + self.last_known:
             totals[model.name] = totals.get(model.name, 0) + model.replicas
         return totals
+
+    @cached_property
+    def unsure_names(self) -> frozenset[str]:
+        """The names of which some instance is only known as it was, so that the others' share of the calls is not."""
+        return frozenset(model.name for model in self.last_known)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,3 +11,4 @@ class Job(StrEnum):
     IDLE_ENFORCE = "idle_enforce"
     SAGA_POLL = "saga_poll"
     EVENT_DISPATCH = "event_dispatch"
+    CLEANUP = "cleanup"

@@ -1,11 +1,11 @@
 """All rules together: the fleet's, and those of the models that have their own."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from limiter.domain.command import CommandPacing
-from limiter.domain.idleness import IdleRule
+from limiter.domain.idle_rule import IdleRule
 from limiter.domain.scaling import ScalingRule
 
 
@@ -21,6 +21,11 @@ class Policy:
     saga_timeout: timedelta
     retention: timedelta  # what ended longer ago is forgotten, so no idle time reaches back further
     dry_run: bool = False
+    surge_min: int = 20  # more bookings than this, and
+    surge_share: float = 0.5  # more than this share of all: a surge
+    surge_window: timedelta = timedelta(seconds=1800)  # cancellings begun within it count together
+    keep_longest: timedelta = timedelta(days=7)
+    own_pacing: Mapping[str, CommandPacing] = field(default_factory=dict)
 
     def scaling(self, name: str) -> ScalingRule:
         own = self.own_rules.get(name)
@@ -30,7 +35,22 @@ class Policy:
         own = self.own_rules.get(name)
         return own[1] if own else self.idle_rule
 
+    def pacing_of(self, name: str) -> CommandPacing:
+        """How long a model of this name is left alone after a command."""
+        return self.own_pacing.get(name, self.pacing)
+
+    def row_gap(self, name: str) -> timedelta:
+        """The pause up to which a row of this model's slots is unbroken."""
+        return self.idle(name).row_gap
+
+    @property
+    def longest_rest(self) -> timedelta:
+        """How long an ended command can matter to what comes next."""
+        pacings = (self.pacing, *self.own_pacing.values())
+        return max(max(one.cooldown, one.backoff_longest) for one in pacings)
+
     @property
     def window(self) -> timedelta:
-        """How far back calls have to be remembered."""
-        return max(self.scaling_rule.up_window, self.scaling_rule.down_window)
+        """How far back calls have to be remembered: the longest window of all rules."""
+        rules = (self.scaling_rule, *(own for own, _ in self.own_rules.values()))
+        return max(max(rule.up_window, rule.down_window) for rule in rules)

@@ -1,6 +1,6 @@
-"""Who has booked which model when, and the DELETEs that take slots away."""
+"""Who has booked which model when."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -66,37 +66,24 @@ class Bookings:
         return {model: tuple(of) for model, of in found.items()}
 
     @cached_property
-    def derived(self) -> dict[timedelta, Any]:
-        """What `active_bookings` derived, by the gap between rows: kept for the next snapshot of the same bookings."""
+    def derived(self) -> dict[str, Any]:
+        """What `active_bookings` derived, kept for the next snapshot of the same bookings."""
         return {}
 
     @cached_property
     def by_id(self) -> Mapping[str, Reservation]:
         return {reservation.id: reservation for reservation in self.reservations}
 
+    def with_one(self, id: str, reservation: Reservation | None) -> "Bookings":
+        """The same with one reservation as it was just read; None: it is gone."""
+        if self.by_id.get(id) == reservation:
+            return self
+        others = tuple(one for one in self.reservations if one.id != id)
+        return Bookings(others if reservation is None else (*others, reservation), self.unreadable)
 
-@dataclass(frozen=True, slots=True)
-class Cancellation:
-    """One DELETE: a whole reservation, or a single slot of one."""
-
-    reservation_id: str
-    slots: tuple[Slot, ...]
-    whole: bool
-
-
-def deletes(bookings: Bookings, slots: Sequence[Slot]) -> list[Cancellation]:
-    """The DELETEs that remove these slots: a whole reservation when all its slots go, else slot by slot."""
-    by_reservation: dict[str, list[Slot]] = {}
-    for slot in sorted(slots):
-        by_reservation.setdefault(slot.reservation_id, []).append(slot)
-    steps: list[Cancellation] = []
-    for reservation_id, going in by_reservation.items():
-        booked = bookings.by_id.get(reservation_id)
-        if booked is not None and {slot.id for slot in booked.slots} == {slot.id for slot in going}:
-            steps.append(Cancellation(reservation_id, tuple(going), whole=True))
-        else:
-            steps.extend(Cancellation(reservation_id, (slot,), whole=False) for slot in going)
-    return steps
+    def of_user(self, user_id: UUID) -> "Bookings":
+        """The reservations of one user."""
+        return Bookings(tuple(one for one in self.reservations if one.user.id == user_id), self.unreadable)
 
 
 def other_users_claim(

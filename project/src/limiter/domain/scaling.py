@@ -35,12 +35,16 @@ SETTLED = standing_of(Decision.HOLD, Reason.WITHIN_TARGET)
 
 
 class Load(NamedTuple):
-    """One model's share of its name's calls per second; `known` is false if it may be more than was counted."""
+    """One model's share of its name's calls per second; `known` is false if it may be more than was counted.
+
+    `busy` has requests in flight, some of which a scale down could cut off.
+    """
 
     up: float
     down: float
     known: bool
     restarted: bool = False
+    busy: bool = False
 
 
 class ScaleDecision(NamedTuple):
@@ -60,6 +64,8 @@ def decide(rule: ScalingRule, state: ScalingState, load: Load, blocked: Reason |
     if blocked is Reason.COMMAND_UNFINISHED:
         return _hold(state, blocked, None, None)
     decision, reason, wanted = _wanted(rule, state, load, overloaded_since, underused_since, now)
+    if decision is Decision.SCALE_DOWN and load.busy:
+        decision, reason = Decision.HOLD, Reason.REQUESTS_IN_FLIGHT
     if decision is Decision.HOLD or blocked:
         return _hold(state, blocked or reason, overloaded_since, underused_since)
     # The pressure is spent: after the command the load must show itself anew against the new replica count.

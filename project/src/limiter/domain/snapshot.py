@@ -3,17 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from uuid import UUID
 
-from limiter.domain.active_bookings import ActiveBooking, active_bookings
+from limiter.domain.active_bookings import ActiveBooking, UserSlots, slots_by_user
 from limiter.domain.audit import DecisionRecord, Numbers
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
 from limiter.domain.folding import fold
-from limiter.domain.idleness import Facts, IdleSpell, Verdict, judge
+from limiter.domain.idle_spell import IdleSpell
+from limiter.domain.idleness import Facts, judge, judge_spell
+from limiter.domain.keep import Keep, by_model, keep_ended_at, kept
 from limiter.domain.policy import Policy
 from limiter.domain.reservations import Bookings, UnbookingMode, other_users_claim
 from limiter.domain.usage import Memory, Observation, Scrape
+from limiter.domain.verdict import Verdict
 
 BookingKey = tuple[UUID, UUID]  # model id, user id
 
@@ -27,6 +31,7 @@ class PriorState:
     closed: Mapping[BookingKey, datetime]
     standing: Mapping[BookingKey, str]
     resumed_at: datetime | None = None
+    keeps: Sequence[Keep] = ()
 
 
 @dataclass(frozen=True)
@@ -39,56 +44,81 @@ class Snapshot:
     bookings: Bookings
     observation: Observation
     prior: PriorState
-    active_bookings: Mapping[BookingKey, ActiveBooking]
+    users: Mapping[BookingKey, UserSlots]
     scrapes: Sequence[Scrape] = ()
     remembered: Memory = field(default_factory=Memory)  # what the scrapes were folded into
 
-    def verdict(self, key: BookingKey) -> Verdict | None:
-        """What to do about one booking; None if there is neither an active booking nor a spell to end."""
-        return self.judged(self.active_bookings.get(key), self.prior.spells.get(key))
+    @cached_property
+    def active_bookings(self) -> Mapping[BookingKey, ActiveBooking]:
+        """The bookings of which a slot, or a short pause between two slots of a row, runs now."""
+        bookings = {key: slots.at(self.at) for key, slots in self.users.items()}
+        return {key: booking for key, booking in bookings.items() if booking.row}
 
-    def judged(self, booking: ActiveBooking | None, spell: IdleSpell | None) -> Verdict | None:
-        """The verdict on a booking, or on a spell that has lost its booking."""
-        if spell is not None and spell.dry_run != self.policy.dry_run:
-            return Verdict(Decision.EXPIRE, Reason.MODE_CHANGED)
-        if booking is not None:
-            return judge(self.policy.idle(booking.model.name), booking, spell, self._facts(booking), self.at)
-        reason = self._ending(spell) if spell else None
-        return Verdict(Decision.EXPIRE, reason) if reason else None
+    @cached_property
+    def _keeps(self) -> Mapping[str, Sequence[Keep]]:
+        return by_model(self.prior.keeps)
+
+    def booking(self, key: BookingKey) -> ActiveBooking | None:
+        """A user's slots of a running model, whether one runs now or not; None if he has none."""
+        slots = self.users.get(key)
+        return slots.at(self.at) if slots else None
+
+    def verdict(self, key: BookingKey) -> Verdict | None:
+        """What to do about one booking; None if it is neither active nor has an open spell."""
+        spell, booking = self.prior.spells.get(key), self.active_bookings.get(key)
+        if spell is not None:
+            return self.verdict_on(spell)
+        if booking is None:
+            return None
+        if booking.model.id not in self.fleet.by_id:
+            return UNKNOWN  # it is only known as it was
+        return judge(self.policy.idle(booking.model.name), booking, self._facts(booking.model, key), self.at)
 
     def verdict_on(self, spell: IdleSpell) -> Verdict:
-        """The verdict on one spell: to wait while it is not known whether its booking is over."""
-        return self.verdict(spell.key) or Verdict(Decision.HOLD, Reason.READING_UNKNOWN)
+        """The verdict on one open spell: to wait while what it depends on is not known."""
+        if spell.dry_run != self.policy.dry_run:
+            return Verdict(Decision.WITHDRAW, Reason.MODE_CHANGED)
+        model = self.fleet.by_id.get(spell.model_id)
+        if model is None:
+            gone = self.fleet.is_gone(spell.model_id)
+            return Verdict(Decision.WITHDRAW, Reason.MODEL_GONE) if gone else UNKNOWN
+        rule, facts = self.policy.idle(spell.model_name), self._facts(model, spell.key)
+        return judge_spell(rule, self.booking(spell.key), spell, facts, self.at)
 
-    def _ending(self, spell: IdleSpell) -> Reason | None:
-        """Why a spell without an active booking is over; None while that is not certain."""
-        if spell.model_id not in self.fleet.by_id:
-            return Reason.MODEL_GONE if self.fleet.complete else None
-        return Reason.BOOKING_GONE if spell.model_name not in self.bookings.unreadable else None
-
-    def _facts(self, booking: ActiveBooking) -> Facts:
-        name, key = booking.model.name, (booking.model.id, booking.user.id)
-        state = self.prior.scaling_states.get(booking.model.id)
-        used = self.observation.memory.usage.get(name)
-        measured = self.observation.memory.measured_since
+    def _facts(self, model: ServedModel, key: BookingKey) -> Facts:
+        name = model.name
+        state, memory = self.prior.scaling_states.get(model.id), self.observation.memory
+        measured = memory.measured_since
         return Facts(
             known=self.observation.known(name),
             first_seen_at=state.first_seen_at if state else None,
             measured_since=max(measured, self.at - self.policy.retention) if measured else None,
-            used_at=used.last_used_at if used else None,
+            used_at=self.used_at(name),
             resumed_at=self.prior.resumed_at,
             closed_at=self.prior.closed.get(key),
-            gaps=self.observation.memory.gaps,
+            keep_ended_at=keep_ended_at(self._keeps.get(name, ()), name, key[1], self.at),
+            gaps=memory.gaps,
             bookings_readable=name not in self.bookings.unreadable,
-            freeable=self.uninstall_conflict(booking.model, booking.user.id) is None,
+            freeable=self.claim_on(model, key[1]) is None,
+            kept=kept(self._keeps.get(name, ()), name, key[1], self.at),
         )
+
+    def used_at(self, name: str) -> datetime | None:
+        """When a model of this name was last called, at the latest; None if that is not known."""
+        used = self.observation.memory.usage.get(name)
+        return used.last_used_at if used else None
 
     def used_since(self, spell: IdleSpell) -> bool:
         """True if the model was called since the spell's idle time began."""
-        used = self.observation.memory.usage.get(spell.model_name)
-        return used is not None and used.last_used_at > spell.idle_since
+        used_at = self.used_at(spell.model_name)
+        return used_at is not None and used_at > spell.idle_since
 
-    def uninstall_conflict(self, model: ServedModel, user_id: UUID) -> Reason | None:
+    def is_kept(self, spell: IdleSpell) -> bool:
+        """True if somebody asked to keep this booking."""
+        name = spell.model_name
+        return kept(self._keeps.get(name, ()), name, spell.user.id, self.at)
+
+    def claim_on(self, model: ServedModel, user_id: UUID) -> Reason | None:
         """Why the model must not be uninstalled on account of this user; None: it may be."""
         rule = self.policy.idle(model.name)
         if not rule.uninstall or rule.exempt:
@@ -105,27 +135,32 @@ class Snapshot:
         model = self.fleet.by_id.get(spell.model_id)
         if self.used_since(spell):
             return Reason.USED_AGAIN
-        return self.uninstall_conflict(model, spell.user.id) if model else Reason.MODEL_GONE
+        if model is None:
+            return Reason.MODEL_GONE
+        booking = self.booking(spell.key)
+        soon = self.at + self.policy.idle(model.name).uninstall_guard
+        if booking is not None and any(self.at < slot.start <= soon for slot in booking.slots):
+            return Reason.KEEPS_SLOT
+        return self.claim_on(model, spell.user.id)
 
     def record(
         self, key: BookingKey, decision: Decision, reason: Reason, numbers: Numbers | None = None
     ) -> DecisionRecord:
         """The record of a decision about one booking."""
-        booking, spell = self.active_bookings.get(key), self.prior.spells.get(key)
-        name = booking.model.name if booking else spell.model_name if spell else ""
+        slots, spell = self.users.get(key), self.prior.spells.get(key)
+        name = slots.model.name if slots else spell.model_name if spell else ""
         return DecisionRecord(self.at, key[0], name, key[1], decision, reason, numbers or {})
 
     def verdict_record(self, key: BookingKey, verdict: Verdict) -> DecisionRecord:
         """The record of a verdict, with the numbers that led to it."""
-        spell = self.prior.spells.get(key)
-        used = self.observation.memory.usage.get(self.record(key, verdict.decision, verdict.reason).model_name)
-        row = self.policy.idle_rule.mode is UnbookingMode.IN_ROW
+        spell, plain = self.prior.spells.get(key), self.record(key, verdict.decision, verdict.reason)
+        row = self.policy.idle(plain.model_name).mode is UnbookingMode.IN_ROW
         moments = {
             "idle_since_at": verdict.idle_since,
             "not_before_at": verdict.not_before,
             "delivered_at": spell.delivered_at if spell else None,
             "cancelled_at": self.at if verdict.decision is Decision.CANCEL else None,
-            "used_at": used.last_used_at if used else None,
+            "used_at": self.used_at(plain.model_name),
         }
         numbers: dict[str, float | int | str] = {
             "idle_seconds": verdict.idle.total_seconds(),
@@ -134,6 +169,9 @@ class Snapshot:
         }
         numbers |= {name: moment.timestamp() for name, moment in moments.items() if moment is not None}
         return self.record(key, verdict.decision, verdict.reason, numbers)
+
+
+UNKNOWN = Verdict(Decision.HOLD, Reason.READING_UNKNOWN)
 
 
 def take_snapshot(
@@ -148,11 +186,9 @@ def take_snapshot(
 ) -> Snapshot:
     """The snapshot at `at`; `memory` is what the last tick remembered.
 
-    With `only`, it has the active bookings of that user and no other.
+    With `only`, it has the bookings of that user and no other's.
     """
     observation = fold(memory, scrapes, fleet.replicas_by_name.keys(), at, policy.window, between_ticks=True)
-    active = {
-        (booking.model.id, booking.user.id): booking
-        for booking in active_bookings(fleet, bookings, policy.idle_rule.row_gap, at, only[1] if only else None)
-    }
-    return Snapshot(at, policy, fleet, bookings, observation, prior, active, scrapes, memory)
+    of_user = bookings if only is None else bookings.of_user(only[1])
+    users = slots_by_user(fleet, of_user, policy.row_gap)
+    return Snapshot(at, policy, fleet, bookings, observation, prior, users, scrapes, memory)

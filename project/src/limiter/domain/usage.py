@@ -2,7 +2,8 @@
 
 A counter only grows while its process lives, so two good readings of one process with equal values prove that nobody
 called in between, even if readings between them failed. A restart breaks the proof: the time since the last good
-reading of that process is a `Gap`, unknown for every model.
+reading of that process is a `Gap`, unknown for every model. So does a page that only repeats an earlier one, or one of
+another process: it proves nothing, and is as good as none.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,11 +23,23 @@ class ScrapeProblem(StrEnum):
     NAMES_MISMATCH = "metrics_names_mismatch"
     FLEET_SILENT = "metrics_fleet_silent"
     SERIES_UNREADABLE = "metrics_series_unreadable"
+    STALE = "metrics_stale"  # an old page: it repeats itself to the byte, or says itself that it is old
+    BALANCED = "metrics_balanced"  # pages of several processes: the counters jump back and forth
+
+
+class Heartbeat(StrEnum):
+    """The counter of its own by which a page shows that it is new."""
+
+    SCRAPES = "scrapes"  # grows with each reading
+    CPU = "cpu"  # grows within seconds
 
 
 @dataclass(frozen=True, slots=True)
 class ScrapedPage:
-    """A good answer of one Entrypoint process: series -> counter, series -> model name; started_at in Unix seconds."""
+    """A good answer of one Entrypoint process: series -> counter, series -> model name; started_at in Unix seconds.
+
+    `busy` are the names with requests in flight; `digest` tells pages apart that differ in a byte.
+    """
 
     target: str
     read_at: datetime
@@ -34,6 +47,9 @@ class ScrapedPage:
     names: Mapping[str, str]
     unreadable: Mapping[str, str] = field(default_factory=dict)
     started_at: float | None = None
+    busy: frozenset[str] = frozenset()
+    digest: int | None = None
+    heartbeat: Heartbeat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +68,8 @@ Scrape = ScrapedPage | FailedScrape
 class TargetMemory:
     """The last good reading of one target, and the calls per second the whole target then carried.
 
-    `silent` marks a tick in which the whole fleet fell silent at once.
+    `silent` marks a tick in which the whole fleet fell silent at once, `stale` one that got that reading's page again.
+    `matched_at` is when a running model's name was last among its series.
     """
 
     target: str
@@ -63,6 +80,9 @@ class TargetMemory:
     counters: Mapping[str, float]
     names: Mapping[str, str]
     silent: bool = False
+    matched_at: datetime | None = None
+    page_digest: int | None = None
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +136,15 @@ class Observation:
     at: datetime
     memory: Memory
     complete: bool
-    restarted: bool
+    restarts: tuple[Gap, ...]
     unknown_names: frozenset[str]
+    busy: frozenset[str]
     problems: tuple[tuple[ScrapeProblem, str], ...]
+
+    @property
+    def restarted(self) -> bool:
+        """True if some target restarted since its last good reading."""
+        return bool(self.restarts)
 
     def known(self, name: str) -> bool:
         """True if use and load of this model name are proven up to this tick."""

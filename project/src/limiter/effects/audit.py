@@ -2,15 +2,13 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
 
 from loguru import logger
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import decisions
-from limiter.domain.audit import DecisionRecord, Numbers, standing_of
+from limiter.domain.audit import DecisionRecord, standing_of
 from limiter.domain.decision import Decision, Reason
-from limiter.domain.idleness import IdleSpell
 from limiter.domain.policy import Policy
 from limiter.domain.snapshot import BookingKey, Snapshot
 from limiter.recording.trace import RunTrace
@@ -63,11 +61,3 @@ def log_decision(record: DecisionRecord) -> None:
     )
     level = "DEBUG" if record.decision is Decision.HOLD else "INFO"
     bound.log(level, "{} {}: {}", record.decision, record.model_name, record.why)
-
-
-def partly_cancelled(spell: IdleSpell, reason: Reason, at: datetime, numbers: Numbers) -> list[DecisionRecord]:
-    """The records of a cancelling that was not carried out as decided."""
-    if reason is not Reason.USED_AGAIN and not numbers["failed"]:
-        return []
-    why = Reason.USED_AGAIN if reason is Reason.USED_AGAIN else Reason.REFUSED
-    return [DecisionRecord(at, spell.model_id, spell.model_name, spell.user.id, Decision.CANCEL, why, numbers)]

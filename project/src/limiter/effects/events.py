@@ -1,7 +1,7 @@
 """The events for users, as the Notificator reads them, and the addresses they go to."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid5
@@ -12,7 +12,8 @@ from limiter.clients.notifier import slot_view, time_view
 from limiter.db import contacts, outbox
 from limiter.db.outbox import Event
 from limiter.domain.active_bookings import ActiveBooking
-from limiter.domain.idleness import IdleSpell
+from limiter.domain.address import is_address
+from limiter.domain.idle_spell import IdleSpell
 from limiter.domain.reservations import Reservation, Slot, User
 
 WARNING, WITHDRAWN, CANCELLED = outbox.WARNING, "withdrawn", "cancelled"
@@ -24,8 +25,10 @@ class Outcome:
     """What was done about a spell."""
 
     cancelled: Sequence[Slot] = ()
+    already_gone: Sequence[Slot] = ()
     failed: Sequence[Slot] = ()
     uninstalled: bool = False
+    closing_reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class EventWriter:
         known = await contacts.emails(connection, [user.id])
         if user.id in known:
             return known[user.id]
-        return self.email_template.replace("{user_name}", user.name) if self.email_template else None
+        email = self.email_template.replace("{user_name}", user.name)
+        return email if is_address(email) else None
 
     async def no_use(
         self, connection: AsyncConnection, spell: IdleSpell, stage: str, email: str, now: datetime, outcome: Outcome
@@ -87,12 +91,23 @@ def _reservation(spell: IdleSpell, stage: str, now: datetime, outcome: Outcome) 
         "idle_since": time_view(spell.idle_since),
         "idle_seconds": int((now - spell.idle_since).total_seconds()),
         "cancel_not_before": time_view(spell.not_before),
-        "cancelled_slots": [slot_view(slot) for slot in outcome.cancelled],
+        "slots_at_risk": [slot_view(slot) for slot in spell.named],
+        "closing_reason": outcome.closing_reason,
+        "cancelled_slots": [
+            *(slot_view(slot) for slot in outcome.cancelled),
+            *(slot_view(slot) | {"already_gone": True} for slot in outcome.already_gone),
+        ],
         "failed_slots": [slot_view(slot) for slot in outcome.failed],
         "uninstalled": outcome.uninstalled,
     }
 
 
-def warned_of(spells: Collection[Event]) -> set[UUID]:
+def with_deadline(event: Event, deadline: datetime) -> Event:
+    """The warning as it goes out: it says the earliest cancelling as it will be held."""
+    reservation = event.body["reservation"] | {"cancel_not_before": time_view(deadline)}
+    return replace(event, body=event.body | {"reservation": reservation})
+
+
+def warned_of(events: Collection[Event]) -> set[UUID]:
     """The spells whose warning is among these events."""
-    return {event.spell_id for event in spells if event.stage == WARNING and event.spell_id is not None}
+    return {event.spell_id for event in events if event.stage == WARNING and event.spell_id is not None}

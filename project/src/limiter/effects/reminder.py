@@ -37,7 +37,7 @@ class Reminder:
 
     def _is_ripe(self, run: Run, snapshot: Snapshot, booking: ActiveBooking) -> bool:
         state = snapshot.prior.scaling_states.get(booking.model.id)
-        return state is not None and run.now >= max(state.first_seen_at, booking.row_started_at) + self.grace
+        return state is not None and run.now >= max(state.first_seen_at, booking.row[0].start) + self.grace
 
     async def _tell(self, run: Run, snapshot: Snapshot, reservation_id: str, booking: ActiveBooking) -> None:
         async with run.write() as connection:

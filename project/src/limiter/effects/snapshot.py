@@ -12,17 +12,20 @@ from datetime import datetime
 from limiter.clients.booking import Booking
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.registry import Registry
-from limiter.db import decisions, idle_spells, pauses, readings, scaling_states
+from limiter.db import decisions, idle_spells, keeps, pauses, readings, scaling_states
+from limiter.domain.fleet import Fleet
 from limiter.domain.job import Job
 from limiter.domain.policy import Policy
+from limiter.domain.reservations import Bookings
 from limiter.domain.snapshot import BookingKey, PriorState, Snapshot, take_snapshot
+from limiter.domain.usage import Scrape
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
 class SnapshotReader:
-    """Reads all external services afresh."""
+    """Reads the external services afresh."""
 
     registry: Registry
     booking: Booking
@@ -32,10 +35,37 @@ class SnapshotReader:
     clock: Callable[[], datetime]
 
     async def read(self, run: Run, at: datetime, key: BookingKey | None = None) -> Snapshot:
-        """The platform at `at`; raises ServiceError if fleet or bookings cannot be read whole."""
+        """The whole platform at `at`; raises ServiceError if fleet or bookings cannot be read whole."""
         fleet, bookings, scrapes = await asyncio.gather(
             self.registry.running(), self.booking.bookings(at), self.entrypoint.scrape()
         )
+        return await self._snapshot(run, at, fleet, bookings, scrapes, key)
+
+    async def read_fresh(self, run: Run, key: BookingKey) -> Snapshot:
+        """The whole platform now, right before a model is harmed."""
+        return await self.read(run, self.clock(), key)
+
+    async def refresh(self, run: Run, key: BookingKey, base: Snapshot, reservation_id: str | None) -> Snapshot:
+        """Use, and one reservation, as they are now; everything else as in the snapshot before.
+
+        Raises ServiceError if the reservation cannot be read.
+        """
+        scrapes = await self.entrypoint.scrape()
+        bookings = base.bookings
+        if reservation_id is not None:
+            reservation = await self.booking.reservation(reservation_id)
+            bookings = bookings.with_one(reservation_id, reservation)
+        return await self._snapshot(run, self.clock(), base.fleet, bookings, scrapes, key)
+
+    async def _snapshot(
+        self,
+        run: Run,
+        at: datetime,
+        fleet: Fleet,
+        bookings: Bookings,
+        scrapes: list[Scrape],
+        key: BookingKey | None,
+    ) -> Snapshot:
         async with run.read() as connection:
             memory = await readings.load(connection, self.entrypoint.targets)
             prior = PriorState(
@@ -44,11 +74,9 @@ class SnapshotReader:
                 closed=await idle_spells.closed_at(connection),
                 standing=await decisions.standing(connection),
                 resumed_at=await pauses.resumed_at(connection, Job.IDLE_WARNING, Job.IDLE_ENFORCE),
+                keeps=await keeps.active_or_ended_since(connection, at - self.policy.retention),
             )
+        fleet = fleet.with_last_known(prior.scaling_states.values())
         snapshot = take_snapshot(self.policy, fleet, bookings, scrapes, memory, prior, at, key)
         self.telemetry.reading_problems(snapshot.observation.problems)
         return snapshot
-
-    async def read_fresh(self, run: Run, key: BookingKey) -> Snapshot:
-        """The platform now, right before this booking is harmed."""
-        return await self.read(run, self.clock(), key)

@@ -1,18 +1,21 @@
 """event_dispatch: hand the outbox's events to the broker, many at once, in order for each spell."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from loguru import logger
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.clients.errors import Rejected, ServiceError
 from limiter.clients.notifier import Notifier
 from limiter.db import idle_spells, outbox
 from limiter.db.outbox import Event
 from limiter.domain.command import backoff
-from limiter.effects.events import warned_of
+from limiter.domain.policy import Policy
+from limiter.effects.events import warned_of, with_deadline
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
@@ -22,6 +25,7 @@ class EventDispatch:
     """Publishes until nothing is due; a warning counts as delivered when its confirmation has come, not before."""
 
     notifier: Notifier
+    policy: Policy
     telemetry: Telemetry
     clock: Callable[[], datetime]
     window: int
@@ -30,8 +34,10 @@ class EventDispatch:
 
     async def __call__(self, run: Run) -> None:
         while True:
+            if await run.braked():
+                return
             async with run.write() as connection:
-                events = await outbox.take(connection, self.window)
+                events = await self._with_deadlines(connection, await outbox.take(connection, self.window))
             if not events:
                 return
             run.check()
@@ -39,6 +45,20 @@ class EventDispatch:
             sent = [event for event, error in zip(events, answers, strict=True) if error is None]
             failed = [(event, error) for event, error in zip(events, answers, strict=True) if error is not None]
             await self._record(run, sent, failed)
+
+    async def _with_deadlines(self, connection: AsyncConnection, events: list[Event]) -> list[Event]:
+        """A warning says the deadline as it will be held, however late it goes out; whole seconds, rounded up."""
+        now = self.clock()
+        deadlines = {
+            spell.id: whole_second(self.policy.idle(spell.model_name).earliest(spell.not_before, now))
+            for spell in await idle_spells.pending(connection, warned_of(events))
+        }
+        if not deadlines:
+            return events
+        await idle_spells.promised(connection, deadlines)
+        dated = [_dated(event, deadlines) for event in events]
+        await outbox.rewrite(connection, [new for new, old in zip(dated, events, strict=True) if new is not old])
+        return dated
 
     async def _publish(self, event: Event) -> ServiceError | None:
         try:
@@ -70,3 +90,13 @@ class EventDispatch:
 
     def _wait(self, event: Event) -> timedelta:
         return backoff(event.attempts, self.retry_first, self.retry_longest)
+
+
+def _dated(event: Event, deadlines: Mapping[UUID, datetime]) -> Event:
+    deadline = deadlines.get(event.spell_id) if event.spell_id and event.stage == outbox.WARNING else None
+    return event if deadline is None else with_deadline(event, deadline)
+
+
+def whole_second(at: datetime) -> datetime:
+    """The moment, rounded up to a whole second: a confirmation that takes less than the rest changes nothing."""
+    return at if at.microsecond == 0 else at.replace(microsecond=0) + timedelta(seconds=1)

@@ -1,35 +1,38 @@
-"""idle_enforce: cancel what follows a slot that nobody uses. The only job that takes something away.
+"""idle_enforce: cancel what a warning named, once its deadline has passed. The only job that takes something away.
 
-Each spell goes through steps that are recorded before they are taken, so that any replica can go on where another
-stopped: fresh snapshot -> enforcing, with every cancellation planned -> one DELETE after the other -> perhaps an
-uninstall -> the one final event.
+It carries out what `domain.enforcement.next_step` says, one spell after the other, each step recorded before the next
+is asked for, so that any replica goes on where another stopped.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
 
-from loguru import logger
-
-from limiter.clients.booking import Booking
-from limiter.clients.errors import ContractBroken, Rejected, ServiceError
-from limiter.db import cancellations, idle_spells
-from limiter.db.cancellations import Step, StepState, pending_deletes
-from limiter.domain.audit import counted
+from limiter.db import cancellations, idle_spells, surges
 from limiter.domain.decision import Decision, Reason
-from limiter.domain.idleness import IdleSpell, SpellState, Verdict
-from limiter.domain.reservations import Cancellation, Slot, deletes
+from limiter.domain.idle_spell import IdleSpell, SpellState
 from limiter.domain.snapshot import Snapshot
-from limiter.effects import events
-from limiter.effects.audit import Audit, partly_cancelled
+from limiter.domain.surge import SurgeKind, is_surge
+from limiter.domain.verdict import Verdict
+from limiter.effects.audit import Audit
 from limiter.effects.closing import SpellClosing
-from limiter.effects.events import Outcome
+from limiter.effects.enforcing import Enforcing, Refusals
 from limiter.effects.snapshot import SnapshotReader
-from limiter.effects.uninstalling import Parts, Uninstalling
 from limiter.recording.recorder import Recorder
 from limiter.recording.trace import RunTrace
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
+
+SURGE = SurgeKind.CANCELLING
+
+
+@dataclass
+class _Begun:
+    """How many cancellings have begun: in this run, and within the window of a surge before it."""
+
+    before: int = 0
+    here: int = 0
+    allowed: bool = False
+    refusals: Refusals = field(default_factory=Refusals)
 
 
 @dataclass(frozen=True)
@@ -37,160 +40,105 @@ class IdleEnforce:
     """Cancels for users warned at least Y ago whose model stayed unused for N; at most so many in one run."""
 
     reader: SnapshotReader
-    booking: Booking
-    uninstalling: Uninstalling
+    enforcing: Enforcing
     closing: SpellClosing
     telemetry: Telemetry
     audit: Audit
-
     recorder: Recorder
 
     async def __call__(self, run: Run) -> None:
-        parts: Parts = []
+        parts: list[RunTrace] = []
         try:
-            await self._enforce(run, parts)
+            async for part in self._enforce(run):
+                parts.append(part)
+            await self.audit.write_waits(run, RunTrace.joined(parts).held)
         finally:
             self.recorder.idle(run.claim.job, run.now, RunTrace.joined(parts))
 
-    async def _enforce(self, run: Run, parts: Parts) -> None:
+    async def _enforce(self, run: Run) -> AsyncIterator[RunTrace]:
         async with run.read() as connection:
-            spells = list((await idle_spells.open_spells(connection)).values())
-        for spell in spells:
-            # One that began for real waits while DRY_RUN is on.
-            if spell.state is SpellState.ENFORCING and spell.dry_run >= self.reader.policy.dry_run:
-                with run.isolated(spell=spell.id, model=spell.model_name):
-                    await self._go_on(run, parts, spell)
-        warned = [spell for spell in spells if spell.state is SpellState.WARNED]
-        if warned:
-            await self._sweep(run, parts, warned)
-        await self.audit.write_waits(run, RunTrace.joined(parts).held)
-
-    async def _read(self, run: Run, parts: Parts) -> Snapshot:
+            spells = [
+                spell
+                for spell in (await idle_spells.open_spells(connection)).values()
+                if spell.state is not SpellState.WARNING_PENDING
+            ]
+            window = run.now - self.reader.policy.surge_window
+            known = (await surges.load(connection)).get(SURGE)
+            begun = _Begun(
+                await idle_spells.begun_since(connection, window), allowed=known is not None and known.allowed
+            )
+        if not spells:
+            return
         snapshot = await self.reader.read(run, run.now)
-        parts.append(RunTrace(snapshots=((None, snapshot),)))
-        return snapshot
-
-    async def _read_fresh(self, run: Run, parts: Parts, spell: IdleSpell) -> Snapshot:
-        snapshot = await self.reader.read_fresh(run, spell.key)
-        parts.append(RunTrace(snapshots=((spell.key, snapshot),)))
-        return snapshot
-
-    async def _sweep(self, run: Run, parts: Parts, warned: Sequence[IdleSpell]) -> None:
-        """The sweep only narrows; a fresh snapshot is read before anything is cancelled for a spell."""
-        snapshot = await self._read(run, parts)
-        begun = 0
-        for spell in warned:
+        yield RunTrace(snapshots=((None, snapshot),))
+        # Who is half through comes first, so that nobody stays so because others begin.
+        for spell in sorted(spells, key=lambda spell: spell.state is not SpellState.ENFORCING):
+            if await run.braked():
+                return
             with run.isolated(spell=spell.id, model=spell.model_name):
-                verdict = snapshot.verdict_on(spell)
-                if verdict.decision is not Decision.CANCEL:
-                    await self._end_or_wait(run, parts, snapshot, spell, verdict)
-                elif begun >= self.reader.policy.enforce_per_run:
-                    waits = snapshot.verdict_record(spell.key, replace(verdict, decision=Decision.HOLD))
-                    parts.append(self.audit.waits(snapshot, spell.key, replace(waits, reason=Reason.RUN_LIMIT)))
-                else:
-                    begun += 1
-                    await self._begin(run, parts, spell)
+                async for part in self._one(run, snapshot, spell, begun):
+                    yield part
+        await self._end_surge(run, snapshot, begun)
 
-    async def _end_or_wait(
-        self, run: Run, parts: Parts, snapshot: Snapshot, spell: IdleSpell, verdict: Verdict
-    ) -> None:
-        record = snapshot.verdict_record(spell.key, verdict)
-        match verdict.decision:
-            case Decision.WITHDRAW:
-                parts.append(await self.closing.withdraw(run, spell, record))
-            case Decision.EXPIRE:
-                parts.append(await self.closing.expire(run, spell, record))
-            case _:
-                parts.append(self.audit.waits(snapshot, spell.key, record))
-
-    async def _begin(self, run: Run, parts: Parts, spell: IdleSpell) -> None:
-        """If a fresh snapshot gives the same verdict, record every cancellation, then carry them out."""
-        snapshot = await self._read_fresh(run, parts, spell)
-        verdict = snapshot.verdict_on(spell)
+    async def _one(self, run: Run, sweep: Snapshot, spell: IdleSpell, begun: _Begun) -> AsyncIterator[RunTrace]:
+        """The sweep only narrows; use and the reservation are read afresh before anything is cancelled."""
+        if spell.state is SpellState.ENFORCING:
+            async for part in self.enforcing.go_on(run, spell, sweep, begun.refusals):
+                yield part
+            return
+        verdict = sweep.verdict_on(spell)
+        if verdict.decision is Decision.CANCEL and (limit := await self._limit(run, sweep, begun)):
+            verdict = replace(verdict, decision=Decision.HOLD, reason=limit)
         if verdict.decision is not Decision.CANCEL:
-            return await self._end_or_wait(run, parts, snapshot, spell, verdict)
+            yield await self._end_or_wait(run, sweep, spell, verdict)
+            return
+        fresh = await self.reader.refresh(run, spell.key, sweep, None)
+        yield RunTrace(snapshots=((spell.key, fresh),))
+        verdict = fresh.verdict_on(spell)
+        if verdict.decision is not Decision.CANCEL:
+            yield await self._end_or_wait(run, fresh, spell, verdict)
+            return
+        begun.here += 1
+        yield await self._begin(run, fresh, spell, verdict)
+        enforced = replace(spell, state=SpellState.ENFORCING)
+        async for part in self.enforcing.go_on(run, enforced, fresh, begun.refusals):
+            yield part
+
+    async def _limit(self, run: Run, sweep: Snapshot, begun: _Begun) -> Reason | None:
+        """Why no further cancelling may begin in this run; None: it may."""
+        policy = self.reader.policy
+        if begun.here >= policy.enforce_per_run:
+            return Reason.RUN_LIMIT
+        many = begun.before + begun.here + 1
+        if begun.allowed or not is_surge(many, len(sweep.active_bookings), policy.surge_min, policy.surge_share):
+            return None
+        async with run.write() as connection:
+            new = await surges.begin(connection, SURGE, run.now)
+        if new:
+            self.telemetry.critical(
+                Reason.SURGE,
+                f"{many} cancellings at once among {len(sweep.active_bookings)} bookings: nobody is cancelled",
+            )
+        return Reason.SURGE
+
+    async def _end_surge(self, run: Run, sweep: Snapshot, begun: _Begun) -> None:
+        policy, many = self.reader.policy, begun.before + begun.here
+        if not is_surge(many + 1, len(sweep.active_bookings), policy.surge_min, policy.surge_share):
+            async with run.write() as connection:
+                await surges.end(connection, SURGE)
+
+    async def _end_or_wait(self, run: Run, snapshot: Snapshot, spell: IdleSpell, verdict: Verdict) -> RunTrace:
+        record = snapshot.verdict_record(spell.key, verdict)
+        if verdict.decision is Decision.WITHDRAW:
+            return await self.closing.withdraw(run, spell, record)
+        return self.audit.waits(snapshot, spell.key, record)
+
+    async def _begin(self, run: Run, snapshot: Snapshot, spell: IdleSpell, verdict: Verdict) -> RunTrace:
+        """Record that the spell is enforced, with every cancellation planned."""
         record = snapshot.verdict_record(spell.key, verdict)
         async with run.write() as connection:
             if not await idle_spells.move(connection, spell.id, SpellState.ENFORCING, verdict.reason, run.now):
-                return None
-            await cancellations.plan(connection, spell.id, deletes(snapshot.bookings, verdict.slots))
+                return RunTrace()
+            await cancellations.plan(connection, spell.id, verdict.slots, snapshot.at)
             await self.audit.write_acts(connection, record)
-        parts.append(self.audit.committed(record))
-        return await self._go_on(run, parts, replace(spell, state=SpellState.ENFORCING), snapshot)
-
-    async def _go_on(self, run: Run, parts: Parts, spell: IdleSpell, fresh: Snapshot | None = None) -> None:
-        """Take the steps that are left; `fresh` is a snapshot just read, so that the first step needs no other."""
-        for step in pending_deletes(await self._steps(run, spell)):
-            snapshot = fresh or await self._read_fresh(run, parts, spell)
-            fresh = None
-            if not snapshot.observation.known(spell.model_name):
-                return  # unknown is not zero: go on when it is known again
-            if snapshot.used_since(spell):
-                return await self._stop(run, parts, spell, snapshot)
-            await self._cancel(run, parts, spell, snapshot, step)
-        if any(step.state is StepState.PLANNED for step in await self._steps(run, spell)):
-            return
-        uninstalled = await self.uninstalling.uninstall(run, parts, spell)
-        if uninstalled is not None:
-            await self._finish(run, parts, spell, Reason.DEADLINE_PASSED, run.now, uninstalled=uninstalled)
-
-    async def _steps(self, run: Run, spell: IdleSpell) -> list[Step]:
-        async with run.read() as connection:
-            return await cancellations.load(connection, spell.id)
-
-    async def _cancel(self, run: Run, parts: Parts, spell: IdleSpell, snapshot: Snapshot, step: Cancellation) -> None:
-        """One DELETE; if the service does not answer, the step stays planned and the next run repeats it."""
-        state, error = StepState.DONE, None
-        booked = snapshot.bookings.by_id.get(step.reservation_id)
-        began = [slot for slot in step.slots if slot.start <= snapshot.at and not self._current_may_go(spell, slot)]
-        if booked is not None and (began or booked.user.id != spell.user.id):
-            state, error = StepState.FAILED, "the slot has begun" if began else "the slot is another user's now"
-        elif not spell.dry_run:
-            run.check()
-            try:
-                await self.booking.cancel(step)
-            except (Rejected, ContractBroken) as problem:
-                state, error = StepState.FAILED, str(problem)
-                self.telemetry.critical(problem.reason, problem)
-            except ServiceError as problem:
-                return self.telemetry.critical(problem.reason, problem)
-        async with run.write() as connection:
-            await cancellations.settle(connection, spell.id, step.slots, state, error)
-        if state is StepState.DONE and not spell.dry_run:
-            parts.append(RunTrace(cancelled=tuple((spell.key, slot) for slot in step.slots)))
-        return None
-
-    def _current_may_go(self, spell: IdleSpell, slot: Slot) -> bool:
-        return self.reader.policy.idle(spell.model_name).cancel_current and slot.start <= spell.opened_at
-
-    async def _stop(self, run: Run, parts: Parts, spell: IdleSpell, snapshot: Snapshot) -> None:
-        """The model is used: leave the rest alone, and tell exactly what was cancelled."""
-        steps = await self._steps(run, spell)
-        left = [step.slot for step in steps if step.state is StepState.PLANNED]
-        async with run.write() as connection:
-            await cancellations.settle(connection, spell.id, left, StepState.STOPPED)
-        if any(step.state is StepState.DONE for step in steps):
-            await self._finish(run, parts, spell, Reason.USED_AGAIN, snapshot.at, uninstalled=False)
-        else:
-            verdict = Verdict(Decision.WITHDRAW, Reason.USED_AGAIN)
-            parts.append(await self.closing.withdraw(run, spell, snapshot.verdict_record(spell.key, verdict)))
-
-    async def _finish(
-        self, run: Run, parts: Parts, spell: IdleSpell, reason: Reason, at: datetime, *, uninstalled: bool
-    ) -> None:
-        steps = await self._steps(run, spell)
-        done = [step.slot for step in steps if step.state is StepState.DONE]
-        failed = [step.slot for step in steps if step.state is StepState.FAILED]
-        partly = partly_cancelled(spell, reason, at, {"slots": len(steps), "done": len(done), "failed": len(failed)})
-        async with run.write() as connection:
-            if not await idle_spells.move(connection, spell.id, SpellState.ENFORCED, reason, run.now):
-                return
-            await self.closing.tell(connection, run, spell, events.CANCELLED, Outcome(done, failed, uninstalled))
-            await self.audit.write_acts(connection, *partly)
-        for record in partly:
-            parts.append(self.audit.committed(record))
-        if done and not spell.dry_run:
-            self.telemetry.cancelled(len(done))
-        bound = logger.bind(event="enforced", reason=str(reason), user_id=str(spell.user.id), failed=len(failed))
-        freed = "uninstalled" if uninstalled else "not uninstalled"
-        bound.info("{} of {} cancelled, model {}", counted(len(done), "slot"), spell.model_name, freed)
+        return self.audit.committed(record)

@@ -1,14 +1,16 @@
 """idle_warning: opens and closes idle spells. It warns; it never cancels."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from limiter.db import idle_spells, retention
+from limiter.db import idle_spells, surges
 from limiter.domain.audit import DecisionRecord
 from limiter.domain.decision import Decision, Reason
-from limiter.domain.idleness import SpellState, Verdict, open_spell
+from limiter.domain.idle_spell import SpellState
 from limiter.domain.snapshot import BookingKey, Snapshot
+from limiter.domain.surge import SurgeKind, is_surge
+from limiter.domain.verdict import Verdict, open_spell
 from limiter.effects import events
 from limiter.effects.audit import Audit
 from limiter.effects.closing import SpellClosing
@@ -19,6 +21,8 @@ from limiter.recording.recorder import Recorder
 from limiter.recording.trace import RunTrace
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
+
+SURGE = SurgeKind.WARNING
 
 
 @dataclass(frozen=True)
@@ -45,19 +49,41 @@ class IdleWarning:
         snapshot = await self.reader.read(run, run.now)
         yield RunTrace(snapshots=((None, snapshot),))
         held: list[DecisionRecord] = []
-        for key in snapshot.active_bookings.keys() | snapshot.prior.spells.keys():
+        verdicts = {
+            key: snapshot.verdict(key) for key in snapshot.active_bookings.keys() | snapshot.prior.spells.keys()
+        }
+        surge = await self._is_surge(run, snapshot, verdicts.values())
+        for key, verdict in verdicts.items():
+            if await run.braked():
+                break
+            if surge and verdict is not None and verdict.decision is Decision.WARN:
+                verdict = replace(verdict, decision=Decision.HOLD, reason=Reason.SURGE)
             part = RunTrace()
             with run.isolated(model_id=key[0], user_id=key[1]):
-                part = await self._one(run, snapshot, key)
+                part = await self._one(run, snapshot, key, verdict)
             held.extend(part.held)
             yield part
         await self.audit.write_waits(run, held)
         await self.reminder.remind(run, snapshot)
-        async with run.write() as connection:
-            await retention.forget(connection, run.now - self.reader.policy.retention)
 
-    async def _one(self, run: Run, snapshot: Snapshot, key: BookingKey) -> RunTrace:
-        spell, verdict = snapshot.prior.spells.get(key), snapshot.verdict(key)
+    async def _is_surge(self, run: Run, snapshot: Snapshot, verdicts: Iterable[Verdict | None]) -> bool:
+        """Whether too many bookings turn idle at once to be believed, and no person has allowed it."""
+        policy, all = self.reader.policy, len(snapshot.active_bookings)
+        new = sum(verdict is not None and verdict.decision is Decision.WARN for verdict in verdicts)
+        async with run.read() as connection:
+            known = await surges.load(connection)
+        if not is_surge(new, all, policy.surge_min, policy.surge_share):
+            if SURGE in known:
+                async with run.write() as connection:
+                    await surges.end(connection, SURGE)
+            return False
+        async with run.write() as connection:
+            if await surges.begin(connection, SURGE, run.now):
+                self.telemetry.critical(Reason.SURGE, f"{new} of {all} bookings turn idle at once: nobody is warned")
+        return SURGE not in known or not known[SURGE].allowed
+
+    async def _one(self, run: Run, snapshot: Snapshot, key: BookingKey, verdict: Verdict | None) -> RunTrace:
+        spell = snapshot.prior.spells.get(key)
         if verdict is None or (spell is not None and spell.state is SpellState.ENFORCING):
             return RunTrace()
         record = snapshot.verdict_record(key, verdict)
@@ -66,8 +92,6 @@ class IdleWarning:
                 return await self._warn(run, snapshot, key, verdict)
             case Decision.WITHDRAW if spell is not None:
                 return await self.closing.withdraw(run, spell, record)
-            case Decision.EXPIRE if spell is not None:
-                return await self.closing.expire(run, spell, record)
             case Decision.HOLD:
                 return self.audit.waits(snapshot, key, record)
         return RunTrace()

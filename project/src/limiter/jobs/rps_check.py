@@ -47,19 +47,22 @@ class RpsCheck:
     async def __call__(self, run: Run) -> None:
         scrapes, fleet = await asyncio.gather(self.entrypoint.scrape(), self._fleet())
         before = await self._remembered(run)
-        running = fleet if isinstance(fleet, Fleet) else last_known_fleet(before.scaling_states.values())
+        states = before.scaling_states.values()
+        running = fleet.with_last_known(states) if isinstance(fleet, Fleet) else last_known_fleet(states)
         names = running.replicas_by_name.keys()
         observation = fold(before.memory, scrapes, names, run.now, self.policy.window)
         self.telemetry.reading_problems(observation.problems)
         if not isinstance(fleet, Fleet):
             async with run.write() as connection:
                 await readings.save(connection, before.memory, observation.memory)
+            self.telemetry.targets_restarted(observation.restarts)
             self._record(run, before, scrapes, None, [])
             raise fleet
-        decisions_made = decide_fleet(self.policy, fleet, observation, before.scaling_states, before.latest, run.now)
+        decisions_made = decide_fleet(self.policy, running, observation, before.scaling_states, before.latest, run.now)
         for (decision, reason), times in decisions_made.counts().items():
             self.telemetry.decided(decision, reason, times)
-        commands, records = await self._save(run, fleet, before, observation, decisions_made)
+        commands, records = await self._save(run, running, before, observation, decisions_made)
+        self.telemetry.targets_restarted(observation.restarts)
         self._record(run, before, scrapes, fleet, records)
         for record in records:
             log_decision(record)
@@ -72,12 +75,12 @@ class RpsCheck:
             return error
 
     async def _remembered(self, run: Run) -> _Remembered:
-        longest = max(self.policy.pacing.backoff_longest, self.policy.pacing.cooldown)
+        since = run.now - 2 * self.policy.longest_rest - self.policy.saga_timeout
         async with run.read() as connection:
             return _Remembered(
                 memory=await readings.load(connection, self.entrypoint.targets),
                 scaling_states=await scaling_states.load(connection),
-                latest=await ledger.latest(connection, run.now - 2 * longest - self.policy.saga_timeout),
+                latest=await ledger.latest(connection, since),
             )
 
     async def _save(
@@ -87,8 +90,8 @@ class RpsCheck:
         planned, reasons = self._planned(run, before, made)
         async with run.write() as connection:
             await readings.save(connection, before.memory, observation.memory)
-            states = made.scaling_states()
-            await scaling_states.save(connection, before.scaling_states, states, complete=fleet.complete)
+            gone = [id for id in before.scaling_states if fleet.is_gone(id)]
+            await scaling_states.save(connection, before.scaling_states, made.scaling_states(), gone)
             recorded = await ledger.plan(connection, planned.values(), reasons)
             # Another job's command may have come in between: then nothing is done, and nothing is told as done.
             taken = {command.model_id for id, command in planned.items() if id not in recorded}

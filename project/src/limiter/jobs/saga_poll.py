@@ -1,17 +1,21 @@
-"""saga_poll: follow every unfinished command to its end, whoever sent it."""
+"""saga_poll: follow every unfinished command to its end, whoever planned it."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
+from typing import assert_never
 
 from loguru import logger
 
 from limiter.clients.concurrency import gathered
 from limiter.clients.dispatcher import Dispatcher, SagaEnd
+from limiter.clients.errors import NotFound, ServiceError
 from limiter.clients.registry import Registry
 from limiter.db import ledger
-from limiter.domain.command import Command, CommandKind, CommandState
+from limiter.domain.command import Command, CommandState, Effect, FollowUp, effect_of, follow_up
 from limiter.domain.fleet import Fleet
 from limiter.domain.policy import Policy
+from limiter.effects.commands import Commands
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
@@ -20,53 +24,96 @@ ENDS = {SagaEnd.COMPLETED: CommandState.COMPLETED, SagaEnd.FAILED: CommandState.
 
 @dataclass(frozen=True)
 class SagaPoll:
-    """Settles commands by their sagas, and one whose answer was lost by what the registry shows."""
+    """Sends what was never sent, settles commands by their sagas, and where these are lost by the registry.
+
+    A call to the dispatcher takes at most `in_flight`.
+    """
 
     dispatcher: Dispatcher
     registry: Registry
+    commands: Commands
     policy: Policy
     telemetry: Telemetry
+    in_flight: timedelta
     at_once: int
 
     async def __call__(self, run: Run) -> None:
         async with run.read() as connection:
             unfinished = await ledger.unfinished(connection)
-        followed = [command for command in unfinished if command.saga_id is not None]
-        lost = [command for command in unfinished if command.saga_id is None]
-        await gathered([partial(self._follow, run, command) for command in followed], self.at_once)
-        if lost:
+        left = await gathered([partial(self._step, run, command) for command in unfinished], self.at_once)
+        if unclear := [command for command in left if command is not None]:
             fleet = await self.registry.running()
-            for command in lost:
-                await self._resolve(run, command, fleet)
+            for command in unclear:
+                await self._judge(run, command, fleet)
 
-    async def _follow(self, run: Run, command: Command) -> None:
+    async def _step(self, run: Run, command: Command) -> Command | None:
+        """Take a command one step further; returns it if only the registry can tell how it ended."""
         with run.isolated(model=command.model_name, model_id=command.model_id, command=command.id):
-            assert command.saga_id is not None
+            if await run.braked():
+                return None
+            next_ = follow_up(command, run.now, in_flight=self.in_flight, timeout=self.policy.saga_timeout)
+            match next_:
+                case FollowUp.SEND:
+                    await self.commands.send(run, command)
+                case FollowUp.DROP:
+                    await self._drop(run, command)
+                case FollowUp.ASK_SAGA:
+                    return command if await self._is_forgotten(run, command) else None
+                case FollowUp.ASK_REGISTRY:
+                    return command
+                case FollowUp.WAIT:
+                    pass
+                case _:
+                    assert_never(next_)
+        return None
+
+    async def _is_forgotten(self, run: Run, command: Command) -> bool:
+        """Settle the command by its saga if that has ended; true if the dispatcher has forgotten it for too long."""
+        assert command.saga_id is not None
+        try:
             saga = await self.dispatcher.saga(command.saga_id)
-            if saga.end is SagaEnd.UNKNOWN:
-                self.telemetry.critical("saga_status_unknown", f"saga {saga.id} is {saga.status!r}")
-            if saga.end in ENDS:
-                await self._settle(run, command, ENDS[saga.end], f"saga {saga.status}")
-            else:
-                await self._watch_age(run, command, f"saga {saga.id} is still {saga.status}")
+        except NotFound as error:
+            logger.bind(event="saga_forgotten", saga=str(command.saga_id)).info("{}", error)
+            return command.older_than(self.policy.saga_timeout, run.now)
+        except ServiceError as error:
+            await self._watch_age(run, command, f"saga {command.saga_id} cannot be asked: {error}")
+            raise
+        if saga.end is SagaEnd.UNKNOWN:
+            self.telemetry.critical("saga_status_unknown", f"saga {saga.id} is {saga.status!r}")
+        if saga.end in ENDS:
+            await self._settle(run, command, ENDS[saga.end], f"saga {saga.status}")
+        else:
+            await self._watch_age(run, command, f"saga {saga.id} is still {saga.status}")
+        return False
 
-    async def _resolve(self, run: Run, command: Command, fleet: Fleet) -> None:
-        """The answer was lost, or the sender died: the registry shows whether the command took effect."""
+    async def _judge(self, run: Run, command: Command, fleet: Fleet) -> None:
+        """Settle by the registry a command whose answer is lost, or whose saga the dispatcher has forgotten."""
         with run.isolated(model=command.model_name, model_id=command.model_id, command=command.id):
-            model = fleet.by_id.get(command.model_id)
-            if command.kind is CommandKind.UNINSTALL:
-                effect = model is None and fleet.complete
-            else:
-                effect = model is not None and model.replicas == command.replicas
-            if effect:
-                await self._settle(run, command, CommandState.COMPLETED, "the registry shows its effect")
-            elif run.now - command.planned_at > self.policy.saga_timeout:
-                # By now a saga we never heard of would have ended too, so another command is no second one.
-                await self._settle(run, command, CommandState.FAILED, "no answer, and no effect in the registry")
+            if await run.braked():
+                return
+            match effect_of(command, fleet):
+                case Effect.SHOWN:
+                    await self._settle(run, command, CommandState.COMPLETED, "the registry shows its effect")
+                case Effect.UNKNOWN:
+                    await self._watch_age(run, command, "the registry does not show whether it took effect")
+                case Effect.ABSENT if command.older_than(self.policy.saga_timeout, run.now):
+                    # By now a saga we never heard of would have ended too, so another command is no second one.
+                    forgotten = "the dispatcher has forgotten the saga"
+                    why = "no answer" if command.saga_id is None else forgotten
+                    await self._settle(run, command, CommandState.FAILED, f"{why}, and no effect in the registry")
+
+    async def _drop(self, run: Run, command: Command) -> None:
+        """Its sender was paused, or died, and it is not sent any more: nothing failed that a person must look at."""
+        async with run.write() as connection:
+            dropped = await ledger.settle(connection, command, CommandState.FAILED, run.now, "never sent")
+        if dropped:
+            logger.bind(event="command_dropped", kind=str(command.kind)).warning(
+                "{} of {} was never sent", command.kind, command.model_name
+            )
 
     async def _settle(self, run: Run, command: Command, state: CommandState, why: str) -> None:
         async with run.write() as connection:
-            if not await ledger.settle(connection, command.id, state, run.now, why):
+            if not await ledger.settle(connection, command, state, run.now, why):
                 return
         logger.bind(event="command_ended", kind=str(command.kind), state=state).info(
             "{} of {} {}: {}", command.kind, command.model_name, state, why
@@ -75,8 +122,9 @@ class SagaPoll:
             self.telemetry.critical("command_failed", why, kind=command.kind)
 
     async def _watch_age(self, run: Run, command: Command, why: str) -> None:
-        if run.now - command.planned_at > self.policy.saga_timeout:
+        """Mark the command as stuck once it is too old: then a person must look at it."""
+        if command.older_than(self.policy.saga_timeout, run.now):
             async with run.write() as connection:
-                newly = await ledger.mark_stuck(connection, command.id, why)
+                newly = await ledger.mark_stuck(connection, command, why)
             if newly:
                 self.telemetry.critical("saga_stuck", why, kind=command.kind)

@@ -4,7 +4,8 @@ Any number of replicas may append to one file: a line is one write. Each line ca
 line of the same process (`by`), whose first line carries everything, so a process that comes or goes breaks nothing.
 Lines of one process are numbered (`n`), so a lost one is noticed.
 
-Version 2 has other names than version 1 for what scaling remembers (`upgraded`); otherwise they are the same.
+Version 2 has other names than version 1 for what scaling remembers; in version 3 every closing of a warning is a
+withdrawal, and spells have steps (`upgraded`).
 """
 
 from collections.abc import Mapping
@@ -18,12 +19,14 @@ from pydantic import TypeAdapter
 from limiter.domain.audit import DecisionRecord
 from limiter.domain.command import Command
 from limiter.domain.fleet import ScalingState
-from limiter.domain.idleness import IdleSpell
+from limiter.domain.idle_spell import IdleSpell
+from limiter.domain.keep import Keep
 from limiter.domain.usage import Memory
 
-VERSION = 2
+VERSION = 3
 SCALING_NAMES = {"up_since": "overloaded_since", "down_since": "underused_since"}  # version 1 -> now
 RECORDS, COMMAND, SPELL = TypeAdapter(list[DecisionRecord]), TypeAdapter(Command), TypeAdapter(IdleSpell)
+KEEPS = TypeAdapter(list[Keep])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,19 @@ def upgraded(line: dict[str, Any]) -> dict[str, Any]:
     """A line of this version, from one of an earlier; raises ValueError for a version that is not known."""
     if line["v"] == VERSION:
         return line
-    if line["v"] != 1:
+    if line["v"] not in (1, 2):
         raise ValueError(f"version {line['v']}: only versions 1 to {VERSION} can be read")
-    if line["kind"] == "start":
+    if "found" in line:
+        line = line | {"found": [_without_expiry(record) for record in line["found"]]}
+    if line["kind"] == "start" and line["v"] == 1:
         state = line["state"]
         states = [_renamed(one, SCALING_NAMES) for one in state["sightings"]]
         line = line | {"state": _renamed(state, {"sightings": "scaling_states"}) | {"scaling_states": states}}
     return line
+
+
+def _without_expiry(record: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(record) | ({"decision": "withdraw"} if record["decision"] == "expire" else {})
 
 
 def _renamed(value: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

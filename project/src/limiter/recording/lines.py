@@ -1,6 +1,6 @@
 """The values that the lines of a recording are read into."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -8,8 +8,9 @@ from uuid import UUID
 from limiter.domain.audit import DecisionRecord
 from limiter.domain.command import Command
 from limiter.domain.fleet import Fleet
-from limiter.domain.idleness import IdleSpell
+from limiter.domain.idle_spell import IdleSpell
 from limiter.domain.job import Job
+from limiter.domain.keep import Keep
 from limiter.domain.reservations import Bookings, Slot
 from limiter.domain.snapshot import BookingKey
 from limiter.domain.usage import Scrape
@@ -48,6 +49,7 @@ class RecordedSnapshot:
     spells: dict[BookingKey, IdleSpell]
     closed: dict[BookingKey, datetime]
     resumed_at: datetime | None
+    keeps: list[Keep] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from uuid import UUID
 from limiter.domain.fleet import Fleet
 from limiter.domain.job import Job
 from limiter.domain.reservations import Bookings, Reservation
-from limiter.domain.usage import FailedScrape, Scrape, ScrapedPage, ScrapeProblem
+from limiter.domain.usage import FailedScrape, Heartbeat, Scrape, ScrapedPage, ScrapeProblem
 from limiter.recording import values
-from limiter.recording.format import RECORDS, START, Deltas, upgraded
+from limiter.recording.format import KEEPS, RECORDS, START, Deltas, upgraded
 from limiter.recording.lines import Began, Idle, Line, RecordedSnapshot, Tick
 
 
@@ -85,6 +85,7 @@ class Reader:
             spells=self._made_once("spells", fields["spells"], values.spell),
             closed=self._made_once("closed", fields["closed"], values.closed),
             resumed_at=values.time(fields["resumed_at"]) if fields["resumed_at"] else None,
+            keeps=KEEPS.validate_python(fields.get("keeps", [])),
         )
 
     def _same_bookings(self, reservations: tuple[Reservation, ...]) -> Bookings:
@@ -105,12 +106,24 @@ class Reader:
     def _page(self, fields: dict[str, Any]) -> ScrapedPage:
         counters = self._deltas.decode(f"counters {fields['target']}", fields["counters"])
         names = self._deltas.decode(f"names {fields['target']}", fields["names"])
-        extra = (fields.get("unreadable", {}), fields.get("started_at"))
-        return ScrapedPage(fields["target"], values.time(fields["read_at"]), counters, names, *extra)
+        heartbeat = fields.get("heartbeat")
+        return ScrapedPage(
+            target=fields["target"],
+            read_at=values.time(fields["read_at"]),
+            counters=counters,
+            names=names,
+            unreadable=fields.get("unreadable", {}),
+            started_at=fields.get("started_at"),
+            busy=frozenset(fields.get("busy", ())),
+            digest=fields.get("digest"),
+            heartbeat=Heartbeat(heartbeat) if heartbeat else None,
+        )
 
     def _fleet(self, fields: dict[str, Any]) -> Fleet:
         fleet: Fleet = self._made_once("fleet", fields["models"], values.model)
-        return Fleet(fleet.models, False) if fields.get("partial") else fleet
+        unreadable = frozenset(map(UUID, fields.get("unreadable", ())))
+        partial = bool(fields.get("partial"))
+        return Fleet(fleet.models, not partial, unreadable) if partial or unreadable else fleet
 
     def _made_once(self, thing: str, fields: dict[str, Any], make: Any) -> Any:
         """The value of a mapping, made anew only when the mapping changed, and of its items only those that did."""

@@ -16,7 +16,7 @@ from limiter.domain.fleet import Fleet, ScalingState
 from limiter.domain.reservations import Bookings, Slot
 from limiter.domain.snapshot import BookingKey, Snapshot
 from limiter.domain.usage import Memory, Scrape, ScrapedPage
-from limiter.recording.format import COMMAND, RECORDS, SPELL, START, VERSION, Deltas, Start
+from limiter.recording.format import COMMAND, KEEPS, RECORDS, SPELL, START, VERSION, Deltas, Start
 from limiter.recording.trace import RunTrace
 
 
@@ -86,6 +86,7 @@ class Recorder:
             "spells": self._deltas.encode("spells", spells),
             "closed": self._deltas.encode("closed", closed),
             "resumed_at": snapshot.prior.resumed_at.timestamp() if snapshot.prior.resumed_at else None,
+            "keeps": KEEPS.dump_python(list(snapshot.prior.keeps), mode="json"),
         }
 
     def _scrapes(self, scrapes: Iterable[Scrape]) -> list[dict[str, Any]]:
@@ -105,12 +106,20 @@ class Recorder:
             "counters": self._deltas.encode(f"counters {page.target}", dict(page.counters)),
             "names": self._deltas.encode(f"names {page.target}", dict(page.names)),
         }
-        extra = {"started_at": page.started_at, "unreadable": dict(page.unreadable)}
+        extra = {
+            "started_at": page.started_at,
+            "unreadable": dict(page.unreadable),
+            "busy": sorted(page.busy),
+            "digest": page.digest,
+            "heartbeat": page.heartbeat,
+        }
         return fields | {name: value for name, value in extra.items() if value}
 
     def _fleet(self, fleet: Fleet) -> dict[str, Any]:
         models = {str(model.id): [model.name, model.replicas] for model in fleet.models}
-        return {"models": self._deltas.encode("fleet", models)} | ({} if fleet.complete else {"partial": True})
+        extra = {"partial": not fleet.complete, "unreadable": sorted(map(str, fleet.unreadable))}
+        given = {name: value for name, value in extra.items() if value}
+        return {"models": self._deltas.encode("fleet", models)} | given
 
     def _bookings(self, bookings: Bookings) -> dict[str, Any]:
         booked = {

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from limiter.domain.command import Command
 from limiter.domain.fleet import Fleet, ServedModel
-from limiter.domain.idleness import IdleSpell
+from limiter.domain.idle_spell import IdleSpell
 from limiter.domain.reservations import Reservation, Slot, User
 from limiter.domain.snapshot import BookingKey
 from limiter.recording.format import COMMAND, SPELL

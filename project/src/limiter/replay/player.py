@@ -7,13 +7,13 @@ stay as they were recorded. A command that was not recorded takes as long as the
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from limiter.domain.audit import DecisionRecord, standing_of
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet
-from limiter.domain.idleness import SpellState
+from limiter.domain.idle_spell import SpellState
 from limiter.domain.job import Job
 from limiter.domain.policy import Policy
 from limiter.domain.snapshot import BookingKey, Snapshot
@@ -49,6 +49,7 @@ class Player:
     _unaddressed: set[BookingKey] = field(default_factory=set)
     _replicas: Replicas = field(default_factory=Replicas)
     _slots: Slots = field(default_factory=Slots)
+    _followed: set[BookingKey] = field(default_factory=set)  # whose spells were recorded too
 
     def __post_init__(self) -> None:
         self.simulation = Simulation(self.policy)
@@ -97,16 +98,21 @@ class Player:
 
     def _idle(self, run: Idle) -> Moment:
         sweep = next((snapshot for snapshot in run.snapshots if snapshot.of is None), None)
-        for snapshot in run.snapshots:
-            self._follow(snapshot)
+        self._follow(run.snapshots[0])
         again: dict[BookingKey, deque[RecordedSnapshot]] = {}
         for snapshot in run.snapshots:
             if snapshot.of is not None:
                 again.setdefault(snapshot.of, deque()).append(snapshot)
 
-        def read_fresh(key: BookingKey) -> Snapshot:
-            snapshots = again.get(key)
-            return self._snapshot(snapshots.popleft() if snapshots else sweep or run.snapshots[0])
+        def read_fresh(key: BookingKey) -> Snapshot | None:
+            if key not in again:
+                return self._snapshot(sweep or run.snapshots[0])
+            if not again[key]:
+                return None  # the recorded run took no further step either
+            snapshot = again[key].popleft()
+            self.simulation.resumed_at, self.simulation.keeps = snapshot.resumed_at, snapshot.keeps
+            self._follow_spell(key, snapshot)
+            return self._snapshot(snapshot)
 
         found: list[DecisionRecord] = []
         if run.job is Job.IDLE_WARNING and sweep is not None:
@@ -131,31 +137,25 @@ class Player:
     def _alone(self, now: datetime) -> set[BookingKey]:
         """Whose spells, open before this run, were not recorded."""
         spells = self.simulation.spells.items()
-        return {key for key, spell in spells if spell.opened_at < now and key not in self.simulation.followed}
+        return {key for key, spell in spells if spell.opened_at < now and key not in self._followed}
 
     def _follow(self, snapshot: RecordedSnapshot) -> None:
-        """A spell that was recorded too goes on as recorded; the warning of any other is delivered at once."""
+        """A spell that was recorded in the same state goes on as recorded; any other warning is delivered at once."""
         simulation = self.simulation
-        simulation.resumed_at = snapshot.resumed_at
-        simulation.followed = {
-            key
-            for key, spell in simulation.spells.items()
-            if key in snapshot.spells and snapshot.spells[key].opened_at == spell.opened_at
-        } | {key for key in simulation.followed & simulation.spells.keys() if key in snapshot.closed}
-        for key, spell in list(simulation.spells.items()):
-            recorded = snapshot.spells.get(key)
-            if (
-                spell.id in simulation.over
-                and key not in snapshot.spells
-                and snapshot.closed.get(key, spell.opened_at) > spell.opened_at
-            ):
-                simulation.end(key, snapshot.closed[key])
-            elif key not in simulation.followed:
-                simulation.delivered(key, spell.opened_at)
-            elif recorded is not None and recorded.delivered_at is not None:
-                simulation.delivered(key, recorded.delivered_at)
-        if not any(spell.state is SpellState.ENFORCING for spell in simulation.spells.values()):
-            simulation.over.clear()
+        simulation.resumed_at, simulation.keeps = snapshot.resumed_at, snapshot.keeps
+        self._followed = {key for key in list(simulation.spells) if self._follow_spell(key, snapshot)}
+        for key in simulation.spells.keys() - self._followed:
+            simulation.delivered(key, simulation.spells[key].opened_at)
+
+    def _follow_spell(self, key: BookingKey, snapshot: RecordedSnapshot) -> bool:
+        """Let a spell stand as recorded, unless the policy has led it elsewhere; false if it was not recorded."""
+        spell, recorded = self.simulation.spells.get(key), snapshot.spells.get(key)
+        if spell is None or recorded is None or recorded.opened_at != spell.opened_at:
+            return False
+        delivered = spell.state is SpellState.WARNING_PENDING and recorded.state is SpellState.WARNED
+        if recorded.state is spell.state or delivered:
+            self.simulation.adopt(key, replace(recorded, id=spell.id))
+        return True
 
     def _snapshot(self, snapshot: RecordedSnapshot) -> Snapshot:
         memory = self._memories.get(snapshot.basis, self.simulation.memory)

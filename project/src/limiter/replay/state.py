@@ -9,11 +9,13 @@ from limiter.domain.audit import DecisionRecord, standing_of
 from limiter.domain.command import Command, CommandKind, new_command
 from limiter.domain.deciding import FleetDecisions
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
-from limiter.domain.idleness import IdleSpell, SpellState, Verdict
+from limiter.domain.idle_spell import IdleSpell, SpellState, StepState
+from limiter.domain.keep import Keep
 from limiter.domain.policy import Policy
-from limiter.domain.reservations import Bookings, Cancellation, Slot
+from limiter.domain.reservations import Bookings, Slot
 from limiter.domain.snapshot import BookingKey, PriorState, Snapshot, take_snapshot
 from limiter.domain.usage import Memory, Scrape
+from limiter.domain.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +39,22 @@ class SimulatedState:
     closed: dict[BookingKey, datetime] = field(default_factory=dict)
     standing: dict[BookingKey, str] = field(default_factory=dict)
     resumed_at: datetime | None = None
-    left: dict[UUID, list[Cancellation]] = field(default_factory=dict)  # by spell: the DELETEs still to be sent
+    keeps: Sequence[Keep] = ()
     cuts: list[Cut] = field(default_factory=list)
     planned: list[Command] = field(default_factory=list)
-    followed: set[BookingKey] = field(default_factory=set)  # whose cancelling ends when somebody says so, by `end`
-    over: set[UUID] = field(default_factory=set)  # the spells that only wait for that
 
     def _remember(self, fleet: Fleet, decided: FleetDecisions) -> None:
         changed = {one.model.id: one.verdict.scaling_state for one in decided.decided}
-        if fleet.complete and len(self.scaling_states | changed) > len(fleet.models):
-            self.scaling_states = {state.model_id: state for state in decided.settled}
-        self.scaling_states = self.scaling_states | changed
+        kept = self.scaling_states
+        if len(kept | changed) > len(fleet.models):
+            kept = {id: state for id, state in kept.items() if not fleet.is_gone(id)}
+        self.scaling_states = kept | changed
 
     def _command(self, model: ServedModel, kind: CommandKind, replicas: int | None, at: datetime) -> Command:
         last, dry = self.commands.get(model.id), self.policy.dry_run
+        if last is not None and last.spell_id is not None:
+            # The ledger has every command, and this only the latest.
+            self.spells |= {key: self._with_uninstall(spell) for key, spell in self.spells.items()}
         self.commands[model.id] = command = new_command(uuid4(), model, kind, replicas, last, at, dry_run=dry)
         self.planned.append(command)
         return command
@@ -66,27 +70,42 @@ class SimulatedState:
     ) -> Snapshot:
         """The snapshot of an idle job at `at`; `memory` is what was remembered then, where that differs from now."""
         prior = PriorState(
-            self.scaling_states, dict(self.spells), dict(self.closed), dict(self.standing), self.resumed_at
+            scaling_states=self.scaling_states,
+            spells={key: self._with_uninstall(spell) for key, spell in self.spells.items()},
+            closed=dict(self.closed),
+            standing=dict(self.standing),
+            resumed_at=self.resumed_at,
+            keeps=self.keeps,
         )
+        fleet = fleet.with_last_known(self.scaling_states.values())
         return take_snapshot(self.policy, fleet, bookings, scrapes, memory or self.memory, prior, at, only)
+
+    def _with_uninstall(self, spell: IdleSpell) -> IdleSpell:
+        """The spell with its uninstall as the ledger has it."""
+        command = self.commands.get(spell.model_id)
+        ours = command is not None and command.spell_id == spell.id
+        return replace(spell, uninstall=command) if ours and command != spell.uninstall else spell
 
     def delivered(self, key: BookingKey, at: datetime) -> None:
         """The broker has confirmed the warning."""
         spell = self.spells[key]
         if spell.state is SpellState.WARNING_PENDING:
-            self.spells[key] = replace(spell, state=SpellState.WARNED, delivered_at=at)
+            promised = self.policy.idle(spell.model_name).earliest(spell.not_before, at)
+            self.spells[key] = replace(spell, state=SpellState.WARNED, delivered_at=at, not_before=promised)
 
-    def end(self, key: BookingKey, at: datetime) -> None:
-        """The cancelling for this booking is over."""
+    def adopt(self, key: BookingKey, recorded: IdleSpell) -> None:
+        """Let a spell, its uninstall, and what was really cancelled for it stand as they were recorded."""
+        self.spells[key] = recorded
+        ours, theirs = self.commands.get(recorded.model_id), recorded.uninstall
+        if ours is not None and theirs is not None and ours.spell_id == recorded.id:
+            self.commands[recorded.model_id] = replace(theirs, spell_id=recorded.id)
+        still_planned = recorded.slots(StepState.PLANNED)
+        if still_planned:
+            self.cuts = [cut for cut in self.cuts if cut.key != key or cut.slot not in still_planned]
+
+    def _close(self, key: BookingKey, at: datetime) -> None:
         del self.spells[key]
         self.closed[key] = at
-
-    def _close(
-        self, found: list[DecisionRecord], snapshot: Snapshot, spell: IdleSpell, verdict: Verdict, at: datetime
-    ) -> None:
-        self._act(found, spell.key, snapshot.verdict_record(spell.key, verdict))
-        del self.spells[spell.key]
-        self.closed[spell.key] = at
 
     def _wait(self, found: list[DecisionRecord], snapshot: Snapshot, key: BookingKey, verdict: Verdict) -> None:
         if self.standing.get(key) != standing_of(verdict.decision, verdict.reason):

@@ -1,7 +1,8 @@
 """The job table: when a job is due, who runs it, and how its runs ended.
 
-Due times lie on a grid that all replicas share, so N replicas run a job once per interval. The epoch fences: every
-claim raises it, and every write of a run checks it, so that a runner that lost the lock without noticing cannot write.
+Due times lie on a grid that all replicas share, or are those of a calendar: N replicas run a job once for each. The
+epoch fences: every claim raises it, and every write of a run checks it, so that a runner that lost the lock without
+noticing cannot write.
 Every transaction that locks a job's row is marked, so that it can be ended if its client freezes in it. Times are the
 database's.
 """
@@ -14,15 +15,16 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from apscheduler.triggers.cron import CronTrigger
 from loguru import logger
-from sqlalchemy import ColumnElement, Row, Update, and_, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Row, Update, and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from limiter.db.tables import job as jobs
 from limiter.db.tables import job_run
 from limiter.domain.job import Job
-from limiter.runner.due import Due, claimable, following, is_due
+from limiter.runner.due import Due, Turn, ask, claimable, turn_of
 from limiter.runner.keys import LockKeys
 
 
@@ -75,32 +77,38 @@ class JobTable:
         async with self.engine.begin() as connection:
             await connection.execute(insert(jobs).values(rows).on_conflict_do_nothing())
 
-    async def due(self, job: Job, interval: float, has_work: ColumnElement[bool] | None = None) -> Due:
+    async def due(
+        self,
+        job: Job,
+        interval: float,
+        has_work: ColumnElement[bool] | None = None,
+        calendar: CronTrigger | None = None,
+    ) -> Due:
         """Ask without a lock whether the job waits to be run; `has_work` is a further condition."""
-        waits = and_(~jobs.c.paused, or_(is_due(interval), jobs.c.running_epoch.is_not(None)))
-        condition = and_(waits, true() if has_work is None else has_work)
-        async with self.engine.connect() as connection:
-            query = select(condition, func.clock_timestamp()).where(jobs.c.name == job)
-            waiting, now = (await connection.execute(query)).one()
-        return Due(bool(waiting), now)
+        found = await ask(self.engine, job, interval, has_work, calendar)
+        if found.overlooked is not None:
+            unchanged = and_(jobs.c.name == job, jobs.c.next_due_at == found.next_due_at)
+            async with self._writing(job) as connection:
+                await connection.execute(update(jobs).where(unchanged).values(next_due_at=found.overlooked))
+        return found
 
-    async def claim(self, job: Job, interval: float, cause: Cause) -> Claim | None:
+    async def claim(self, job: Job, interval: float, cause: Cause, calendar: CronTrigger | None = None) -> Claim | None:
         """Claim a run, with the job's lock; None if it is not due any more, or its row is being written."""
         async with self.engine.begin() as connection:
             row = await self._lock_row(connection, job, interval)
             if row is None:
                 return None
-            lost = await _mark_lost(connection, job)
+            lost, turn = await _mark_lost(connection, job), turn_of(row, interval, calendar)
             if cause is Cause.SCHEDULE:
                 orphaned = row.running_epoch is not None and row.attempts < self.attempts
-                if row.paused or not (row.due or orphaned):
+                if row.paused or not (turn.due or orphaned):
                     await connection.execute(update(jobs).where(jobs.c.name == job).values(running_epoch=None))
                     return None
-                cause = Cause.SCHEDULE if row.due else Cause.ORPHAN
-            missed = int(row.intervals_missed) if cause is Cause.SCHEDULE else 0
+                cause = Cause.SCHEDULE if turn.due else Cause.ORPHAN
+            missed = turn.missed if cause is Cause.SCHEDULE else 0
             claim = Claim(job=job, epoch=row.epoch + 1, cause=cause, missed=missed, lost=lost)
-            await connection.execute(_claim(row, claim, interval))
-            run = {"job": job, "epoch": claim.epoch, "due_slot": row.due_slot, "cause": cause}
+            await connection.execute(_claim(claim, turn))
+            run = {"job": job, "epoch": claim.epoch, "due_slot": turn.slot, "cause": cause}
             run |= {"replica_id": self.replica_id, "state": RunState.RUNNING}
             await connection.execute(insert(job_run).values(run))
             return claim
@@ -132,22 +140,26 @@ class JobTable:
             await connection.execute(select(*self.keys.mark(job).columns()))
             yield connection
 
-    async def pause(self, job: Job) -> None:
+    async def pause(self, job: Job, by: str | None = None, reason: str | None = None) -> None:
+        """Let no run of the job begin, and a run in progress take no further step; `by` whom and why is recorded."""
+        # Not now(): this may have to wait for the claim of a run that it is to stop, and must lie after its beginning.
+        paused = {"paused": True, "paused_at": func.clock_timestamp(), "paused_by": by, "paused_reason": reason}
         async with self._writing(job) as connection:
-            await connection.execute(update(jobs).where(jobs.c.name == job).values(paused=True))
+            await connection.execute(update(jobs).where(jobs.c.name == job).values(paused))
 
     async def resume(self, job: Job, at: datetime) -> None:
         """Let the job run again, at once; idle time counts from `at` on."""
         running = {"paused": False, "resumed_at": at, "next_due_at": func.now()}
+        running |= {"paused_at": None, "paused_by": None, "paused_reason": None}
         paused = and_(jobs.c.name == job, jobs.c.paused)
         async with self._writing(job) as connection:
             await connection.execute(update(jobs).where(paused).values(running))
 
 
-def _claim(row: Row[Any], claim: Claim, interval: float) -> Update:
+def _claim(claim: Claim, turn: Turn) -> Update:
     values: dict[str, object] = {"epoch": claim.epoch, "running_epoch": claim.epoch}
     if claim.cause is Cause.SCHEDULE:
-        values |= {"next_due_at": following(row.due_slot, interval), "attempts": 1}
+        values |= {"next_due_at": turn.following, "attempts": 1}
     elif claim.cause is Cause.ORPHAN:
         values |= {"attempts": jobs.c.attempts + 1}
     return update(jobs).where(jobs.c.name == claim.job).values(values)

@@ -1,23 +1,42 @@
-"""When a job is due: on a grid of its intervals that all replicas share, in the database's time."""
+"""When a job is due, in the database's time: on a grid of its intervals that all replicas share, or by a calendar."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, literal, or_, select
+from apscheduler.triggers.cron import CronTrigger
+from sqlalchemy import ColumnElement, Row, Select, and_, func, literal, or_, select, true
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from limiter.db.tables import job as jobs
+from limiter.db.tables import job_run
 from limiter.domain.job import Job
+from limiter.runner.calendar import JUST_AFTER, next_fire, waiting
 
 GRID_START = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Whether a job waits to be run, and the database's time when it said so."""
+    """Whether a job waits to be run, and the database's time when it said so.
+
+    `overlooked` is a fire time of its calendar that the row would let pass, since it is from a sparser calendar.
+    """
 
     due: bool
     database_time: datetime
+    next_due_at: datetime
+    overlooked: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whether it is a job's turn by schedule: for which due slot, how many it missed before, and when the next is."""
+
+    due: bool
+    slot: datetime
+    missed: int
+    following: datetime
 
 
 def due_slot(interval: float) -> ColumnElement[datetime]:
@@ -30,22 +49,52 @@ def is_due(interval: float) -> ColumnElement[bool]:
     return or_(jobs.c.next_due_at <= func.now(), jobs.c.next_due_at > due_slot(interval) + timedelta(seconds=interval))
 
 
+async def ask(
+    engine: AsyncEngine,
+    job: Job,
+    interval: float,
+    has_work: ColumnElement[bool] | None = None,
+    calendar: CronTrigger | None = None,
+) -> Due:
+    """Ask without a lock whether the job waits to be run; `has_work` is a further condition."""
+    allowed = and_(~jobs.c.paused, true() if has_work is None else has_work)
+    columns = (allowed, is_due(interval), jobs.c.running_epoch, jobs.c.next_due_at, func.clock_timestamp())
+    async with engine.connect() as connection:
+        row = (await connection.execute(select(*columns).where(jobs.c.name == job))).one()
+    may_run, due, running_epoch, next_due_at, now = row
+    overlooked = None
+    if calendar is not None:
+        due = next_fire(calendar, next_due_at - JUST_AFTER) <= now
+        coming = next_fire(calendar, now)
+        overlooked = coming if coming < next_due_at else None
+    return Due(bool(may_run and (due or running_epoch is not None)), now, next_due_at, overlooked)
+
+
 def claimable(job: Job, interval: float) -> Select[Any]:
-    """The job's row to be locked, whether it is due, the present interval, and how many intervals were missed."""
+    """The job's row to be locked, what the grid says of it, the time, and the due slot of its last run."""
     late = func.extract("epoch", due_slot(interval) - jobs.c.next_due_at) / literal(interval)
     missed = func.greatest(func.floor(late), 0)
+    last_run = and_(job_run.c.job == jobs.c.name, job_run.c.epoch == jobs.c.epoch)
     return (
         select(
             jobs,
             is_due(interval).label("due"),
             due_slot(interval).label("due_slot"),
             missed.label("intervals_missed"),
+            func.now().label("now"),
+            select(job_run.c.due_slot).where(last_run).scalar_subquery().label("last_slot"),
         )
         .where(jobs.c.name == job)
         .with_for_update(skip_locked=True)
     )
 
 
-def following(slot: datetime, interval: float) -> datetime:
-    """The start of the interval after one."""
-    return slot + timedelta(seconds=interval)
+def turn_of(row: Row[Any], interval: float, calendar: CronTrigger | None) -> Turn:
+    """What a locked row of `claimable` says, on the grid or by the calendar."""
+    if calendar is None:
+        following = row.due_slot + timedelta(seconds=interval)
+        return Turn(row.due, row.due_slot, int(row.intervals_missed), following)
+    found, following = waiting(calendar, row.next_due_at, row.now), next_fire(calendar, row.now)
+    if found is None:
+        return Turn(False, row.last_slot or row.now, 0, following)
+    return Turn(True, found.latest, found.missed, following)

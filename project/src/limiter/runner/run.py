@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from loguru import logger
-from sqlalchemy import select
+from sqlalchemy import and_, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from limiter.db.engine import DATABASE_ERRORS
-from limiter.db.tables import job
+from limiter.db.tables import job, job_run
 from limiter.runner.claims import Claim
 from limiter.runner.guard import Guard, LockLost
 from limiter.telemetry import Telemetry
@@ -48,6 +48,18 @@ class Run:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         async with self.engine.connect() as connection:
             yield connection
+
+    async def braked(self, connection: AsyncConnection | None = None) -> bool:
+        """Whether the job was paused after this run began: then the run takes no further step.
+
+        Asked within a write, whose fence a pause has to wait for, no step comes after the pause.
+        """
+        if connection is None:
+            async with self.read() as connection:
+                return await self.braked(connection)
+        this = and_(job_run.c.job == job.c.name, job_run.c.epoch == self.claim.epoch)
+        paused = select(literal(True)).select_from(job.join(job_run, this)).where(job.c.name == self.claim.job)
+        return bool(await connection.scalar(paused.where(job.c.paused, job.c.paused_at > job_run.c.started_at)))
 
     @contextmanager
     def isolated(self, **ids: object) -> Iterator[None]:

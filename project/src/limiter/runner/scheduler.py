@@ -12,6 +12,7 @@ from loguru import logger
 from limiter.db.engine import DATABASE_ERRORS, describe
 from limiter.domain.job import Job
 from limiter.runner.claims import Cause, JobTable, RunState
+from limiter.runner.due import Due
 from limiter.runner.execution import Execution
 from limiter.runner.lock import JobLock
 from limiter.runner.spec import JobSpec
@@ -22,9 +23,9 @@ TICKS_PER_INTERVAL = 4  # a replica that takes over must not wait a whole interv
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """How one run ended."""
+    """How one run ended; `run_id` is None if it did not even begin."""
 
-    run_id: str
+    run_id: str | None
     state: RunState
     detail: str | None = None
 
@@ -63,13 +64,18 @@ class JobScheduler:
         options = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
         self._scheduler.add_job(self._beat, "interval", seconds=1, id="heartbeat", **options)
         for job, spec in self._specs.items():
-            seconds = min(spec.interval / TICKS_PER_INTERVAL, self._longest_tick)
+            seconds = self._tick_seconds(spec)
             first = datetime.now(UTC) + timedelta(seconds=random.uniform(0, seconds))  # noqa: S311 - a phase, no secret
             self._scheduler.add_job(
                 self.tick, "interval", seconds=seconds, args=[job], id=job, next_run_time=first, **options
             )
         self._scheduler.start()
         self._beat_at = asyncio.get_running_loop().time()
+
+    def _tick_seconds(self, spec: JobSpec) -> float:
+        """The pause between two ticks; a calendar has no interval of which to take a part."""
+        part = spec.interval / TICKS_PER_INTERVAL
+        return min(part, self._longest_tick) if spec.calendar is None else self._longest_tick
 
     async def _beat(self) -> None:
         self._beat_at = asyncio.get_running_loop().time()
@@ -105,20 +111,31 @@ class JobScheduler:
             return None
 
     async def _is_due(self, spec: JobSpec) -> bool:
-        due = await self._table.due(spec.name, spec.interval, spec.has_work)
+        due = await self._table.due(spec.name, spec.interval, spec.has_work, spec.calendar)
+        skew = self._skew(due)
+        if skew and due.due:
+            self._telemetry.critical("clock_skew", skew, job=spec.name)
+        return due.due and not skew
+
+    def _skew(self, due: Due) -> str | None:
+        """What is wrong with our clock, if it is too far off: it would warn and cancel at wrong times."""
         skew = abs((self._clock() - due.database_time).total_seconds())
         self.skewed = 0 < self._skew_limit < skew
-        if self.skewed and due.due:
-            # A clock that is wrong would warn and cancel at wrong times: better another replica runs this.
-            self._telemetry.critical("clock_skew", f"{skew:.0f} s off the database's clock", job=spec.name)
-        return due.due and not self.skewed
+        return f"{skew:.0f} s off the database's clock" if self.skewed else None
 
     async def run_manually(self, job: Job, patience: float) -> RunReport | None:
-        """Run the job now, due or not, paused or not; None if others had its lock for `patience` seconds."""
+        """Run the job now, due or not, paused or not; None if others had its lock for `patience` seconds.
+
+        A replica whose clock is off runs nothing by hand either.
+        """
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + patience
+        give_up, spec = loop.time() + patience, self._specs[job]
+        skew = self._skew(await self._table.due(job, spec.interval))
+        if skew:
+            self._telemetry.critical("clock_skew", skew, job=job)
+            return RunReport(None, RunState.FAILED, f"this replica's clock is {skew}")
         while True:
-            report = await self._tracked(self._run(self._specs[job], Cause.MANUAL))
+            report = await self._tracked(self._run(spec, Cause.MANUAL))
             if report is not None or loop.time() > give_up:
                 return report
             # The lock cannot be waited for without a connection of its own, so it is asked for again.
@@ -134,7 +151,7 @@ class JobScheduler:
         async with self._lock.acquire(spec.name) as guard:
             if guard is None:
                 return None
-            claim = await self._table.claim(spec.name, spec.interval, cause)
+            claim = await self._table.claim(spec.name, spec.interval, cause, spec.calendar)
             if claim is None:
                 return None
             with logger.contextualize(job=str(spec.name), run=claim.run_id):

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from apscheduler.triggers.cron import CronTrigger
 from sqlalchemy import ColumnElement
 
 from limiter.domain.job import Job
@@ -15,6 +16,7 @@ JobBody = Callable[[Run], Awaitable[None]]
 class JobSpec:
     """One job: it runs every `interval` seconds, and a run longer than `longest_run` seconds is broken off.
 
+    With a `calendar` it runs at the fire times of that, and the interval is of no account.
     A job with `has_work`, a condition asked in SQL, only runs while that holds; its unused intervals count as no miss.
     """
 
@@ -23,3 +25,4 @@ class JobSpec:
     longest_run: float
     body: JobBody
     has_work: ColumnElement[bool] | None = None
+    calendar: CronTrigger | None = None

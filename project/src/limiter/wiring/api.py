@@ -9,16 +9,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from limiter.api.announcements import Announcements
 from limiter.api.broker import Consumer
 from limiter.api.control import Control
+from limiter.api.handlers import Handlers
 from limiter.api.http import Health
 from limiter.api.queues import Queues
 from limiter.config.settings import Settings
+from limiter.effects.closing import SpellClosing
 from limiter.runner.claims import JobTable
 from limiter.runner.lock import JobLock
 from limiter.runner.scheduler import JobScheduler
 from limiter.runner.spec import JobSpec
 from limiter.telemetry import Telemetry
 from limiter.wiring.replica import Replica
-from limiter.wiring.times import utc_now
+from limiter.wiring.times import seconds, utc_now
 
 
 class Api(Provider):
@@ -26,6 +28,7 @@ class Api(Provider):
 
     scope = Scope.APP
     replica = provide(Replica)
+    control = provide(Control)
 
     @provide
     def scheduler(
@@ -42,14 +45,23 @@ class Api(Provider):
         )
 
     @provide
-    def control(self, settings: Settings, broker: RabbitBroker, scheduler: JobScheduler, table: JobTable) -> Control:
-        return Control(
-            broker=broker,
+    def handlers(
+        self,
+        settings: Settings,
+        engine: AsyncEngine,
+        scheduler: JobScheduler,
+        table: JobTable,
+        closing: SpellClosing,
+    ) -> Handlers:
+        return Handlers(
+            engine=engine,
             scheduler=scheduler,
             table=table,
+            closing=closing,
             clock=utc_now,
             patience=settings.control_wait_seconds,
             most_changes=settings.control_explain_changes,
+            longest_keep=seconds(settings.keep_longest_seconds),
         )
 
     @provide
@@ -93,4 +105,5 @@ class Api(Provider):
             telemetry=telemetry,
             liveness_timeout=settings.liveness_timeout_seconds,
             ping_timeout=settings.rabbitmq_timeout_seconds,
+            warnings=tuple(settings.warnings.values()),
         )

@@ -1,6 +1,7 @@
 """The jobs, and what their effects are made of."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from dishka import Provider, Scope, provide
 from sqlalchemy import ColumnElement
@@ -17,10 +18,11 @@ from limiter.domain.policy import Policy
 from limiter.effects.audit import Audit
 from limiter.effects.closing import SpellClosing
 from limiter.effects.commands import Commands
+from limiter.effects.enforcing import Enforcing
 from limiter.effects.events import EventWriter
 from limiter.effects.reminder import Reminder
 from limiter.effects.snapshot import SnapshotReader
-from limiter.effects.uninstalling import Uninstalling
+from limiter.jobs.cleanup import Cleanup
 from limiter.jobs.event_dispatch import EventDispatch
 from limiter.jobs.idle_enforce import IdleEnforce
 from limiter.jobs.idle_warning import IdleWarning
@@ -37,14 +39,14 @@ class Jobs(Provider):
     scope = Scope.APP
     audit = provide(Audit)
     closing = provide(SpellClosing)
-    uninstalling = provide(Uninstalling)
+    enforcing = provide(Enforcing)
     idle_warning = provide(IdleWarning)
     rps_check = provide(RpsCheck)
     idle_enforce = provide(IdleEnforce)
 
     @provide
     def commands(self, settings: Settings, dispatcher: Dispatcher, telemetry: Telemetry) -> Commands:
-        return Commands(dispatcher, telemetry, settings.http_concurrency)
+        return Commands(dispatcher, telemetry, utc_now, settings.http_concurrency)
 
     @provide
     def reader(
@@ -68,19 +70,45 @@ class Jobs(Provider):
 
     @provide
     def saga_poll(
-        self, settings: Settings, dispatcher: Dispatcher, registry: Registry, policy: Policy, telemetry: Telemetry
+        self,
+        settings: Settings,
+        dispatcher: Dispatcher,
+        registry: Registry,
+        commands: Commands,
+        policy: Policy,
+        telemetry: Telemetry,
     ) -> SagaPoll:
-        return SagaPoll(dispatcher, registry, policy, telemetry, settings.http_concurrency)
+        return SagaPoll(
+            dispatcher=dispatcher,
+            registry=registry,
+            commands=commands,
+            policy=policy,
+            telemetry=telemetry,
+            in_flight=in_flight(settings),
+            at_once=settings.http_concurrency,
+        )
 
     @provide
-    def event_dispatch(self, settings: Settings, notifier: Notifier, telemetry: Telemetry) -> EventDispatch:
+    def event_dispatch(
+        self, settings: Settings, notifier: Notifier, policy: Policy, telemetry: Telemetry
+    ) -> EventDispatch:
         return EventDispatch(
             notifier=notifier,
+            policy=policy,
             telemetry=telemetry,
             clock=utc_now,
             window=settings.event_window,
             retry_first=seconds(settings.event_retry_first_seconds),
             retry_longest=seconds(settings.event_retry_longest_seconds),
+        )
+
+    @provide
+    def cleanup(self, settings: Settings, entrypoint: Entrypoint) -> Cleanup:
+        return Cleanup(
+            targets=entrypoint.targets,
+            history=seconds(settings.history_retention_seconds),
+            contacts=seconds(settings.contact_retention_seconds),
+            batch=settings.cleanup_batch_rows,
         )
 
     @provide
@@ -92,9 +120,17 @@ class Jobs(Provider):
         idle_enforce: IdleEnforce,
         saga_poll: SagaPoll,
         event_dispatch: EventDispatch,
+        cleanup: Cleanup,
     ) -> Sequence[JobSpec]:
         def spec(name: Job, body: JobBody, has_work: ColumnElement[bool] | None = None) -> JobSpec:
-            return JobSpec(name, settings.interval(name), settings.longest_run(name), body, has_work)
+            return JobSpec(
+                name=name,
+                interval=settings.interval(name),
+                longest_run=settings.longest_run(name),
+                body=body,
+                has_work=has_work,
+                calendar=settings.calendar(name),
+            )
 
         return (
             spec(Job.RPS_CHECK, rps_check),
@@ -102,4 +138,15 @@ class Jobs(Provider):
             spec(Job.IDLE_ENFORCE, idle_enforce),
             spec(Job.SAGA_POLL, saga_poll),
             spec(Job.EVENT_DISPATCH, event_dispatch, outbox.has_work()),
+            spec(Job.CLEANUP, cleanup),
         )
+
+
+def in_flight(settings: Settings) -> timedelta:
+    """How long after its `sent_at` a POST may still be under way: all attempts and the pauses between them.
+
+    Before it the sender may have frozen for as long as it trusts its lock; the two clocks may be off, either way.
+    """
+    pauses = sum(settings.http_retry_first_seconds * 2**attempt for attempt in range(1, settings.http_attempts))
+    calls = settings.http_attempts * settings.http_timeout_seconds
+    return seconds(calls + pauses + settings.lock_trust_seconds + 2 * settings.clock_skew_limit_seconds)

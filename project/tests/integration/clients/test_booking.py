@@ -10,7 +10,7 @@ import pytest
 
 from dev.fake_platform.platform import Fault, Platform
 from limiter.clients.booking import Booking
-from limiter.clients.errors import ContractBroken, Rejected, ServiceError, Unavailable
+from limiter.clients.errors import ContractBroken, NotAllowed, Rejected, ServiceError, Unavailable
 from limiter.domain.reservations import Bookings, Reservation, Slot, User
 from limiter.telemetry import Telemetry
 from tests.integration.clients.conftest import MakeService
@@ -131,34 +131,61 @@ async def test_a_page_that_fails_once_is_read_again(platform: Platform, make_boo
     assert len((await make_booking(page_size=2).bookings(NOW)).reservations) == 6
 
 
+CHANGES: list[Callable[[dict[str, Any]], dict[str, Any]]] = [
+    lambda body: body | {"items": body["items"][:1]},
+    lambda body: body | {"items": []},
+    lambda body: body | {"items": [*body["items"], body["items"][0]]},
+    lambda body: body | {"items": [body["items"][0]] * 2},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=["fewer", "none", "more", "one twice"])
+async def test_a_list_that_changes_while_it_is_read_is_read_again(
+    platform: Platform, make_booking: MakeBooking, change: Callable[[Any], Any]
+) -> None:
+    book(platform, 6)
+    platform.fault("booking", edited(change), times=1)
+    found = await make_booking(page_size=2, concurrency=1).bookings(NOW)
+    assert names(found) == [f"Model/{number}" for number in range(6)]
+    assert [request.query["page"] for request in platform.history] == ["1", "2", "3", "1", "2", "3"]
+
+
 @pytest.mark.parametrize("total", [4, 5, 7, 100])
-async def test_a_total_that_changes_while_the_pages_are_read_leaves_no_list(
+async def test_a_total_that_changes_between_pages_is_read_again(
     platform: Platform, make_booking: MakeBooking, total: int
 ) -> None:
     book(platform, 6)
     platform.fault("booking", edited(lambda body: None), times=1)
     platform.fault("booking", edited(lambda body: body | {"total": total}), times=1)
-    with pytest.raises(Unavailable):
-        await make_booking(page_size=2, concurrency=1).bookings(NOW)
+    found = await make_booking(page_size=2, concurrency=1).bookings(NOW)
+    assert len(found.reservations) == 6
 
 
-@pytest.mark.parametrize("change", [lambda items: items[:1], lambda items: [], lambda items: [*items, items[0]]])
-async def test_fewer_or_more_reservations_than_announced_are_no_list(
-    platform: Platform, make_booking: MakeBooking, change: Callable[[list[object]], list[object]]
-) -> None:
-    book(platform, 6)
-    platform.fault("booking", edited(lambda body: body | {"items": change(body["items"])}), times=1)
-    with pytest.raises(Unavailable):
-        await make_booking(page_size=2).bookings(NOW)
-
-
-async def test_a_reservation_listed_twice_means_that_another_was_missed(
+async def test_a_reservation_booked_between_two_pages_is_on_the_list(
     platform: Platform, make_booking: MakeBooking
 ) -> None:
-    book(platform, 3)
-    platform.fault("booking", edited(lambda body: body | {"items": [body["items"][0]] * 2 + body["items"][2:]}))
-    with pytest.raises(Unavailable, match="changed"):
-        await make_booking().bookings(NOW)
+    book(platform, 4)
+
+    def change(body: dict[str, Any]) -> None:
+        start = BASE - HOUR // 2
+        platform.add_reservation(ANNA, "anna", "Model/new", [(start, start + HOUR)])
+
+    platform.fault("booking", edited(change), times=1)
+    found = await make_booking(page_size=2, concurrency=1).bookings(NOW)
+    assert names(found) == ["Model/0", "Model/1", "Model/2", "Model/3", "Model/new"]
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 4])
+@pytest.mark.parametrize("change", CHANGES, ids=["fewer", "none", "more", "one twice"])
+async def test_a_list_that_changes_at_every_attempt_is_unavailable(
+    platform: Platform, make_booking: MakeBooking, attempts: int, change: Callable[[Any], Any]
+) -> None:
+    book(platform, 2)
+    platform.fault("booking", edited(change))
+    with pytest.raises(Unavailable, match="changes while it is read") as caught:
+        await make_booking(page_size=2, attempts=attempts).bookings(NOW)
+    assert caught.value.reason == "booking_unavailable"
+    assert len(platform.history) == attempts
 
 
 async def test_a_bad_entry_does_not_hide_that_another_was_missed(platform: Platform, make_booking: MakeBooking) -> None:
@@ -170,7 +197,7 @@ async def test_a_bad_entry_does_not_hide_that_another_was_missed(platform: Platf
         body["items"][2] = body["items"][0]
 
     platform.fault("booking", edited(change))
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="twice"):
         await make_booking().bookings(NOW)
 
 
@@ -240,3 +267,66 @@ async def test_a_total_beyond_all_reason_breaks_the_contract(platform: Platform,
     platform.fault("booking", Fault.json({"items": [], "total": 10**400}))
     with pytest.raises(ServiceError):
         await make_booking().bookings(NOW)
+
+
+async def test_a_single_reservation_is_read_as_it_is_now(platform: Platform, make_booking: MakeBooking) -> None:
+    booked = platform.add_reservation(ANNA, "anna", "Model/1", [(BASE, BASE + HOUR), (BASE + HOUR, BASE + 2 * HOUR)])
+    found = await make_booking().reservation(booked.id)
+    listed = (await make_booking().bookings(NOW)).reservations
+    assert found == listed[0]
+    booked.slots.pop()
+    found = await make_booking().reservation(booked.id)
+    assert found is not None
+    assert [slot.id for slot in found.slots] == [booked.slots[0].id]
+    assert platform.history[0].path == f"/booking/api/v1/reservations/{booked.id}"
+
+
+async def test_a_reservation_that_is_gone_is_none(
+    platform: Platform, make_booking: MakeBooking, telemetry: Telemetry
+) -> None:
+    assert await make_booking().reservation("gone") is None
+    assert counted(telemetry, "http_requests_total", peer="booking", outcome="ok") == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": None},
+        {"id": "another"},
+        {"user": None},
+        {"model_name": None},
+        {"slots": None},
+        {"slots": [{"id": "s", "start": BASE + 1, "end": BASE}]},
+    ],
+    ids=str,
+)
+async def test_a_reservation_that_cannot_be_understood_breaks_the_contract(
+    platform: Platform, make_booking: MakeBooking, change: dict[str, Any]
+) -> None:
+    """It is not gone, and what is in it is not known: nothing may be cancelled on its account."""
+    book(platform, 1)
+    platform.fault("booking", edited(lambda body: body | change))
+    with pytest.raises(ContractBroken):
+        await make_booking().reservation(platform.reservations[0].id)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [(Fault.status(503), Unavailable), (Fault.hang(), Unavailable), (Fault.status(403), NotAllowed)],
+    ids=lambda value: value.name if isinstance(value, Fault) else "",
+)
+async def test_a_reservation_that_cannot_be_read_is_not_gone(
+    platform: Platform, make_booking: MakeBooking, fault: Fault, error: type[ServiceError]
+) -> None:
+    platform.fault("booking", fault)
+    with pytest.raises(error):
+        await make_booking(timeout=0.1, attempts=2).reservation("r")
+
+
+@pytest.mark.parametrize("id", ["..", "."])
+async def test_an_id_that_would_be_another_path_is_not_asked_for(
+    platform: Platform, make_booking: MakeBooking, id: str
+) -> None:
+    with pytest.raises(ContractBroken):
+        await make_booking().reservation(id)
+    assert platform.history == []

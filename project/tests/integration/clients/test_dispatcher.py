@@ -7,7 +7,7 @@ import pytest
 
 from dev.fake_platform.platform import Fault, Outcome, Platform
 from limiter.clients.dispatcher import Dispatcher, SagaEnd
-from limiter.clients.errors import ContractBroken, Rejected, Unavailable
+from limiter.clients.errors import ContractBroken, NotFound, Rejected, Unavailable
 from limiter.domain.command import Command, CommandKind, CommandState
 from tests.integration.clients.conftest import MakeService
 from tests.integration.clients.wire import edited
@@ -94,8 +94,8 @@ async def test_a_saga_is_followed_to_its_end(
     assert platform.history[-1].path == f"/dispatcher/v1/saga/{sent.id}"
 
 
-async def test_a_forgotten_saga_is_a_refusal(platform: Platform, make_service: MakeService) -> None:
-    with pytest.raises(Rejected, match="404"):
+async def test_a_forgotten_saga_is_told_from_other_refusals(platform: Platform, make_service: MakeService) -> None:
+    with pytest.raises(NotFound, match="404"):
         await Dispatcher(make_service("dispatcher")).saga(uuid4())
 
 

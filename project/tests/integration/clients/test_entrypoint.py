@@ -26,10 +26,17 @@ def make_entrypoint(platform: Platform, make_service: MakeService) -> MakeEntryp
     """Reads these targets, or both of the platform; its clock moves a second with every page."""
     seconds = count()
 
-    def make(*urls: str, match: Mapping[str, str] | None = None, **changes: Any) -> Entrypoint:
+    def make(
+        *urls: str,
+        match: Mapping[str, str] | None = None,
+        gauge: str = "",
+        oldest: timedelta = timedelta.max,
+        **changes: Any,
+    ) -> Entrypoint:
         clients = [make_service("entrypoint", url=url, **changes) for url in urls or platform.metrics_urls]
         family = Family("model_calls_total", "model_name", match or {})
-        return Entrypoint(clients, family, lambda: START + timedelta(seconds=next(seconds)))
+        in_flight = Family(gauge, "model_name", match or {}) if gauge else None
+        return Entrypoint(clients, family, lambda: START + timedelta(seconds=next(seconds)), in_flight, oldest)
 
     return make
 
@@ -145,6 +152,48 @@ async def test_only_series_with_the_match_labels_count(platform: Platform, make_
     assert calls(pages[0]) == {}
 
 
+@pytest.mark.parametrize(
+    ("age", "stale"),
+    [
+        ("30", False),
+        ("31", True),
+        ("31, 2", True),
+        ("2, 31", False),  # RFC 9111: of several the first counts
+        ("99999999999999999999999", True),
+        ("-31", False),  # and what is no number of seconds is ignored
+        ("31.5", False),
+        ("old", False),
+        ("", False),
+    ],
+)
+async def test_a_page_older_than_allowed_by_its_age_is_stale(
+    make_entrypoint: MakeEntrypoint, age: str, stale: bool
+) -> None:
+    page = b'model_calls_total{model_name="m"} 3\n'
+    async with raw_server(says(page, headers=f"age: {age}\r\n")) as server:
+        (scrape,) = await make_entrypoint(server.url, oldest=timedelta(seconds=30)).scrape()
+    assert (isinstance(scrape, FailedScrape) and scrape.reason is ScrapeProblem.STALE) is stale
+    if not stale:
+        assert calls(scrape) == {"m": 3}
+
+
+async def test_requests_in_flight_are_read_where_the_gauge_is_set(
+    platform: Platform, make_entrypoint: MakeEntrypoint
+) -> None:
+    platform.call(GIGACHAT, 5)
+    platform.set_in_flight(GIGACHAT, 2)
+    platform.set_in_flight("waiting", 0)
+    platform.set_in_flight("odd", -1)
+    page, without = await make_entrypoint(gauge="model_requests_in_flight").scrape()
+    assert isinstance(page, ScrapedPage)
+    assert isinstance(without, ScrapedPage)
+    assert (page.busy, set(page.unreadable.values())) == (frozenset({GIGACHAT}), {"odd"})
+    assert (without.busy, without.unreadable) == (frozenset(), {})
+    unset, _ = await make_entrypoint().scrape()
+    assert isinstance(unset, ScrapedPage)
+    assert (unset.busy, unset.unreadable) == (frozenset(), {})
+
+
 # --- what the readings prove, from the wire to the memory ---
 
 
@@ -193,3 +242,26 @@ async def test_a_restarted_process_leaves_a_gap(platform: Platform, make_entrypo
     platform.call(GIGACHAT, 5, entrypoint=0)
     observation = await ticks(platform, make_entrypoint(), lambda: platform.restart_entrypoint(0))
     assert [gap.target for gap in observation.memory.gaps] == [platform.metrics_urls[0]]
+
+
+async def test_a_frozen_page_is_stale_until_it_moves_again(platform: Platform, make_entrypoint: MakeEntrypoint) -> None:
+    platform.call(GIGACHAT, 5)
+    entrypoint = make_entrypoint()
+    frozen = await ticks(platform, entrypoint, lambda: platform.freeze_entrypoint(0), lambda: platform.call(GIGACHAT))
+    assert not frozen.known(GIGACHAT)
+    assert [problem for problem, _ in frozen.problems] == [ScrapeProblem.STALE]
+    thawed = await ticks(platform, entrypoint, lambda: platform.call(GIGACHAT), lambda: platform.thaw_entrypoint(0))
+    assert thawed.known(GIGACHAT)
+    assert counted_calls(thawed) == 2
+
+
+async def test_two_processes_behind_one_address_are_recognised(
+    platform: Platform, make_entrypoint: MakeEntrypoint
+) -> None:
+    platform.call(GIGACHAT, 900_000, entrypoint=0)
+    platform.call(GIGACHAT, 1_200_000, entrypoint=1)
+    platform.balance_entrypoint(0, 1)
+    url, _ = platform.metrics_urls
+    observation = await ticks(platform, make_entrypoint(url), lambda: None)
+    assert [problem for problem, _ in observation.problems] == [ScrapeProblem.BALANCED]
+    assert counted_calls(observation) == 0

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from dev.fake_platform.platform import Fault, Platform
-from limiter.clients.errors import ContractBroken, NotSent, Rejected, ServiceError, Unavailable
+from limiter.clients.errors import ContractBroken, NotAllowed, NotFound, NotSent, Rejected, ServiceError, Unavailable
 from limiter.clients.http import ServiceClient
 from limiter.clients.registry import Registry
 from limiter.telemetry import Telemetry
@@ -40,10 +40,11 @@ def outcomes(telemetry: Telemetry, service: str = "booking") -> dict[str, float]
         (Fault.status(502), Unavailable, "unavailable", "booking_unavailable"),
         (Fault.status(503), Unavailable, "unavailable", "booking_unavailable"),
         (Fault.status(408), Unavailable, "unavailable", "booking_unavailable"),
+        (Fault.status(425), Unavailable, "unavailable", "booking_unavailable"),
         (Fault.status(429), Unavailable, "unavailable", "booking_unavailable"),
         (Fault.status(400), Rejected, "rejected", "booking_rejected"),
-        (Fault.status(401), Rejected, "rejected", "booking_rejected"),
-        (Fault.status(404), Rejected, "rejected", "booking_rejected"),
+        (Fault.status(401), NotAllowed, "rejected", "booking_rejected"),
+        (Fault.status(404), NotFound, "rejected", "booking_rejected"),
         (Fault.status(422), Rejected, "rejected", "booking_rejected"),
         (Fault.status(302), ContractBroken, "contractbroken", "booking_contract_broken"),
         (Fault.reset(), Unavailable, "no_answer", "booking_unavailable"),
@@ -228,7 +229,9 @@ Ask = Callable[[ServiceClient], Awaitable[object]]
 
 
 @pytest.mark.parametrize(
-    "ask", [lambda client: client.post(SCALE, {}), lambda client: client.delete(f"{LIST}/r")], ids=["POST", "DELETE"]
+    "ask",
+    [lambda client: client.post(SCALE, {}), lambda client: client.delete(f"{LIST}/r", repeat=True)],
+    ids=["POST", "DELETE"],
 )
 async def test_one_that_may_only_read_changes_nothing(platform: Platform, make_service: MakeService, ask: Ask) -> None:
     client = make_service("booking", read_only=True)

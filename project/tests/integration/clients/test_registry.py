@@ -74,31 +74,37 @@ def having(**changes: object) -> Callable[[dict[str, Any]], object]:
     return lambda entry: entry | changes
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lacking("id"),
-        lacking("name"),
-        lacking("status"),
-        lacking("deleted"),
-        lacking("instance"),
-        having(id="not-a-uuid"),
-        having(id=None),
-        having(name=""),
-        having(name=7),
-        having(status=None),
-        having(instance=None),
-        having(instance={}),
-        having(instance={"replicas": -1}),
-        having(instance={"replicas": 1.5}),
-        having(instance={"replicas": None}),
-        lambda entry: None,
-        lambda entry: "a model",
-        lambda entry: [entry],
-    ],
-)
-async def test_an_entry_that_does_not_fit_is_counted_and_passed_over(
-    platform: Platform, telemetry: Telemetry, make_service: MakeService, spoil: Callable[[dict[str, Any]], object]
+NAMELESS = [  # entries without a usable id
+    lacking("id"),
+    having(id="not-a-uuid"),
+    having(id=None),
+    lambda entry: None,
+    lambda entry: "a model",
+    lambda entry: [entry],
+]
+NAMED = [  # entries that cannot be understood, but whose id can
+    lacking("name"),
+    lacking("status"),
+    lacking("deleted"),
+    lacking("instance"),
+    having(name=""),
+    having(name=7),
+    having(status=None),
+    having(instance=None),
+    having(instance={}),
+    having(instance={"replicas": -1}),
+    having(instance={"replicas": 1.5}),
+    having(instance={"replicas": None}),
+]
+
+
+@pytest.mark.parametrize(("spoil", "named"), [(one, False) for one in NAMELESS] + [(one, True) for one in NAMED])
+async def test_an_entry_that_does_not_fit_is_counted_and_known_by_its_id_at_most(
+    platform: Platform,
+    telemetry: Telemetry,
+    make_service: MakeService,
+    spoil: Callable[[dict[str, Any]], object],
+    named: bool,
 ) -> None:
     grow(platform, 5)
 
@@ -108,8 +114,25 @@ async def test_an_entry_that_does_not_fit_is_counted_and_passed_over(
     platform.fault("registry", edited(change))
     fleet = await Registry(make_service("registry"), 100).running()
     assert {model.id.int for model in fleet.models} == {1, 2, 4, 5}
-    assert not fleet.complete
+    assert fleet.unreadable == ({UUID(int=3)} if named else set())
+    assert fleet.complete is named
+    assert not fleet.is_gone(UUID(int=3))
+    assert fleet.is_gone(UUID(int=99)) is named
     assert counted(telemetry, "entries_refused_total", peer="registry") == 1
+
+
+async def test_an_entry_that_stands_twice_and_is_understood_once_is_understood(
+    platform: Platform, make_service: MakeService
+) -> None:
+    grow(platform, 3)
+
+    def change(body: dict[str, Any]) -> None:
+        body["items"][2] = body["items"][1] | {"name": ""}
+
+    platform.fault("registry", edited(change))
+    fleet = await Registry(make_service("registry"), 100).running()
+    assert {model.id.int for model in fleet.models} == {1, 2}
+    assert (fleet.unreadable, fleet.complete) == (frozenset(), False)
 
 
 async def test_what_the_contract_may_add_later_does_no_harm(platform: Platform, make_service: MakeService) -> None:

@@ -84,7 +84,7 @@ async def test_a_database_filled_at_0003_keeps_its_rows_up_and_down(services: Se
     async with connected(services, schema) as connection:
         await write(connection, old)
         await assert_holds(connection, old)
-    await migrate(services, schema, "upgrade", "head")
+    await migrate(services, schema, "upgrade", "0004")
     async with connected(services, schema) as connection:
         await assert_holds(connection, renamed(old))
         with pytest.raises(asyncpg.UndefinedTableError):
@@ -99,7 +99,7 @@ async def test_rules_on_the_renamed_tables_still_hold_for_the_rows_of_0003(servi
     await migrate(services, schema, "upgrade", "0003")
     async with connected(services, schema) as connection:
         await write(connection, old)
-    await migrate(services, schema, "upgrade", "head")
+    await migrate(services, schema, "upgrade", "0004")
     async with connected(services, schema) as connection:
         with pytest.raises(asyncpg.UniqueViolationError, match="uq_idle_spell_open"):
             await write(connection, {"idle_spell": [old["spell"][0] | {"id": uuid4()}]})
@@ -117,6 +117,6 @@ def test_the_service_needs_the_newest_revision() -> None:
 
 
 def test_a_wrong_database_url_is_explained(services: Services) -> None:
-    done = alembic(services, "Bad-Schema", "upgrade", "head")
+    done = alembic(services, "Bad-Schema", "upgrade", "0004")
     assert done.returncode != 0
     assert "database_schema" in done.stderr.lower()

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text, update
@@ -169,3 +169,15 @@ async def test_a_clock_that_is_off_runs_nothing_and_raises_the_alarm(make_bench:
     await bench.scheduler.tick(Job.SAGA_POLL)
     assert await bench.rows(tables.job_run) == []
     assert bench.criticals() == {"clock_skew": 1}
+
+
+async def test_a_clock_that_is_off_obeys_no_hand_either_and_the_reply_says_why(make_bench: MakeBench) -> None:
+    bench = await make_bench(CLOCK_SKEW_LIMIT_SECONDS=5)
+    bench.scheduler._clock = lambda: datetime.now(UTC) + timedelta(seconds=6)
+    report = await bench.attempt(Job.SAGA_POLL)
+    assert (report.run_id, report.state) == (None, RunState.FAILED)
+    assert report.detail == "this replica's clock is 6 s off the database's clock"
+    assert await bench.rows(tables.job_run) == []
+    assert bench.criticals() == {"clock_skew": 1}
+    bench.scheduler._clock = lambda: datetime.now(UTC) + timedelta(seconds=4)
+    assert (await bench.attempt(Job.SAGA_POLL)).state is RunState.COMPLETED

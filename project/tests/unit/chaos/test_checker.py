@@ -4,13 +4,31 @@ from dataclasses import replace
 
 import pytest
 
-from dev.chaos.checker import Asked, Deleted, History, Published, Ran, Received, check
+from dev.chaos.checker import check
+from dev.chaos.history import (
+    Asked,
+    Attempt,
+    Deleted,
+    GivenBack,
+    History,
+    Kept,
+    Named,
+    Paused,
+    Published,
+    Ran,
+    Received,
+)
 
 SPELL = ("r1", "10:00")
-WARNING = Received(100.0, "m1", "ann", "idle", "warning", SPELL)
-FINAL = Received(116.0, "m2", "ann", "idle", "cancelled", SPELL, ("s2",))
+S2, S3 = Named("s2", "r1", 900.0), Named("s3", "r1", 1800.0)
+WARNING = Received(100.0, "m1", "ann", "idle", "warning", SPELL, (S2, S3), not_before=114.0)
+FINAL = Received(120.0, "m2", "ann", "idle", "cancelled", SPELL, cancelled=("s2",), already_gone=("s3",))
 GONE = Deleted(115.0, "ann", "idle", "s2")
+REFUSED = Attempt(114.1, "ann", "idle", "r1", "s2", refused=True)
+DELETE_2, DELETE_3 = Attempt(115.0, "ann", "idle", "r1", "s2"), Attempt(116.0, "ann", "idle", "r1", "s3")
+BACK = GivenBack(115.5, "s3")
 UP, DOWN = Asked(10.0, "busy", 3, 12.0), Asked(12.0, "busy", 4, 14.0)
+UNINSTALL = Asked(118.0, "idle", None, 119.0)
 FIRST = Ran("rps_check", 1, 0.0, "schedule", "completed", 0.1, 0.4)
 SECOND = Ran("rps_check", 2, 1.0, "schedule", "completed", 1.1, 1.4)
 GOOD = History(
@@ -19,11 +37,21 @@ GOOD = History(
     max_replicas=8,
     events=(WARNING, FINAL),
     deletions=(GONE,),
-    commands=(UP, DOWN),
+    attempts=(REFUSED, DELETE_2, DELETE_3),
+    given_back=(BACK,),
+    keeps=(Kept(115.6, 117.0, "ann", "idle"),),
+    pauses=(Paused(115.7, 117.0),),
+    commands=(UP, DOWN, UNINSTALL),
     runs=(FIRST, SECOND),
     published=(Published("m1"), Published("m2")),
     always_used=frozenset({"busy"}),
 )
+# Withdrawn in place of cancelled: nothing was deleted, so nothing may be uninstalled.
+WITHDRAWN = Received(117.5, "m3", "ann", "idle", "withdrawn", SPELL)
+LEFT_ALONE = replace(
+    GOOD, events=(WARNING, WITHDRAWN), deletions=(), attempts=(REFUSED,), given_back=(), commands=(), published=()
+)
+BOTH_TOLD = replace(FINAL, cancelled=("s2", "s3"), already_gone=())
 
 BROKEN = {
     "no warning": (replace(GOOD, events=(FINAL,), published=()), "without a warning"),
@@ -33,11 +61,71 @@ BROKEN = {
         replace(GOOD, deletions=(GONE, replace(GONE, user="ben", slot="s9"))),
         "of ben was deleted",
     ),
-    "not told": (replace(GOOD, events=(WARNING, replace(FINAL, cancelled=()))), "was not told"),
-    "told too much": (replace(GOOD, events=(WARNING, replace(FINAL, cancelled=("s2", "s3")))), "and it was not"),
+    "a slot that was not named": (
+        replace(GOOD, events=(replace(WARNING, named=(S3,)), FINAL)),
+        "s2 of ann was deleted although no warning named it",
+    ),
+    "a slot that another user's warning named": (
+        replace(GOOD, events=(replace(WARNING, user="ben"), FINAL)),
+        "s2 of ann was deleted although no warning named it",
+    ),
+    "named only afterwards": (
+        replace(GOOD, events=(replace(WARNING, named=()), FINAL, replace(WARNING, at=116.0, message_id="m4"))),
+        "s2 of ann was deleted although no warning named it",
+    ),
+    "before the promised moment": (
+        replace(GOOD, events=(replace(WARNING, not_before=115.5), FINAL)),
+        "a DELETE of ann's s2 was sent 0.50 s before the warning said",
+    ),
+    "a refused DELETE before the promised moment": (
+        replace(GOOD, attempts=(replace(REFUSED, at=113.0), DELETE_2, DELETE_3)),
+        "a DELETE of ann's s2 was sent 1.00 s before the warning said",
+    ),
+    "a DELETE without a warning": (
+        replace(GOOD, attempts=(*GOOD.attempts, Attempt(50.0, "ann", "idle", "r1", None))),
+        "a DELETE of ann's r1 was sent without a warning",
+    ),
+    "not told": (replace(GOOD, events=(WARNING, replace(FINAL, cancelled=()))), "was not told that slot s2"),
+    "told too much": (replace(GOOD, events=(WARNING, BOTH_TOLD)), "told that slot s3 was deleted, and it was not"),
+    "told what was refused": (
+        replace(GOOD, events=(WARNING, BOTH_TOLD), attempts=(*GOOD.attempts, replace(DELETE_3, refused=True))),
+        "told that slot s3 was deleted, and it was refused",
+    ),
+    "told as gone and still booked": (replace(GOOD, given_back=()), "s3 was already gone, and it was not"),
     "two warnings": (replace(GOOD, events=(WARNING, replace(WARNING, message_id="m3"), FINAL)), "of one spell"),
     "end before warning": (replace(GOOD, events=(FINAL, WARNING)), "of one spell"),
+    "never closed": (replace(LEFT_ALONE, events=(WARNING,)), "told ['warning'] of one spell"),
+    "closed twice": (replace(GOOD, events=(WARNING, FINAL, WITHDRAWN)), "'cancelled', 'withdrawn'] of one spell"),
     "id twice": (replace(GOOD, events=(WARNING, WARNING, FINAL)), "twice in a deduplicated"),
+    "uninstalled while a named slot is booked": (
+        replace(GOOD, commands=(replace(UNINSTALL, at=115.2),)),
+        "while slot s3, which the warning named, was booked",
+    ),
+    "uninstalled after a refusal": (
+        replace(GOOD, attempts=(*GOOD.attempts, replace(DELETE_3, refused=True)), given_back=()),
+        "uninstalled after the DELETE of slot s3 was refused",
+    ),
+    "uninstalled after the refusal of a whole reservation": (
+        replace(LEFT_ALONE, attempts=(replace(REFUSED, slot=None),), commands=(UNINSTALL,)),
+        "uninstalled after the DELETE of slot s2 was refused",
+    ),
+    "uninstalled after a refusal, when the slot is over": (
+        replace(LEFT_ALONE, events=(replace(WARNING, named=(replace(S2, end=117.0),)),), commands=(UNINSTALL,)),
+        "uninstalled after the DELETE of slot s2 was refused",
+    ),
+    "uninstalled without a warning": (
+        replace(GOOD, events=(replace(WARNING, at=118.5), FINAL)),
+        "idle was uninstalled without a warning",
+    ),
+    "cancelled while kept": (
+        replace(GOOD, keeps=(Kept(114.5, 117.0, "ann", "idle"),)),
+        "2 steps were taken against ann while idle was kept",
+    ),
+    "cancelled, then uninstalled while kept": (
+        replace(GOOD, keeps=(Kept(115.6, 119.0, "ann", "idle"),)),
+        "2 steps were taken against ann while idle was kept",
+    ),
+    "cancelled while paused": (replace(GOOD, pauses=(Paused(114.5, 117.0),)), "2 slots were to be deleted while"),
     "used and warned": (replace(GOOD, always_used=frozenset({"idle"})), "although it was in use"),
     "used and uninstalled": (replace(GOOD, commands=(Asked(1.0, "busy", None),)), "was uninstalled although"),
     "no replica": (replace(GOOD, commands=(replace(UP, replicas=0),)), "to have 0 replicas"),
@@ -50,8 +138,19 @@ BROKEN = {
 }
 
 
-def test_a_good_history_breaks_nothing() -> None:
-    assert check(GOOD) == []
+@pytest.mark.parametrize("history", [GOOD, LEFT_ALONE])
+def test_a_good_history_breaks_nothing(history: History) -> None:
+    assert check(history) == []
+
+
+def test_a_named_slot_that_is_over_does_not_keep_its_model() -> None:
+    over = replace(WARNING, named=(replace(S2, end=117.0),))
+    assert check(replace(LEFT_ALONE, events=(over, WITHDRAWN), attempts=(), commands=(UNINSTALL,))) == []
+
+
+def test_a_delete_that_is_repeated_is_one_step() -> None:
+    again = replace(DELETE_3, at=116.5)
+    assert check(replace(GOOD, attempts=(*GOOD.attempts, again))) == []
 
 
 @pytest.mark.parametrize("case", BROKEN)

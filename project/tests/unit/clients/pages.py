@@ -7,7 +7,8 @@ from itertools import pairwise
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from limiter.clients.exposition import MOST, Family, PageReader, Series, SeriesCache
+from limiter.clients.exposition import MOST, Family, Series, SeriesCache
+from limiter.clients.page import PageContent, PageReader
 
 METRIC, LABEL = "model_calls_total", "model_name"
 FAMILY = Family(METRIC, LABEL)
@@ -27,8 +28,18 @@ class Refused(Exception):
 
 
 def read(page: bytes, cache: SeriesCache | None = None, cuts: tuple[int, ...] = ()) -> Series:
-    """Our reader's answer to a page that comes in pieces, cut at these places."""
-    reader = PageReader(cache or SeriesCache(FAMILY))
+    """The family's series on a page that comes in pieces, cut at these places."""
+    return read_page(page, cache, cuts).calls
+
+
+def read_page(
+    page: bytes,
+    cache: SeriesCache | None = None,
+    cuts: tuple[int, ...] = (),
+    in_flight: SeriesCache | None = None,
+) -> PageContent:
+    """All that our reader finds on the page."""
+    reader = PageReader(cache or SeriesCache(FAMILY), in_flight)
     edges = [0, *sorted(cut % (len(page) + 1) for cut in cuts), len(page)]
     for start, end in pairwise(edges):
         reader.feed(page[start:end])

@@ -13,13 +13,16 @@ from limiter.domain.active_bookings import ActiveBooking
 from limiter.domain.command import Command, CommandKind, CommandPacing, CommandState
 from limiter.domain.fleet import ScalingState, ServedModel
 from limiter.domain.folding import fold
-from limiter.domain.idleness import Facts, IdleRule, IdleSpell, SpellState
+from limiter.domain.idle_rule import IdleRule
+from limiter.domain.idle_spell import IdleSpell, SpellState, Step, StepState
+from limiter.domain.idleness import Facts
+from limiter.domain.policy import Policy
 from limiter.domain.reservations import Reservation, Slot, UnbookingMode, User
 from limiter.domain.scaling import ScalingRule
 from limiter.domain.usage import FailedScrape, Memory, Observation, Scrape, ScrapedPage, ScrapeProblem
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-MINUTE, HOUR = 60, 3600
+MINUTE, HOUR, DAY = 60, 3600, 24 * 3600
 NAME = "Sber/GigaChat-Max-V2"
 ANNA, BORIS = User(UUID(int=101), "anna"), User(UUID(int=102), "boris")
 
@@ -45,6 +48,11 @@ IDLE = IdleRule(  # N = 3600, Y = 900
 )
 UNHURRIED = settings(deadline=None, database=None)  # a busy machine is no failure, and nothing is left on disk
 PACING = CommandPacing(timedelta(seconds=60), timedelta(minutes=1), timedelta(minutes=30))
+
+
+def policy(scaling: ScalingRule = SCALING, idle: IdleRule = IDLE, **more: Any) -> Policy:
+    values: dict[str, Any] = {"enforce_per_run": 10, "saga_timeout": timedelta(seconds=900)} | more
+    return Policy(scaling, idle, {}, PACING, **{"retention": timedelta(days=7)} | values)
 
 
 def at(seconds: float) -> datetime:
@@ -84,9 +92,16 @@ def reservation(
     return Reservation(own, user, name, None if model is None else UUID(int=model), slots)
 
 
-def booking(*row: Slot, later: Iterable[Slot] = (), current: Slot | None = None, nobody: bool = False) -> ActiveBooking:
+def booking(
+    *row: Slot,
+    earlier: Iterable[Slot] = (),
+    later: Iterable[Slot] = (),
+    current: Slot | None = None,
+    nobody: bool = False,
+) -> ActiveBooking:
     """Anna's booking; its current slot is the first of the row unless another is given, or `nobody` is."""
-    return ActiveBooking(served(), ANNA, (*row, *later), row, None if nobody else current or row[0])
+    running = None if nobody or not row else current or row[0]
+    return ActiveBooking(served(), ANNA, (*earlier, *row, *later), row, running)
 
 
 def facts(**changes: Any) -> Facts:
@@ -94,7 +109,13 @@ def facts(**changes: Any) -> Facts:
     return replace(Facts(known=True, first_seen_at=START, measured_since=START, used_at=None), **changes)
 
 
+def steps(*slots: Slot, state: StepState = StepState.NAMED) -> tuple[Step, ...]:
+    """One step for each slot that a warning names."""
+    return tuple(Step(one, state) for one in slots)
+
+
 def spell(delivered: float | None = None, idle_since: float = 0, not_before: float = 0, **changes: Any) -> IdleSpell:
+    """Anna's spell, warned if `delivered`; it names no slot unless it is given `steps`."""
     state = SpellState.WARNING_PENDING if delivered is None else SpellState.WARNED
     sent = None if delivered is None else at(delivered)
     return replace(

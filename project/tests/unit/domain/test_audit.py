@@ -71,7 +71,7 @@ def record(reason: Reason, decision: Decision = Decision.HOLD, numbers: Numbers 
         (
             Decision.WARN,
             Reason.UNUSED,
-            "unused since 10:02 (42 min): warned that 2 slots in row go, not before 11:02",
+            "unused since 10:02 (42 min): 2 slots at risk (in row), not before 11:02",
         ),
         (Decision.UNINSTALL, Reason.DEADLINE_PASSED, "nobody uses or needs it: uninstalled"),
         (Decision.WITHDRAW, Reason.USED_AGAIN, "used again 10:59:07: the warning is withdrawn"),
@@ -80,6 +80,32 @@ def record(reason: Reason, decision: Decision = Decision.HOLD, numbers: Numbers 
         (Decision.CANCEL, Reason.REFUSED, "the booking service refused 1 of 2 slots"),
         (Decision.WITHDRAW, Reason.EXEMPT, "the operator exempts this model: the warning is withdrawn"),
         (Decision.HOLD, Reason.EXEMPT, "the operator exempts this model"),
+        (Decision.HOLD, Reason.KEPT, "somebody asked to keep it"),
+        (Decision.WITHDRAW, Reason.KEPT, "somebody asked to keep it: the warning is withdrawn"),
+        (
+            Decision.WITHDRAW,
+            Reason.NOTHING_TO_CANCEL,
+            "nothing that the warning named is left: it is withdrawn",
+        ),
+        (
+            Decision.HOLD,
+            Reason.NOTHING_TO_CANCEL,
+            "nothing is left to cancel at the deadline, and nothing to free",
+        ),
+        (Decision.CANCEL, Reason.KEPT, "kept after 1 of 2 slots were cancelled: the rest stays"),
+        (Decision.CANCEL, Reason.EXEMPT, "exempted after 1 of 2 slots were cancelled: the rest stays"),
+        (Decision.CANCEL, Reason.BY_OPERATOR, "ended by an operator after 1 of 2 slots were cancelled"),
+        (Decision.WITHDRAW, Reason.BY_OPERATOR, "closed by an operator"),
+        (Decision.HOLD, Reason.REFUSED, "the booking service refuses: tried again later"),
+        (Decision.HOLD, Reason.QUIET_HOURS, "these are quiet hours: nobody is warned or cancelled"),
+        (Decision.HOLD, Reason.SURGE, "too many turned idle at once: a person must allow it"),
+        (Decision.HOLD, Reason.KEEPS_SLOT, "not uninstalled: the user's own later slot starts soon"),
+        (Decision.HOLD, Reason.UNINSTALL_LATE, "the uninstall took too long: told as not done"),
+        (
+            Decision.HOLD,
+            Reason.WARNED_WAITING,
+            "unused since 10:02 (42 min), warned 10:47: cancelling not before 11:02",
+        ),
     ],
 )
 def test_a_decision_reads_as_its_numbers(decision: Decision, reason: Reason, words: str) -> None:
@@ -93,9 +119,25 @@ def test_every_reason_has_words_that_need_only_known_numbers(reason: Reason) -> 
     assert "{" not in words
 
 
+@pytest.mark.parametrize(
+    ("decision", "reason", "words"),
+    [
+        (Decision.WITHDRAW, Reason.USED_AGAIN, "used again: the warning is withdrawn"),
+        (Decision.HOLD, Reason.USED_AGAIN, "not uninstalled: used again"),
+        (Decision.HOLD, Reason.BACKING_OFF, "a command for this model has just failed"),
+        (Decision.HOLD, Reason.COMMAND_UNFINISHED, "an earlier command for this model is unfinished"),
+        (Decision.HOLD, Reason.READING_UNKNOWN, "no trustworthy reading: unknown is not zero"),
+    ],
+)
+def test_in_the_middle_of_a_cancelling_there_are_words_without_numbers(
+    decision: Decision, reason: Reason, words: str
+) -> None:
+    assert record(reason, decision, {}).why == words
+
+
 def test_one_slot_is_not_slots() -> None:
     one = replace(record(Reason.UNUSED), numbers={**IDLE, "slots": 1})
-    assert "1 slot in row" in one.why
+    assert "1 slot at risk (in row)" in one.why
 
 
 def test_a_moment_of_another_day_names_the_day() -> None:

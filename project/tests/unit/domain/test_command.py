@@ -1,13 +1,27 @@
 """The words that rows, logs and metrics share, and how long a model is left alone after a command."""
 
+from dataclasses import replace
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
-from limiter.domain.command import UNFINISHED, CommandState, backoff
+from limiter.domain.command import (
+    UNFINISHED,
+    Command,
+    CommandKind,
+    CommandState,
+    Effect,
+    FollowUp,
+    backoff,
+    effect_of,
+    follow_up,
+)
 from limiter.domain.decision import Decision, Reason
-from tests.unit.domain.build import PACING, at, command
+from limiter.domain.fleet import Fleet
+from tests.unit.domain.build import PACING, at, command, secs, served
 
+SCALES = (CommandKind.SCALE_UP, CommandKind.SCALE_DOWN)
 FIRST, LONGEST = timedelta(minutes=1), timedelta(minutes=30)
 
 
@@ -52,6 +66,84 @@ def test_a_command_whose_end_is_not_recorded_cools_down_from_its_plan() -> None:
     unended = command(CommandState.COMPLETED, planned=100)
     assert PACING.blocks(unended, at(159)) is Reason.COOLING_DOWN
     assert PACING.blocks(unended, at(160)) is None
+
+
+def unsent(kind: CommandKind) -> Command:
+    return replace(command(CommandState.PLANNED, planned=100), kind=kind)
+
+
+def followed(asked: Command, now: float) -> FollowUp:
+    return follow_up(asked, at(now), in_flight=secs(20), timeout=secs(900))
+
+
+@pytest.mark.parametrize("kind", SCALES)
+@pytest.mark.parametrize(("now", "what"), [(100, FollowUp.SEND), (1000, FollowUp.SEND), (1000.001, FollowUp.DROP)])
+def test_a_scale_that_was_never_sent_is_sent_until_the_saga_timeout(
+    kind: CommandKind, now: float, what: FollowUp
+) -> None:
+    assert followed(unsent(kind), now) is what
+
+
+@pytest.mark.parametrize(("now", "what"), [(100, FollowUp.WAIT), (120, FollowUp.WAIT), (120.001, FollowUp.DROP)])
+def test_an_uninstall_that_was_never_sent_is_never_sent_later(now: float, what: FollowUp) -> None:
+    assert followed(unsent(CommandKind.UNINSTALL), now) is what
+
+
+@pytest.mark.parametrize("kind", CommandKind)
+@pytest.mark.parametrize(
+    ("now", "what"), [(500, FollowUp.WAIT), (520, FollowUp.WAIT), (520.001, FollowUp.ASK_REGISTRY)]
+)
+def test_a_call_that_may_be_under_way_is_not_judged(kind: CommandKind, now: float, what: FollowUp) -> None:
+    assert followed(replace(unsent(kind), sent_at=at(500)), now) is what
+
+
+def test_a_command_whose_sender_has_a_clock_before_ours_is_not_judged() -> None:
+    assert followed(replace(unsent(CommandKind.SCALE_UP), sent_at=at(510)), 500) is FollowUp.WAIT
+
+
+@pytest.mark.parametrize("now", [100, 10**6])
+def test_a_command_with_a_saga_is_followed_by_it_however_old(now: float) -> None:
+    assert followed(replace(unsent(CommandKind.SCALE_UP), sent_at=at(100), saga_id=UUID(int=3)), now) is (
+        FollowUp.ASK_SAGA
+    )
+
+
+def test_the_age_of_a_command_counts_from_the_time_it_was_sent() -> None:
+    sent = replace(unsent(CommandKind.SCALE_UP), sent_at=at(500))
+    assert not sent.older_than(secs(900), at(1400))
+    assert sent.older_than(secs(900), at(1400.001))
+
+
+@pytest.mark.parametrize("kind", SCALES)
+@pytest.mark.parametrize(
+    ("fleet", "effect"),
+    [
+        (Fleet((served(replicas=2),)), Effect.SHOWN),
+        (Fleet((served(replicas=2),), complete=False), Effect.SHOWN),
+        (Fleet((served(replicas=1),)), Effect.ABSENT),
+        (Fleet((served(replicas=3),), complete=False), Effect.ABSENT),
+        (Fleet((served(number=2, replicas=2),)), Effect.ABSENT),
+        (Fleet((), complete=False), Effect.UNKNOWN),
+        (Fleet((), unreadable=frozenset({UUID(int=1)})), Effect.UNKNOWN),
+        (Fleet((), unreadable=frozenset({UUID(int=2)})), Effect.ABSENT),
+    ],
+)
+def test_a_scale_took_effect_when_the_model_has_the_replicas(kind: CommandKind, fleet: Fleet, effect: Effect) -> None:
+    assert effect_of(unsent(kind), fleet) is effect
+
+
+@pytest.mark.parametrize(
+    ("fleet", "effect"),
+    [
+        (Fleet(()), Effect.SHOWN),
+        (Fleet((served(replicas=2),)), Effect.ABSENT),
+        (Fleet((), complete=False), Effect.UNKNOWN),
+        (Fleet((), unreadable=frozenset({UUID(int=1)})), Effect.UNKNOWN),
+        (Fleet((), unreadable=frozenset({UUID(int=2)})), Effect.SHOWN),
+    ],
+)
+def test_an_uninstall_took_effect_when_the_model_is_certainly_gone(fleet: Fleet, effect: Effect) -> None:
+    assert effect_of(replace(unsent(CommandKind.UNINSTALL), replicas=None), fleet) is effect
 
 
 def test_reasons_and_decisions_can_be_metric_labels() -> None:

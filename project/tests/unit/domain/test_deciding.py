@@ -14,8 +14,8 @@ from limiter.domain.deciding import FleetDecisions, ModelDecision, decide_fleet,
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState
 from limiter.domain.policy import Policy
-from limiter.domain.scaling import Load, ScalingRule, decide, scaling_state, settled
-from tests.unit.domain.build import IDLE, PACING, SCALING, UNHURRIED, Readings, at, command, secs, served
+from limiter.domain.scaling import SETTLED, Load, ScalingRule, decide, scaling_state, settled
+from tests.unit.domain.build import IDLE, PACING, SCALING, UNHURRIED, Readings, at, command, page, secs, served
 
 POLICY = Policy(SCALING, IDLE, {}, PACING, enforce_per_run=10, saga_timeout=secs(900), retention=secs(86_400))
 TWO = Fleet((served(1, "m", 1), served(2, "m", 3)))
@@ -248,3 +248,33 @@ def test_a_settled_model_is_set_apart_and_still_counted_and_remembered() -> None
 )
 def test_a_model_that_may_have_been_called_is_not_settled(changes: dict[str, Any]) -> None:
     assert quiet_fleet(**changes).settled == []
+
+
+def test_a_sibling_that_cannot_be_understood_keeps_its_share_and_nobody_of_its_name_is_scaled_down() -> None:
+    readings = steady(8)
+    observation = readings.tick(75, a={"m": 8.0 * 75})
+    known = [ScalingState(UUID(int=2), "m", 3, at(0))]
+    fleet = Fleet((served(1, "m", 1),), unreadable=frozenset({UUID(int=2)})).with_last_known(known)
+    load = load_of(fleet.models[0], fleet, observation, SCALING)
+    assert load.up == pytest.approx(2)
+    assert not load.known
+    decisions = decide_fleet(POLICY, fleet, observation, {known[0].model_id: known[0]}, {}, at(75))
+    assert [one.model.id for one in decisions.decided] == [UUID(int=1)]
+
+
+def test_requests_in_flight_are_told_to_the_decision_whether_there_are_calls_or_not() -> None:
+    for rps in (0, 8):
+        readings = steady(rps)
+        busy = replace(page(75, {"m": rps * 75.0}), busy=frozenset({"m"}))
+        observation = readings.scraped(75, busy)
+        assert load_of(served(1, "m"), Fleet((served(1, "m"),)), observation, SCALING).busy
+        assert not load_of(served(2, "n"), Fleet((served(2, "n"),)), observation, SCALING).busy
+
+
+def test_a_settled_model_with_a_request_in_flight_is_decided_about() -> None:
+    readings = Readings(frozenset({"m"}))
+    readings.tick(0, a={"m": 5.0})
+    observation = readings.scraped(15, replace(page(15, {"m": 5.0}), busy=frozenset({"m"})))
+    standing = ScalingState(UUID(int=1), "m", 1, at(0), standing=str(SETTLED))
+    decisions = decide_fleet(POLICY, Fleet((served(1, "m"),)), observation, {UUID(int=1): standing}, {}, at(15))
+    assert (len(decisions.decided), decisions.settled) == (1, [])

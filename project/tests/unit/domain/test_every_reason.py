@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, time
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -13,37 +13,33 @@ from limiter.domain.audit import DecisionRecord
 from limiter.domain.command import CommandState
 from limiter.domain.decision import Reason
 from limiter.domain.fleet import Fleet, ServedModel
-from limiter.domain.idleness import IdleRule
+from limiter.domain.idle_spell import StepState
+from limiter.domain.keep import Keep
 from limiter.domain.policy import Policy
+from limiter.domain.quiet_hours import QuietHours
 from limiter.domain.reservations import Bookings, Reservation
-from limiter.domain.scaling import ScalingRule
 from limiter.domain.snapshot import Snapshot
 from limiter.replay.simulation import Simulation
 from tests.unit.domain.build import (
     BORIS,
     HOUR,
     IDLE,
-    PACING,
     SCALING,
     at,
     command,
     page,
+    policy,
     reservation,
-    secs,
     served,
     slot,
 )
 
 MODEL = served(name="m")
 BOOKED = reservation(slot(0, 2 * HOUR), slot(2 * HOUR, 3 * HOUR), name="m")
+HOURLY = reservation(slot(0, HOUR + 60), slot(HOUR + 60, HOUR + 90), slot(2 * HOUR, 3 * HOUR), name="m")
 BORIS_NOW = reservation(slot(0, 2 * HOUR, of="r2"), user=BORIS, name="m")
 BORIS_SOON = reservation(slot(HOUR + 900, 3 * HOUR, of="r2"), user=BORIS, name="m")
 WARN_AT, CANCEL_AT = 2700, 3600
-
-
-def policy(scaling: ScalingRule = SCALING, idle: IdleRule = IDLE, **more: Any) -> Policy:
-    values: dict[str, Any] = {"enforce_per_run": 10, "saga_timeout": secs(900), "retention": secs(7 * 24 * HOUR)} | more
-    return Policy(scaling, idle, {}, PACING, **values)
 
 
 class Story:
@@ -56,10 +52,10 @@ class Story:
         self.calls, self.now = 0.0, 0.0
         self.records: list[DecisionRecord] = []
 
-    def tick(self, now: float, calls: float = 0.0) -> None:
+    def tick(self, now: float, calls: float = 0.0, busy: frozenset[str] = frozenset()) -> None:
         self.now, self.calls = now, self.calls + calls
-        counters = {"m": self.calls, "other": now}
-        self.records += self.simulation.tick(at(now), [page(now, counters)], self.fleet)
+        read = replace(page(now, {"m": self.calls, "other": now}), busy=busy)
+        self.records += self.simulation.tick(at(now), [read], self.fleet)
 
     def snapshot(self, **replaced: Any) -> Snapshot:
         counters = replaced.get("counters", {"m": self.calls, "other": self.now})
@@ -75,10 +71,10 @@ class Story:
 
     def enforce(self, now: float, **replaced: Any) -> None:
         self.tick(now)
-        again = partial(self._again, replaced)
+        again = partial(self._read_again, replaced)
         self.records += self.simulation.enforce(self.snapshot(), again, at(now))
 
-    def _again(self, replaced: dict[str, Any], _: object) -> Snapshot:
+    def _read_again(self, replaced: dict[str, Any], _: object) -> Snapshot:
         return self.snapshot(**replaced)
 
 
@@ -103,9 +99,9 @@ def warned(rules: Policy | None = None, *booked: Reservation, **how: Any) -> Sto
     return story
 
 
-def enforced(*booked: Reservation, fresh: Callable[[Story], dict[str, Any]] | None = None) -> Story:
-    story = warned(policy(idle=replace(IDLE, uninstall=True)), BOOKED, *booked)
-    story.enforce(CANCEL_AT, **(fresh(story) if fresh else {}))
+def enforced(*booked: Reservation) -> Story:
+    story = warned(policy(idle=replace(IDLE, uninstall=True)), *(booked or (BOOKED,)))
+    story.enforce(CANCEL_AT)
     return story
 
 
@@ -127,6 +123,32 @@ def run_limit() -> Story:
         reservation(slot(0, 7200, of="r2"), slot(7200, 9000, of="r2"), user=BORIS, name="m"),
     )
     story.enforce(CANCEL_AT)
+    return story
+
+
+def kept() -> Story:
+    story = warned()
+    story.simulation.keeps = [Keep("m", None, at(WARN_AT), at(3 * HOUR))]
+    return then(story, WARN_AT + 60)
+
+
+def in_flight() -> Story:
+    story = loaded(1, 285, replicas=2)
+    for now in range(300, 601, 15):
+        story.tick(now, 15, busy=frozenset({"m"}))
+    return story
+
+
+def refused() -> Story:
+    story = warned()
+    story.simulation.refuses = lambda _: StepState.PLANNED
+    story.enforce(CANCEL_AT)
+    return story
+
+
+def late_uninstall() -> Story:
+    story = enforced()
+    story.enforce(CANCEL_AT + 120)
     return story
 
 
@@ -162,7 +184,7 @@ STORIES: dict[Reason, Callable[[], Story]] = {
     Reason.EXEMPT: lambda: loaded(50, 15, policy(replace(SCALING, exempt=True))),
     Reason.IN_USE: lambda: then(Story(), 15),
     Reason.UNUSED: warned,
-    Reason.NOTHING_TO_CANCEL: lambda: then(Story(None, reservation(slot(0, HOUR), name="m")), 15),
+    Reason.NOTHING_TO_CANCEL: lambda: warned(None, reservation(slot(0, 2 * HOUR), name="m")),
     Reason.NOT_SEEN_RUNNING: never_ticked,
     Reason.BETWEEN_SLOTS: between,
     Reason.BOOKINGS_UNREADABLE: lambda: then(Story(), 15, bookings=Bookings((BOOKED,), frozenset({"m"}))),
@@ -174,11 +196,20 @@ STORIES: dict[Reason, Callable[[], Story]] = {
     Reason.BOOKING_GONE: lambda: then(warned(), WARN_AT + 60, bookings=Bookings(())),
     Reason.MODEL_GONE: lambda: then(warned(), WARN_AT + 60, fleet=Fleet((ServedModel(UUID(int=2), "other", 1),))),
     Reason.RUN_LIMIT: run_limit,
-    Reason.HELD_BY_ANOTHER: lambda: enforced(BORIS_NOW),
-    Reason.BOOKED_SOON: lambda: enforced(BORIS_SOON),
+    Reason.HELD_BY_ANOTHER: lambda: enforced(BOOKED, BORIS_NOW),
+    Reason.BOOKED_SOON: lambda: enforced(BOOKED, BORIS_SOON),
+    Reason.KEEPS_SLOT: lambda: enforced(HOURLY),
+    Reason.KEPT: kept,
+    Reason.QUIET_HOURS: lambda: warned(policy(idle=replace(IDLE, quiet=QuietHours(time(0, 30), time(1))))),
+    Reason.REFUSED: refused,
+    Reason.REQUESTS_IN_FLIGHT: in_flight,
+    Reason.UNINSTALL_LATE: late_uninstall,
     Reason.MODE_CHANGED: changed_mode,
 }
-BY_THE_SERVICE = {Reason.REFUSED: "tests/service/test_decisions.py"}  # only a booking service can refuse
+BY_THE_SERVICE = {  # what a person, or many bookings at once, bring about
+    Reason.BY_OPERATOR: "tests/service/test_operator_commands.py",
+    Reason.SURGE: "tests/service/test_warning_rules.py",
+}
 
 
 def test_every_reason_is_listed() -> None:

@@ -227,3 +227,22 @@ def test_no_stabilization_means_at_once() -> None:
     rule = replace(SCALING, up_stabilization=secs(0), down_stabilization=secs(0))
     assert decide(rule, remembered(1), load(36), None, at(0)).decision is UP
     assert decide(rule, remembered(4), load(0), None, at(0)).decision is DOWN
+
+
+BUSY = Load(0, 0, known=True, busy=True)
+
+
+def test_a_model_with_a_request_in_flight_is_not_scaled_down_and_is_as_soon_as_it_has_none() -> None:
+    verdict = decided(remembered(3, underused_since=0), BUSY, 400)
+    assert (verdict.decision, verdict.reason, verdict.replicas) == (HOLD, Reason.REQUESTS_IN_FLIGHT, 3)
+    assert verdict.scaling_state == remembered(3, underused_since=0)
+    assert decided(verdict.scaling_state, load(0), 415).decision is DOWN
+
+
+def test_nor_is_one_above_the_maximum() -> None:
+    assert decided(remembered(9), BUSY, 0).decision is HOLD
+    assert decided(remembered(9), load(0), 0).decision is DOWN
+
+
+def test_a_request_in_flight_stops_no_scale_up() -> None:
+    assert decided(remembered(1, overloaded_since=0), load(36)._replace(busy=True), 30).decision is UP

@@ -1,25 +1,32 @@
-"""One snapshot put together: its verdict on each booking, what blocks an uninstall, and what is recorded about it."""
+"""One snapshot put together: its verdict on each booking, what a next step is to know, and what is recorded."""
 
 from dataclasses import replace
+from datetime import time
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from limiter.domain.audit import standing_of
+from limiter.domain.command import Command, CommandKind, CommandState
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
-from limiter.domain.idleness import IdleRule, IdleSpell
+from limiter.domain.idle_rule import IdleRule
+from limiter.domain.idle_spell import IdleSpell
+from limiter.domain.keep import Keep
 from limiter.domain.policy import Policy
+from limiter.domain.quiet_hours import QuietHours
 from limiter.domain.reservations import Bookings, UnbookingMode
 from limiter.domain.snapshot import PriorState, Snapshot, take_snapshot
+from limiter.domain.step_facts import step_facts
 from limiter.domain.usage import Memory, ScrapedPage
 from tests.unit.domain.build import (
     ANNA,
     BORIS,
+    DAY,
     HOUR,
     IDLE,
-    PACING,
+    MINUTE,
     SCALING,
     Readings,
     at,
@@ -30,18 +37,19 @@ from tests.unit.domain.build import (
     served,
     slot,
     spell,
+    steps,
 )
+from tests.unit.domain.build import policy as rules
 
 M, KEY = served(1, "m"), (UUID(int=1), ANNA.id)
 FLEET = Fleet((M, ServedModel(UUID(int=2), "other", 1)))
 BOOKED = reservation(slot(0, 2 * HOUR), slot(2 * HOUR, 3 * HOUR), name="m")
 UNINSTALLS = replace(IDLE, uninstall=True)
-DAY = 24 * HOUR
+NEXT = BOOKED.slots[1]
 
 
 def policy(idle: IdleRule = IDLE, **more: Any) -> Policy:
-    values: dict[str, Any] = {"enforce_per_run": 10, "saga_timeout": secs(900), "retention": secs(7 * DAY)} | more
-    return Policy(SCALING, idle, {}, PACING, **values)
+    return rules(idle=idle, **more)
 
 
 def remembered(used: float = 0.0) -> Memory:
@@ -60,6 +68,7 @@ def snapshot(now: float, **changes: Any) -> Snapshot:
         changes.get("closed", {}),
         {},
         changes.get("resumed"),
+        changes.get("keeps", ()),
     )
     scrapes: list[ScrapedPage] = [
         changes.get("page", page(now, {"m": 2.0 if "used" in changes else 1.0, "other": now + 9.0}))
@@ -76,7 +85,12 @@ def snapshot(now: float, **changes: Any) -> Snapshot:
 
 
 def mine(**changes: Any) -> IdleSpell:
-    return replace(spell(delivered=2700, not_before=3600), model_name="m", **changes)
+    """Anna's spell, warned in time; it names the next slot."""
+    return replace(spell(delivered=2700, not_before=3600, steps=steps(NEXT)), model_name="m", **changes)
+
+
+def keep(until: float, name: str = "m", user: UUID | None = ANNA.id) -> Keep:
+    return Keep(name, user, at(0), at(until))
 
 
 def reason(found: Snapshot) -> tuple[Decision, Reason] | None:
@@ -129,21 +143,79 @@ def test_a_model_that_can_be_freed_is_warned_about_even_if_nothing_follows() -> 
 
 def test_a_spell_of_the_other_mode_ends_whatever_else() -> None:
     real = snapshot(2800, spells=[mine()], policy=policy(dry_run=True))
-    assert reason(real) == (Decision.EXPIRE, Reason.MODE_CHANGED)
+    assert reason(real) == (Decision.WITHDRAW, Reason.MODE_CHANGED)
     dry = snapshot(2800, spells=[mine(dry_run=True)], bookings=Bookings(()))
-    assert reason(dry) == (Decision.EXPIRE, Reason.MODE_CHANGED)
+    assert reason(dry) == (Decision.WITHDRAW, Reason.MODE_CHANGED)
     same = snapshot(2800, spells=[mine(dry_run=True)], policy=policy(dry_run=True))
     assert reason(same) == (Decision.HOLD, Reason.WARNED_WAITING)
 
 
 def test_a_spell_without_a_booking_ends_only_when_that_is_sure() -> None:
     nobody, gone = Bookings(()), Fleet((ServedModel(UUID(int=2), "other", 1),))
+    waits = (Decision.HOLD, Reason.READING_UNKNOWN)
     assert reason(snapshot(2800, bookings=nobody)) is None
-    assert reason(snapshot(2800, spells=[mine()], bookings=nobody)) == (Decision.EXPIRE, Reason.BOOKING_GONE)
+    assert reason(snapshot(2800, spells=[mine()], bookings=nobody)) == (Decision.WITHDRAW, Reason.BOOKING_GONE)
     unreadable = Bookings((), frozenset({"m"}))
-    assert reason(snapshot(2800, spells=[mine()], bookings=unreadable)) is None
-    assert reason(snapshot(2800, spells=[mine()], fleet=gone)) == (Decision.EXPIRE, Reason.MODEL_GONE)
-    assert reason(snapshot(2800, spells=[mine()], fleet=replace(gone, complete=False))) is None
+    assert reason(snapshot(2800, spells=[mine()], bookings=unreadable)) == (Decision.HOLD, Reason.BOOKINGS_UNREADABLE)
+    assert reason(snapshot(2800, spells=[mine()], fleet=gone)) == (Decision.WITHDRAW, Reason.MODEL_GONE)
+    assert reason(snapshot(2800, spells=[mine()], fleet=replace(gone, complete=False))) == waits
+    assert reason(snapshot(2800, spells=[mine()], fleet=replace(gone, unreadable=frozenset({M.id})))) == waits
+
+
+def test_a_model_that_is_only_known_as_it_was_is_not_judged() -> None:
+    partial = Fleet((ServedModel(UUID(int=2), "other", 1),), complete=False, last_known=(M,))
+    assert reason(snapshot(2700, bookings=Bookings((replace(BOOKED, model_id=None),)), fleet=partial)) == (
+        Decision.HOLD,
+        Reason.READING_UNKNOWN,
+    )
+
+
+DAILY = reservation(*(slot(day * DAY, day * DAY + 20 * MINUTE) for day in range(6)), name="m")
+ALL = replace(IDLE, mode=UnbookingMode.ALL)
+
+
+def test_in_all_a_spell_lives_on_between_two_slots_and_nobody_else_is_judged_there() -> None:
+    between = {"bookings": Bookings((DAILY,)), "policy": policy(ALL)}
+    assert reason(snapshot(HOUR, **between)) is None
+    assert reason(snapshot(HOUR, **between, spells=[mine(steps=steps(*DAILY.slots[3:]))])) == (
+        Decision.HOLD,
+        Reason.WARNED_WAITING,
+    )
+    found = snapshot(HOUR, **between)
+    assert found.active_bookings == {}
+    assert found.booking((M.id, BORIS.id)) is None
+    booking = found.booking(KEY)
+    assert booking is not None
+    assert (booking.slots, booking.row) == (DAILY.slots, ())
+
+
+@pytest.mark.parametrize(
+    ("keeps", "reasons"),
+    [
+        ([], (Reason.UNUSED, Reason.DEADLINE_PASSED)),
+        ([keep(DAY)], (Reason.KEPT, Reason.KEPT)),
+        ([keep(DAY, user=None)], (Reason.KEPT, Reason.KEPT)),
+        ([keep(DAY, user=BORIS.id)], (Reason.UNUSED, Reason.DEADLINE_PASSED)),
+        ([keep(DAY, "other")], (Reason.UNUSED, Reason.DEADLINE_PASSED)),
+        ([keep(3600)], (Reason.IN_USE, Reason.WARNED_WAITING)),  # it ends now, and idle time counts anew
+        ([keep(3601)], (Reason.KEPT, Reason.KEPT)),
+        ([keep(900)], (Reason.UNUSED, Reason.WARNED_WAITING)),
+        ([keep(901)], (Reason.IN_USE, Reason.WARNED_WAITING)),
+        ([keep(0)], (Reason.UNUSED, Reason.DEADLINE_PASSED)),
+        ([keep(100), keep(DAY, "other"), keep(901, user=None)], (Reason.IN_USE, Reason.WARNED_WAITING)),
+    ],
+)
+def test_a_keep_holds_off_until_its_end_and_idle_time_counts_anew_from_there(
+    keeps: list[Keep], reasons: tuple[Reason, Reason]
+) -> None:
+    without, with_spell = snapshot(3600, keeps=keeps).verdict(KEY), snapshot(3600, keeps=keeps, spells=[mine()])
+    judged = with_spell.verdict(KEY)
+    assert without is not None
+    assert judged is not None
+    assert (without.reason, judged.reason) == reasons
+    assert with_spell.is_kept(mine()) is (reasons[1] is Reason.KEPT)
+    if reasons[1] is Reason.KEPT:
+        assert judged.decision is Decision.WITHDRAW
 
 
 @pytest.mark.parametrize(
@@ -158,16 +230,38 @@ def test_a_spell_without_a_booking_ends_only_when_that_is_sure() -> None:
 def test_another_users_claim_blocks_an_uninstall(starts: float, ends: float, blocker: Reason | None) -> None:
     boris = reservation(slot(starts, ends, of="r2"), user=BORIS, name="m")
     found = snapshot(2700, bookings=Bookings((BOOKED, boris)), policy=policy(UNINSTALLS))
-    assert found.uninstall_conflict(M, ANNA.id) is blocker
+    assert found.claim_on(M, ANNA.id) is blocker
     assert found.uninstall_blocker(mine()) is blocker
 
 
+@pytest.mark.parametrize(
+    ("starts", "blocker"),
+    [
+        (2700, None),  # it begins now: he holds it, and does not use it
+        (2700.001, Reason.KEEPS_SLOT),
+        (2700 + 1800, Reason.KEEPS_SLOT),
+        (2700 + 1800.001, None),
+    ],
+)
+def test_the_users_own_later_slot_that_starts_within_the_guard_blocks_an_uninstall(
+    starts: float, blocker: Reason | None
+) -> None:
+    kept = Bookings((reservation(slot(0, 2 * HOUR), slot(starts, 5 * HOUR), name="m"),))
+    found = snapshot(2700, bookings=kept, policy=policy(UNINSTALLS))
+    assert found.uninstall_blocker(mine()) is blocker
+    assert found.claim_on(M, ANNA.id) is None  # it is no reason not to warn
+
+
+def test_a_user_without_any_slot_left_does_not_block_an_uninstall() -> None:
+    assert snapshot(2700, bookings=Bookings(()), policy=policy(UNINSTALLS)).uninstall_blocker(mine()) is None
+
+
 def test_what_else_blocks_an_uninstall() -> None:
-    assert snapshot(2700).uninstall_conflict(M, ANNA.id) is Reason.EXEMPT
+    assert snapshot(2700).claim_on(M, ANNA.id) is Reason.EXEMPT
     exempt = policy(replace(UNINSTALLS, exempt=True))
-    assert snapshot(2700, policy=exempt).uninstall_conflict(M, ANNA.id) is Reason.EXEMPT
+    assert snapshot(2700, policy=exempt).claim_on(M, ANNA.id) is Reason.EXEMPT
     unreadable = snapshot(2700, policy=policy(UNINSTALLS), bookings=Bookings((BOOKED,), frozenset({"m"})))
-    assert unreadable.uninstall_conflict(M, ANNA.id) is Reason.BOOKINGS_UNREADABLE
+    assert unreadable.claim_on(M, ANNA.id) is Reason.BOOKINGS_UNREADABLE
     used = snapshot(3600, policy=policy(UNINSTALLS), used=3000)
     assert used.uninstall_blocker(mine()) is Reason.USED_AGAIN
     gone = snapshot(3600, policy=policy(UNINSTALLS), fleet=Fleet(()))
@@ -184,7 +278,7 @@ def test_a_record_names_the_model_by_the_booking_or_else_by_the_spell() -> None:
     booked = snapshot(2700).record(KEY, Decision.HOLD, Reason.IN_USE)
     assert (booked.at, booked.model_id, booked.model_name, booked.user_id) == (at(2700), M.id, "m", ANNA.id)
     assert (booked.decision, booked.reason, booked.numbers) == (Decision.HOLD, Reason.IN_USE, {})
-    spelled = snapshot(2700, spells=[mine()], bookings=Bookings(())).record(KEY, Decision.EXPIRE, Reason.BOOKING_GONE)
+    spelled = snapshot(2700, spells=[mine()], bookings=Bookings(())).record(KEY, Decision.WITHDRAW, Reason.BOOKING_GONE)
     assert spelled.model_name == "m"
     assert snapshot(2700, bookings=Bookings(())).record(KEY, Decision.HOLD, Reason.IN_USE).model_name == ""
     assert standing_of(booked.decision, booked.reason) == "hold:in_use"
@@ -259,7 +353,7 @@ def test_a_models_own_rules_judge_it_and_block_its_uninstall() -> None:
     own = replace(policy(UNINSTALLS), own_rules={"m": (SCALING, replace(UNINSTALLS, limit=secs(1800)))})
     assert reason(snapshot(900, policy=own)) == (Decision.WARN, Reason.UNUSED)
     kept = replace(policy(UNINSTALLS), own_rules={"m": (SCALING, IDLE)})
-    assert snapshot(900, policy=kept).uninstall_conflict(M, ANNA.id) is Reason.EXEMPT
+    assert snapshot(900, policy=kept).claim_on(M, ANNA.id) is Reason.EXEMPT
     assert reason(snapshot(900, policy=replace(policy(), own_rules={"m": (SCALING, replace(IDLE, exempt=True))}))) == (
         Decision.HOLD,
         Reason.EXEMPT,
@@ -296,3 +390,121 @@ def test_a_snapshot_for_one_user_has_no_booking_of_another() -> None:
     assert [(booking.model, booking.user) for booking in found.active_bookings.values()] == [(M, BORIS)]
     everybodys = take_snapshot(policy(), FLEET, both, scrapes, remembered(), snapshot(0).prior, at(2700))
     assert len(everybodys.active_bookings) == 2
+
+
+# --- what the next step is to know ------------------------------------------------------------------------------------
+
+
+def uninstall(state: CommandState, finished: float | None = None, failures: int = 1) -> Command:
+    ended = None if finished is None else at(finished)
+    kind = CommandKind.UNINSTALL
+    return Command(UUID(int=8), M.id, "m", kind, None, state, at(3600), finished_at=ended, failures=failures)
+
+
+def test_the_facts_of_a_step_are_those_of_the_snapshot() -> None:
+    found = step_facts(snapshot(3600, policy=policy(UNINSTALLS)), mine(), "r1")
+    assert (found.at, found.ended, found.waits) == (at(3600), None, None)
+    assert (found.booked, found.model) == ({"r1": BOOKED}, M)
+    assert (found.blocker, found.command_blocks) == (None, None)
+
+
+def test_only_the_reservation_that_was_just_read_is_known() -> None:
+    assert step_facts(snapshot(3600), mine(), None).booked == {}
+    assert step_facts(snapshot(3600), mine(), "another").booked == {"another": None}
+
+
+EXEMPT = policy(replace(IDLE, exempt=True))
+DRY = policy(dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "ended"),
+    [
+        ({}, None),
+        ({"policy": EXEMPT}, Reason.EXEMPT),
+        ({"keeps": [keep(DAY)]}, Reason.KEPT),
+        ({"keeps": [keep(3600)]}, None),
+        ({"used": 3000}, Reason.USED_AGAIN),
+        ({"used": 3000, "policy": EXEMPT}, Reason.EXEMPT),
+        ({"used": 3000, "keeps": [keep(DAY, user=None)]}, Reason.KEPT),
+        ({"used": 3000, "page": failed_scrape()}, Reason.USED_AGAIN),  # a call is proof
+        ({"policy": DRY}, None),  # it waits
+    ],
+)
+def test_an_exemption_a_keep_and_use_end_a_cancelling(changes: dict[str, Any], ended: Reason | None) -> None:
+    assert step_facts(snapshot(3600, **changes), mine(), None).ended is ended
+
+
+def test_what_was_begun_in_a_dry_run_ends_with_it_and_what_was_begun_for_real_waits() -> None:
+    real, dry = snapshot(3600), snapshot(3600, policy=DRY)
+    assert step_facts(real, mine(dry_run=True), None).ended is Reason.MODE_CHANGED
+    assert step_facts(dry, mine(dry_run=True), None).ended is None
+    assert step_facts(dry, mine(dry_run=True), None).waits is None
+    assert step_facts(dry, mine(), None).waits is Reason.MODE_CHANGED
+
+
+NIGHT = policy(replace(IDLE, quiet=QuietHours(time(1), time(2))))
+UNREADABLE = page(3600, {"m": float("nan"), "other": 9.0})
+
+
+@pytest.mark.parametrize(
+    ("changes", "waits"),
+    [
+        ({}, None),
+        ({"page": failed_scrape()}, Reason.READING_UNKNOWN),
+        ({"page": UNREADABLE}, Reason.READING_UNKNOWN),
+        ({"bookings": Bookings((BOOKED,), frozenset({"m"}))}, Reason.BOOKINGS_UNREADABLE),
+        ({"bookings": Bookings((BOOKED,), frozenset({"other"}))}, None),
+        ({"policy": NIGHT}, Reason.QUIET_HOURS),
+        ({"policy": DRY}, Reason.MODE_CHANGED),
+        ({"policy": DRY, "page": failed_scrape()}, Reason.MODE_CHANGED),
+    ],
+)
+def test_what_is_not_known_the_quiet_hours_and_a_dry_run_make_a_cancelling_wait(
+    changes: dict[str, Any], waits: Reason | None
+) -> None:
+    assert step_facts(snapshot(3600, **changes), mine(), None).waits is waits
+
+
+@pytest.mark.parametrize(("now", "waits"), [(3599, None), (3600, Reason.QUIET_HOURS), (7200, None)])
+def test_the_quiet_hours_begin_and_end_to_the_second(now: float, waits: Reason | None) -> None:
+    assert step_facts(snapshot(now, policy=NIGHT), mine(), None).waits is waits
+
+
+@pytest.mark.parametrize(
+    ("changes", "blocker"),
+    [
+        ({}, None),
+        ({"policy": policy(replace(IDLE, uninstall=False))}, Reason.EXEMPT),
+        ({"fleet": Fleet((ServedModel(UUID(int=2), "other", 1),))}, Reason.MODEL_GONE),
+        ({"used": 3000}, Reason.USED_AGAIN),
+    ],
+)
+def test_what_blocks_an_uninstall_is_known(changes: dict[str, Any], blocker: Reason | None) -> None:
+    found = step_facts(snapshot(3600, **{"policy": policy(UNINSTALLS), **changes}), mine(), None)
+    assert found.blocker is blocker
+    assert (found.model is None) is (blocker is Reason.MODEL_GONE)
+
+
+@pytest.mark.parametrize(
+    ("command", "blocks"),
+    [
+        (None, None),
+        (uninstall(CommandState.FAILED, 3541), Reason.BACKING_OFF),
+        (uninstall(CommandState.FAILED, 3540), None),  # a minute after the first failure
+        (uninstall(CommandState.FAILED, 3540, failures=2), Reason.BACKING_OFF),
+        (uninstall(CommandState.SUBMITTED), None),  # it is under way, which the spell shows itself
+        (uninstall(CommandState.COMPLETED, 3599), None),
+        (uninstall(CommandState.DRY_RUN, 3599), None),
+    ],
+)
+def test_a_failed_uninstall_is_repeated_with_backoff(command: Command | None, blocks: Reason | None) -> None:
+    found = step_facts(snapshot(3600, policy=policy(UNINSTALLS)), mine(uninstall=command), None)
+    assert found.command_blocks is blocks
+
+
+def test_a_models_own_pacing_says_how_long() -> None:
+    patient = replace(policy(UNINSTALLS).pacing, backoff_first=secs(61))
+    own = policy(UNINSTALLS, own_pacing={"m": patient})
+    command = uninstall(CommandState.FAILED, 3540)
+    assert step_facts(snapshot(3600, policy=own), mine(uninstall=command), None).command_blocks is Reason.BACKING_OFF

@@ -5,15 +5,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from limiter.config.policy import PolicySettings
 from limiter.domain.audit import DecisionRecord
-from limiter.domain.command import CommandState
+from limiter.domain.command import Command, CommandKind, CommandState
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState
+from limiter.domain.idle_spell import SpellState, Step, StepState
 from limiter.domain.job import Job
+from limiter.domain.keep import Keep
 from limiter.domain.reservations import Bookings
 from limiter.domain.usage import Memory
 from limiter.recording.format import Start
@@ -44,7 +47,8 @@ def tick(to: Recorder, now: float, fleet: Fleet | None = FLEET, **counters: floa
 
 def idle(to: Recorder, now: float, **changes: Any) -> None:
     simulation = Simulation(PolicySettings().policy())
-    warned = spell(delivered=10)
+    warned = changes.get("spell", spell(delivered=10))
+    simulation.keeps = changes.get("keeps", ())
     simulation.spells[warned.key], simulation.closed[warned.key] = warned, at(5)
     snapshot = simulation.snapshot(
         at(now), [page(now, {"m": 1.0})], FLEET, changes.get("bookings", Bookings((BOOKED,)))
@@ -97,6 +101,49 @@ def test_snapshots_read_back_as_they_were_written(tmp_path: Path) -> None:
     assert first.cancelled == [((served().id, ANNA.id), BOOKED.slots[1])]
     assert second.snapshots[0].bookings.reservations[0].slots == BOOKED.slots[:1]
     assert second.snapshots[0].bookings.unreadable == {"n"}
+
+
+def test_keeps_read_back_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    to = recorder(path)
+    keeps = [Keep("m", ANNA.id, at(0), at(HOUR), "a demo", "ops"), Keep("n", None, at(5), at(90))]
+    for now, kept in ((15, keeps), (30, keeps[:1]), (45, [])):
+        idle(to, now, keeps=kept)
+    lines = [line for line in read(path) if isinstance(line, Idle)]
+    assert [line.snapshots[0].keeps for line in lines] == [keeps, keeps[:1], []]
+
+
+@pytest.mark.parametrize("state", [SpellState.WARNED, SpellState.ENFORCING])
+def test_a_spell_reads_back_with_its_steps_its_uninstall_and_why_it_was_stopped(
+    tmp_path: Path, state: SpellState
+) -> None:
+    path = tmp_path / "r.jsonl"
+    to = recorder(path)
+    command = Command(
+        UUID(int=5), served().id, "m", CommandKind.UNINSTALL, None, CommandState.FAILED, at(12),
+        saga_id=UUID(int=6), finished_at=at(14), failures=1, spell_id=UUID(int=9), sent_at=at(13),
+    )  # fmt: skip
+    begun = spell(
+        delivered=10,
+        not_before=20,
+        steps=(
+            Step(BOOKED.slots[0], StepState.PLANNED, 2, at(99)),
+            Step(BOOKED.slots[1], StepState.ALREADY_GONE, 1),
+        ),
+        uninstall=command,
+        stopped_for=Reason.KEPT,
+        enforcing_at=at(21),
+        settled_at=at(22),
+    )
+    idle(to, 15, spell=replace(begun, state=state))
+    idle(to, 30, spell=replace(begun, state=state, steps=begun.steps[:1]))
+    began, first, second = read(path)
+    assert isinstance(began, Began)
+    assert isinstance(first, Idle)
+    assert isinstance(second, Idle)
+    assert began.start.spells == [replace(begun, state=state)]
+    assert list(first.snapshots[0].spells.values()) == [replace(begun, state=state)]
+    assert list(second.snapshots[1].spells.values()) == [replace(begun, state=state, steps=begun.steps[:1])]
 
 
 def test_a_line_carries_only_what_changed(tmp_path: Path) -> None:
@@ -154,23 +201,76 @@ def test_a_start_line_of_version_1_reads_as_the_same_values(tmp_path: Path) -> N
     assert list(read(path)) == [Began({"scale_max_replicas": 8}, start)]
 
 
-def test_the_other_lines_of_version_1_are_those_of_version_2(tmp_path: Path) -> None:
+def test_the_other_lines_of_version_1_are_those_of_version_3(tmp_path: Path) -> None:
     path, older = tmp_path / "r.jsonl", tmp_path / "older.jsonl"
     to = recorder(path)
     tick(to, 15, m=1.0)
     idle(to, 30)
     start, *others = path.read_text().splitlines()
-    assert all(line.startswith('{"v":2,') for line in (start, *others))
+    assert all(line.startswith('{"v":3,') for line in (start, *others))
     fields = VERSION_1_START | {"by": json.loads(start)["by"]}
-    older.write_text("\n".join([json.dumps(fields), *(line.replace('"v":2', '"v":1', 1) for line in others)]))
+    older.write_text("\n".join([json.dumps(fields), *(line.replace('"v":3', '"v":1', 1) for line in others)]))
     assert list(read(older))[1:] == list(read(path))[1:]
 
 
-@pytest.mark.parametrize("version", [0, 3, "1", None])
+def test_the_lines_of_version_2_are_those_of_version_3(tmp_path: Path) -> None:
+    path, older = tmp_path / "r.jsonl", tmp_path / "older.jsonl"
+    to = recorder(path)
+    tick(to, 15, m=1.0)
+    idle(to, 30)
+    lines = path.read_text().splitlines()
+    older.write_text("\n".join(line.replace('"v":3', '"v":2', 1) for line in lines))
+    assert list(read(older)) == list(read(path))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_expired_in_an_earlier_version_is_a_withdrawal_now(tmp_path: Path, version: int) -> None:
+    path, older = tmp_path / "r.jsonl", tmp_path / "older.jsonl"
+    to = recorder(path)
+    tick(to, 15, m=1.0)
+    idle(to, 30)
+    start, *others = path.read_text().splitlines()
+    started = VERSION_1_START if version == 1 else json.loads(start)
+    fields = started | {"by": json.loads(others[0])["by"]}
+    lines = [
+        json.loads(line.replace('"decision":"warn","reason":"unused"', '"decision":"expire","reason":"booking_gone"'))
+        for line in others
+    ]
+    assert all(line["found"][0]["decision"] == "expire" for line in lines)
+    older.write_text("\n".join(json.dumps(line | {"v": version}) for line in (fields, *lines)))
+    for line in list(read(older))[1:]:
+        assert isinstance(line, Tick | Idle)
+        assert [(one.decision, one.reason) for one in line.found] == [(Decision.WITHDRAW, Reason.BOOKING_GONE)]
+        assert line.found[0].numbers == RECORD.numbers
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_earlier_version_has_no_keeps_and_its_spells_name_no_slots(tmp_path: Path, version: int) -> None:
+    path, older = tmp_path / "r.jsonl", tmp_path / "older.jsonl"
+    to = recorder(path)
+    tick(to, 15)
+    idle(to, 30)
+    _, first, second = map(json.loads, path.read_text().splitlines())
+    for one in second["looks"]:
+        del one["keeps"]
+        for kind in ("all", "set"):
+            for named in one["spells"].get(kind, {}).values():
+                for field in ("steps", "uninstall", "stopped_for", "enforcing_at", "settled_at"):
+                    named.pop(field)
+    fields = VERSION_1_START | {"by": first["by"]}
+    lines = [first | {"v": version}, second | {"v": version}]
+    older.write_text("\n".join(json.dumps(line) for line in (fields, *lines)))
+    *_, line = read(older)
+    assert isinstance(line, Idle)
+    assert line.snapshots[0].keeps == []
+    assert list(line.snapshots[0].spells.values()) == [spell(delivered=10)]
+
+
+@pytest.mark.parametrize("version", [0, 4, "1", None])
 def test_a_line_of_an_unknown_version_is_refused(tmp_path: Path, version: object) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text(json.dumps(VERSION_1_START | {"v": version}))
-    with pytest.raises(WrongRecording, match=rf"r\.jsonl:1: .*version {version}: only versions 1 to 2 can be read"):
+    with pytest.raises(WrongRecording, match=rf"r\.jsonl:1: .*version {version}: only versions 1 to 3 can be read"):
         list(read(path))
 
 
@@ -213,7 +313,7 @@ def test_without_a_path_nothing_is_recorded() -> None:
     [
         (lambda lines: [lines[0], lines[2]], r"r\.jsonl:2: .*line 1 of process \w+ is missing: line 2 follows"),
         (lambda lines: [lines[0], "{nonsense"], r"r\.jsonl:2: "),
-        (lambda lines: [lines[0].replace('"v":2', '"v":9')], r"r\.jsonl:1: .*version 9: only versions 1 to 2 can"),
+        (lambda lines: [lines[0].replace('"v":3', '"v":9')], r"r\.jsonl:1: .*version 9: only versions 1 to 3 can"),
         (lambda lines: [lines[0].replace('"start"', '"end"')], r"r\.jsonl:1: .*'end' is not one of start, tick, idle"),
     ],
 )

@@ -34,6 +34,7 @@ command = Table(
     Column("state", Text, nullable=False),
     Column("reason", Text, nullable=False),
     time("planned_at"),
+    time("sent_at", nullable=True),
     time("finished_at", nullable=True),
     Column("saga_id", Uuid),
     Column("failures", Integer, nullable=False, server_default=text("0")),

@@ -1,6 +1,20 @@
 """Idle spells, what is cancelled for them, and the users they concern."""
 
-from sqlalchemy import Boolean, Column, DateTime, ForeignKey, Index, Table, Text, Uuid, func, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
 
 from limiter.db.tables.metadata import metadata, time
 
@@ -24,6 +38,9 @@ idle_spell = Table(
     time("slot_start"),
     time("slot_end"),
     Column("dry_run", Boolean, nullable=False),
+    Column("stopped_for", Text),
+    time("enforcing_at", nullable=True),
+    time("settled_at", nullable=True),
 )
 OPEN_SQL = "state IN ('warning_pending', 'warned', 'enforcing')"
 Index("uq_idle_spell_open", idle_spell.c.model_id, idle_spell.c.user_id, unique=True, postgresql_where=text(OPEN_SQL))
@@ -35,11 +52,34 @@ cancellation = Table(
     Column("spell_id", Uuid, ForeignKey("idle_spell.id", ondelete="CASCADE"), primary_key=True),
     Column("slot_id", Text, primary_key=True),
     Column("reservation_id", Text, primary_key=True),
-    Column("whole", Boolean, nullable=False),
     time("slot_start"),
     time("slot_end"),
     Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    time("next_try_at", nullable=True),
     Column("error", Text),
+)
+
+keep = Table(
+    "keep",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("model_name", Text, nullable=False),
+    Column("user_id", Uuid),
+    time("since"),
+    time("until"),
+    Column("reason", Text),
+    Column("by", Text),
+)
+Index("ix_keep_until", keep.c.until)
+
+surge = Table(
+    "surge",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    time("since"),
+    time("allowed_at", nullable=True),
+    Column("allowed_by", Text),
 )
 
 contact = Table(

@@ -14,6 +14,9 @@ job = Table(
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("paused", Boolean, nullable=False, server_default=false()),
     time("resumed_at", nullable=True),
+    time("paused_at", nullable=True),
+    Column("paused_by", Text),
+    Column("paused_reason", Text),
 )
 
 job_run = Table(

@@ -1,6 +1,6 @@
 """What rps_check remembers: readings, use, gaps, and the state of scaling."""
 
-from sqlalchemy import Boolean, Column, DateTime, Float, Integer, Table, Text, Uuid, false
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Float, Integer, Table, Text, Uuid, false
 
 from limiter.db.tables.metadata import metadata, time
 
@@ -15,6 +15,9 @@ target = Table(
     Column("started_at", Float),
     Column("rate", Float, nullable=False),
     Column("silent", Boolean, nullable=False, server_default=false()),
+    time("matched_at", nullable=True),
+    Column("page_digest", BigInteger),
+    Column("stale", Boolean, nullable=False, server_default=false()),
     postgresql_with={"fillfactor": 50},
 )
 

@@ -1,0 +1,137 @@
+"""An idle spell: one user's warning about one booked model, from its opening to its one closing.
+
+A spell goes warning_pending -> warned -> enforcing -> enforced; or it ends as withdrawn. Only the slots that its
+warning named are ever cancelled, and nobody is cancelled before `cancel_not_before`.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from limiter.domain.command import Command
+from limiter.domain.decision import Reason
+from limiter.domain.reservations import Slot, User
+
+
+class SpellState(StrEnum):
+    """Where an idle spell stands; the last two are ends."""
+
+    WARNING_PENDING = "warning_pending"
+    WARNED = "warned"
+    ENFORCING = "enforcing"
+    ENFORCED = "enforced"
+    WITHDRAWN = "withdrawn"
+
+
+OPEN_STATES = (SpellState.WARNING_PENDING, SpellState.WARNED, SpellState.ENFORCING)
+_WITHDRAWN = "a call, a keep, an exemption, an operator, or nothing is left"
+
+# Every arrow and its cause; the store moves a spell along these only.
+ARROWS: dict[SpellState, dict[SpellState, str]] = {
+    SpellState.WARNING_PENDING: {
+        SpellState.WARNED: "the broker confirmed the warning",
+        SpellState.WITHDRAWN: _WITHDRAWN,
+    },
+    SpellState.WARNED: {
+        SpellState.ENFORCING: "the deadline passed without a call",
+        SpellState.WITHDRAWN: _WITHDRAWN,
+    },
+    SpellState.ENFORCING: {
+        SpellState.ENFORCED: "every step has ended, and the user is told",
+        SpellState.WITHDRAWN: "the cancelling ended before anything was taken",
+    },
+}
+
+# What a withdrawn event says of the reason.
+CLOSING_REASONS = {
+    Reason.USED_AGAIN: "used",
+    Reason.KEPT: "kept",
+    Reason.EXEMPT: "exempt",
+    Reason.BOOKING_GONE: "booking_gone",
+    Reason.NOTHING_TO_CANCEL: "nothing_left",
+    Reason.MODEL_GONE: "model_gone",
+    Reason.MODE_CHANGED: "mode_changed",
+    Reason.BY_OPERATOR: "by_operator",
+}
+
+
+def closing_reason(reason: Reason) -> str:
+    """The word of a withdrawn event; what only kept the model from being uninstalled means that nothing is left."""
+    return CLOSING_REASONS.get(reason, "nothing_left")
+
+
+class StepState(StrEnum):
+    """Where the cancelling of one slot stands; the last four are ends."""
+
+    NAMED = "named"  # the warning names the slot
+    PLANNED = "planned"  # the deadline has passed, and the slot is still booked
+    DONE = "done"
+    ALREADY_GONE = "already_gone"  # somebody else has cancelled it
+    FAILED = "failed"  # the booking service will not cancel it
+    STOPPED = "stopped"  # the cancelling was ended before its turn came
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The cancelling of one slot; after a refusal it is not tried again before `next_try_at`."""
+
+    slot: Slot
+    state: StepState
+    attempts: int = 0
+    next_try_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IdleSpell:
+    """One user's unused booking of one model, from the warning on.
+
+    `slot` is the one that ran when the warning was made, `steps` are the slots that it puts at risk and what became of
+    them. `not_before` is the earliest moment of the cancelling as the warning says it. `stopped_for` is why the
+    cancelling was ended before its end, `settled_at` when its last step ended, `uninstall` the latest command for it.
+    """
+
+    id: UUID
+    model_id: UUID
+    model_name: str
+    user: User
+    state: SpellState
+    idle_since: datetime
+    opened_at: datetime
+    not_before: datetime
+    slot: Slot
+    delivered_at: datetime | None = None
+    dry_run: bool = False
+    steps: tuple[Step, ...] = ()
+    uninstall: Command | None = None
+    stopped_for: Reason | None = None
+    enforcing_at: datetime | None = None
+    settled_at: datetime | None = None
+
+    @property
+    def key(self) -> tuple[UUID, UUID]:
+        """Whose spell it is: the model's id and the user's."""
+        return (self.model_id, self.user.id)
+
+    @property
+    def named(self) -> tuple[Slot, ...]:
+        """The slots that the warning names."""
+        return tuple(step.slot for step in self.steps)
+
+    def slots(self, *states: StepState) -> tuple[Slot, ...]:
+        """The named slots whose step is in one of these states."""
+        return tuple(step.slot for step in self.steps if step.state in states)
+
+
+def planned_steps(steps: Iterable[Step], left: Collection[Slot], now: datetime) -> tuple[Step, ...]:
+    """The steps when the deadline has passed: what is left is planned, the others are over, or gone."""
+
+    ids = {(slot.reservation_id, slot.id) for slot in left}
+
+    def state(step: Step) -> StepState:
+        if (step.slot.reservation_id, step.slot.id) in ids:
+            return StepState.PLANNED
+        return StepState.STOPPED if step.slot.end <= now else StepState.ALREADY_GONE
+
+    return tuple(replace(step, state=state(step)) for step in steps)

@@ -1,0 +1,174 @@
+"""Carries out what `domain.enforcement` says of a spell, each step recorded before the next one is asked for."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+from uuid import uuid4
+
+from loguru import logger
+
+from limiter.clients.booking import Booking
+from limiter.clients.errors import NotAllowed, ServiceError, Unavailable
+from limiter.db import cancellations, idle_spells, ledger
+from limiter.domain.audit import counted
+from limiter.domain.closing import Close, Tell, closing_records
+from limiter.domain.command import CommandKind, CommandState, backoff, new_command
+from limiter.domain.decision import Decision, Reason
+from limiter.domain.enforcement import Delete, Settle, Stop, Uninstall, Wait, next_reservation, next_step
+from limiter.domain.idle_spell import IdleSpell, Step, StepState
+from limiter.domain.reservations import Slot
+from limiter.domain.snapshot import Snapshot
+from limiter.domain.step_facts import step_facts
+from limiter.effects.audit import Audit
+from limiter.effects.closing import SpellClosing
+from limiter.effects.commands import Commands
+from limiter.effects.snapshot import SnapshotReader
+from limiter.recording.trace import RunTrace
+from limiter.runner.run import Run
+from limiter.telemetry import Telemetry
+
+
+@dataclass
+class Refusals:
+    """What the booking service refused in this run: the alarm is raised once, and nothing more is asked of it."""
+
+    reasons: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Enforcing:
+    """Takes the steps of spells that are enforced, as long as each next one may be taken."""
+
+    reader: SnapshotReader
+    booking: Booking
+    commands: Commands
+    closing: SpellClosing
+    telemetry: Telemetry
+    audit: Audit
+
+    async def go_on(self, run: Run, spell: IdleSpell, base: Snapshot, refusals: Refusals) -> AsyncIterator[RunTrace]:
+        """Take steps until the spell is closed or has to wait; raises ServiceError if a step's facts cannot be read."""
+        rule = base.policy.idle(spell.model_name)
+        while not await run.braked():
+            spell = replace(spell, steps=await self._steps(run, spell))
+            reservation = next_reservation(spell, self.reader.clock())
+            base = await self._read(run, spell, base, reservation)
+            yield RunTrace(snapshots=((spell.key, base),))
+            if spell.key not in base.prior.spells:
+                return  # somebody has closed it
+            spell = base.prior.spells[spell.key]
+            step = next_step(spell, step_facts(base, spell, reservation), rule)
+            match step:
+                case Delete() if not refusals.reasons:
+                    yield await self._delete(run, spell, base, step, refusals)
+                case Settle():
+                    await self._settle(run, spell, base, step.slots, step.state, step.why)
+                case Stop():
+                    await self._stop(run, spell, base, step)
+                case Uninstall() if await self._planned(run, spell, base, step):
+                    yield RunTrace(acted=(base.record(spell.key, Decision.UNINSTALL, Reason.DEADLINE_PASSED),))
+                case Tell() | Close():
+                    yield await self._close(run, spell, base, step)
+                    return
+                case Wait() | Delete() | Uninstall():
+                    yield self.audit.waits(base, spell.key, _waiting_for(step))
+                    return
+                case _:
+                    assert_never(step)
+
+    async def _steps(self, run: Run, spell: IdleSpell) -> tuple[Step, ...]:
+        """The steps as they are recorded now."""
+        async with run.read() as connection:
+            return await cancellations.load(connection, spell.id)
+
+    async def _read(self, run: Run, spell: IdleSpell, base: Snapshot, reservation: str | None) -> Snapshot:
+        """What the next step needs: one reservation, or, before a model is uninstalled, everything."""
+        if spell.slots(StepState.PLANNED) or not base.policy.idle(spell.model_name).uninstall:
+            return await self.reader.refresh(run, spell.key, base, reservation)
+        return await self.reader.read_fresh(run, spell.key)
+
+    async def _delete(self, run: Run, spell: IdleSpell, base: Snapshot, step: Delete, refusals: Refusals) -> RunTrace:
+        """One DELETE; if it is refused for now, or unanswered, the step stays planned and is tried again later."""
+        state, error = StepState.DONE, None
+        if not spell.dry_run:
+            async with run.write() as connection:
+                await cancellations.tried(connection, spell.id, step.slots)
+            run.check()
+            try:
+                was_there = await self.booking.cancel(step.reservation_id, None if step.whole else step.slots[0])
+                state = StepState.DONE if was_there else StepState.ALREADY_GONE
+            except (NotAllowed, Unavailable) as problem:
+                await self._refused(run, spell, base, step, problem)
+                if problem.reason not in refusals.reasons:
+                    refusals.reasons.add(problem.reason)
+                    self.telemetry.critical(problem.reason, problem)
+                return RunTrace()
+            except ServiceError as problem:
+                state, error = StepState.FAILED, str(problem)
+                self.telemetry.critical(problem.reason, problem)
+        await self._settle(run, spell, base, step.slots, state, error)
+        done = state is StepState.DONE and not spell.dry_run
+        return RunTrace(cancelled=tuple((spell.key, slot) for slot in step.slots) if done else ())
+
+    async def _refused(self, run: Run, spell: IdleSpell, base: Snapshot, step: Delete, problem: ServiceError) -> None:
+        pacing = base.policy.pacing_of(spell.model_name)
+        tries = 1 + max((one.attempts for one in spell.steps if one.slot in step.slots), default=0)
+        later = base.at + backoff(tries, pacing.backoff_first, pacing.backoff_longest)
+        async with run.write() as connection:
+            await cancellations.refused(connection, spell.id, step.slots, later, str(problem))
+
+    async def _settle(
+        self,
+        run: Run,
+        spell: IdleSpell,
+        base: Snapshot,
+        slots: tuple[Slot, ...],
+        state: StepState,
+        error: str | None,
+    ) -> None:
+        async with run.write() as connection:
+            if not await cancellations.settle(connection, spell.id, slots, state, error) and state is StepState.DONE:
+                self.telemetry.critical("cancelled_after_closing", "a slot went while somebody closed the spell")
+            if set(spell.slots(StepState.PLANNED)) <= set(slots):
+                await idle_spells.settled(connection, spell.id, base.at)
+
+    async def _stop(self, run: Run, spell: IdleSpell, base: Snapshot, step: Stop) -> None:
+        async with run.write() as connection:
+            await cancellations.stop(connection, spell.id)
+            await idle_spells.stopped(connection, spell.id, step.reason)
+            await idle_spells.settled(connection, spell.id, base.at)
+
+    async def _planned(self, run: Run, spell: IdleSpell, base: Snapshot, step: Uninstall) -> bool:
+        """Record the intent, then send it; false if another command of the model is unfinished."""
+        last, dry = spell.uninstall, spell.dry_run
+        intent = new_command(uuid4(), step.model, CommandKind.UNINSTALL, None, last, base.at, dry_run=dry)
+        intent = replace(intent, spell_id=spell.id)
+        record = base.record(spell.key, Decision.UNINSTALL, Reason.DEADLINE_PASSED)
+        async with run.write() as connection:
+            recorded = await ledger.plan(connection, [intent], {intent.id: Reason.DEADLINE_PASSED})
+            if recorded:
+                await self.audit.write_acts(connection, record)
+        if not recorded:
+            return False
+        self.audit.committed(record)
+        if intent.state is CommandState.PLANNED:
+            await self.commands.send_all(run, [intent])
+        return True
+
+    async def _close(self, run: Run, spell: IdleSpell, base: Snapshot, step: Tell | Close) -> RunTrace:
+        records = closing_records(spell, step, base.at)
+        if isinstance(step, Close):
+            return await self.closing.withdraw(run, spell, records[0])
+        trace = await self.closing.finish(run, spell, step, *records)
+        if step.cancelled and not spell.dry_run:
+            self.telemetry.cancelled(len(step.cancelled))
+        ended = logger.bind(event="enforced", reason=str(step.reason), user_id=str(spell.user.id))
+        freed = "uninstalled" if step.uninstalled else "not uninstalled"
+        ended.info("{} of {} cancelled, model {}", counted(len(step.cancelled), "slot"), spell.model_name, freed)
+        return trace
+
+
+def _waiting_for(step: Wait | Delete | Uninstall) -> Reason:
+    if isinstance(step, Wait):
+        return step.reason
+    return Reason.REFUSED if isinstance(step, Delete) else Reason.COMMAND_UNFINISHED

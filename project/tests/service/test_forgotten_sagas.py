@@ -1,0 +1,114 @@
+"""Sagas that the dispatcher has forgotten, or cannot be asked for; and the brake. Composed."""
+
+import asyncio
+
+import pytest
+from freezegun.api import FrozenDateTimeFactory
+
+from dev.fake_platform.platform import Fault
+from limiter.db import tables
+from limiter.domain.job import Job
+from tests.bench import Bench
+from tests.conftest import MakeBench
+from tests.service.commanding import SETTINGS, TIMEOUT, asked, calls, command, poll, under_way
+
+
+@pytest.fixture
+async def bench(make_bench: MakeBench, time: FrozenDateTimeFactory) -> Bench:
+    return await make_bench(**SETTINGS)
+
+
+async def followed(bench: Bench) -> None:
+    """A scale to 2 that the dispatcher accepted, and whose saga goes on."""
+    bench.platform.add_model("m")
+    bench.platform.call("m")
+    bench.platform.next_saga("stuck")
+    await bench.run(Job.RPS_CHECK)
+    assert (await command(bench)).state == "submitted"
+
+
+async def test_a_forgotten_saga_is_asked_for_until_the_timeout_and_then_settled_as_failed(
+    bench: Bench, time: FrozenDateTimeFactory
+) -> None:
+    await followed(bench)
+    bench.platform.sagas.clear()
+    registry = calls(bench.platform, "/registry/")
+    await poll(bench, time, TIMEOUT)
+    assert (await command(bench)).state == "submitted"
+    assert calls(bench.platform, "/registry/") == registry
+    assert bench.criticals() == {}
+    await poll(bench, time, 1)
+    row = await command(bench)
+    assert (row.state, row.failures) == ("failed", 1)
+    assert row.error == "the dispatcher has forgotten the saga, and no effect in the registry"
+    assert bench.criticals() == {"command_failed": 1}
+
+
+async def test_a_forgotten_saga_whose_effect_shows_is_settled_as_completed(
+    bench: Bench, time: FrozenDateTimeFactory
+) -> None:
+    await followed(bench)
+    bench.platform.sagas.clear()
+    bench.platform.models[0].replicas = 2
+    await poll(bench, time, TIMEOUT + 1)
+    assert (await command(bench)).state == "completed"
+    assert bench.criticals() == {}
+
+
+@pytest.mark.parametrize("fault", [Fault.status(500), Fault.status(403), Fault.reset(), Fault.garbage()])
+async def test_a_saga_that_cannot_be_asked_for_too_long_is_stuck_and_alarms_once(
+    bench: Bench, time: FrozenDateTimeFactory, fault: Fault
+) -> None:
+    await followed(bench)
+    bench.platform.fault("dispatcher", fault, path="saga")
+    await poll(bench, time, TIMEOUT)
+    assert (await command(bench)).state == "submitted"
+    for _ in range(3):
+        await poll(bench, time, 1)
+    assert (await command(bench)).state == "stuck"
+    assert bench.criticals()["saga_stuck"] == 1
+    assert "cannot be asked" in (await command(bench)).error
+
+
+async def test_a_stuck_command_ends_when_its_saga_can_be_asked_again(bench: Bench, time: FrozenDateTimeFactory) -> None:
+    await followed(bench)
+    bench.platform.fault("dispatcher", Fault.status(500), path="saga")
+    await poll(bench, time, TIMEOUT + 1)
+    assert (await command(bench)).state == "stuck"
+    bench.platform.clear_faults()
+    next(iter(bench.platform.sagas.values())).outcome = "completed"
+    await poll(bench, time)
+    assert (await command(bench)).state == "completed"
+
+
+async def test_a_pause_stops_a_run_before_its_next_command_and_the_rest_is_sent_by_saga_poll(
+    bench: Bench, time: FrozenDateTimeFactory
+) -> None:
+    bench.platform.add_model("other")
+    async with under_way(bench, 0.6):
+        await bench.replica.table.pause(Job.RPS_CHECK)
+    assert asked(bench.platform) == [2]
+    assert sorted(row.sent_at is None for row in await bench.rows(tables.command)) == [False, True]
+    await poll(bench, time)
+    assert asked(bench.platform) == [2, 2]
+    assert bench.platform.violations == []
+
+
+async def test_a_run_by_hand_of_a_paused_job_sends_its_commands(bench: Bench) -> None:
+    bench.platform.add_model("m")
+    await bench.replica.table.pause(Job.RPS_CHECK)
+    await bench.run(Job.RPS_CHECK)
+    assert asked(bench.platform) == [2]
+
+
+async def test_a_pause_stops_saga_poll_between_two_commands(bench: Bench, time: FrozenDateTimeFactory) -> None:
+    for _ in range(2):
+        bench.platform.add_model("m")
+    await bench.run(Job.RPS_CHECK)
+    bench.platform.fault("dispatcher", Fault.slow(0.5), path="saga", times=1)
+    run = asyncio.create_task(poll(bench, time))
+    await bench.until(tables.job_run, lambda rows: any(row.job == Job.SAGA_POLL for row in rows))
+    await asyncio.sleep(0.1)
+    await bench.replica.table.pause(Job.SAGA_POLL)
+    await run
+    assert sorted(row.state for row in await bench.rows(tables.command)) == ["completed", "submitted"]

@@ -1,0 +1,301 @@
+"""The rules of a warning: what counts as idle, what it names and promises, and how it is closed; N = 60 min, Y = 15."""
+
+import asyncio
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import pytest
+from freezegun.api import FrozenDateTimeFactory
+
+from limiter.db import tables
+from limiter.domain.job import Job
+from tests.bench import Bench
+from tests.conftest import START, MakeBench
+from tests.service.stories import Stage, Story, lines, text
+from tests.service.test_control import ask
+
+ALL, UNINSTALL = {"UNBOOKING_MODE": "ALL"}, {"UNINSTALL_ON_IDLE": "true"}
+WARNING = (Job.RPS_CHECK, Job.IDLE_WARNING, Job.EVENT_DISPATCH)
+EXEMPT = 'the service restarts with POLICY_OVERRIDES={"m":{"exempt":true}}'
+
+STORIES = [
+    Story(
+        "IN_ROW: idle time pauses between two slots of a row",
+        "0 ann books 0-30 35-95 95-150",
+        """50 ann hears warning of 95-150 from 65
+        65 ann loses 95-150
+        65 ann hears cancelled 95-150""",
+        step=5,
+        until=70,
+    ),
+    Story(
+        "ALL: an hour every day with N = 1 h: warned on the first day, and the next days are freed at its end",
+        "0 ann books 0-60 1440-1500 2880-2940",
+        """45 ann hears warning of 1440-1500 2880-2940 from 60
+        60 ann loses 1440-1500
+        60 ann loses 2880-2940
+        60 ann hears cancelled 1440-1500 2880-2940""",
+        settings=ALL,
+    ),
+    Story(
+        "ALL: half an hour every day adds up: the third day is freed",
+        "0 ann books 0-30 1440-1470 2880-2910",
+        """1455 ann hears warning of 2880-2910 from 1470
+        1470 ann loses 2880-2910
+        1470 ann hears cancelled 2880-2910""",
+        runs=(0, 30, 1440, 1450, 1455, 1465, 1470),
+        settings=ALL,
+    ),
+    Story(
+        "ALL: a spell lives on between two slots, and its deadline is in the next one",
+        "0 ann books 0-50 100-160 200-260",
+        """45 ann hears warning of 200-260 from 110
+        110 ann loses 200-260
+        110 ann hears cancelled 200-260""",
+        runs=(0, 45, 60, 75, 105, 110),
+        settings=ALL,
+    ),
+    Story(
+        "a slot that begins before the deadline is not named, and stays",
+        "0 ann books 0-50 50-110 110-170",
+        """45 ann hears warning of 110-170 from 60
+        60 ann loses 110-170
+        60 ann hears cancelled 110-170""",
+    ),
+    Story(
+        "the slots end before the deadline: a warning could not come true, and is not sent",
+        "0 ann books 0-55",
+        "",
+        settings=UNINSTALL,
+    ),
+    Story(
+        "late, so that the deadline lies behind the last slot: not warned",
+        """0 ann books 0-60 60-80
+        20 the service is down
+        70 the service is up""",
+        "",
+        settings=UNINSTALL,
+    ),
+    Story(
+        "nothing follows, but the model would be freed: a warning that names no slot",
+        "0 ann books 0-180",
+        """45 ann hears warning of the model from 60
+        60 m is uninstalled
+        75 ann hears cancelled uninstalled""",
+        settings=UNINSTALL,
+    ),
+    Story(
+        "kept while warned: withdrawn; idle time counts anew from the end of the keep",
+        """0 ann books 0-180 180-240
+        50 the operator keeps m until 100""",
+        """45 ann hears warning of 180-240 from 60
+        60 ann hears withdrawn: kept
+        145 ann hears warning of 180-240 from 160""",
+        runs=(0, 45, 60, 75, 99, 100, 115, 144, 145),
+    ),
+    Story(
+        "a keep of one user protects no other",
+        """0 ann books 0-180 180-240
+        0 ben books 0-180 180-240
+        10 the operator keeps m for ben until 200""",
+        """45 ann hears warning of 180-240 from 60
+        60 ann loses 180-240
+        60 ann hears cancelled 180-240""",
+    ),
+    Story(
+        "a keep that is ended by hand: a full N from then on",
+        """0 ann books 0-180 180-240
+        10 the operator keeps m until 1000
+        30 the operator ends the keep of m""",
+        "75 ann hears warning of 180-240 from 90",
+        until=75,
+    ),
+    Story(
+        "exempted while warned: withdrawn",
+        f"""0 ann books 0-180 180-240
+        50 {EXEMPT}""",
+        """45 ann hears warning of 180-240 from 60
+        60 ann hears withdrawn: exempt""",
+    ),
+    Story(
+        "the whole booking is given back while warned: withdrawn",
+        """0 ann books 0-180 180-240
+        50 ann gives back 0-180
+        50 ann gives back 180-240""",
+        """45 ann hears warning of 180-240 from 60
+        60 ann hears withdrawn: booking_gone""",
+    ),
+    Story(
+        "the model disappears while its user is warned: withdrawn",
+        """0 ann books 0-180 180-240
+        50 m disappears""",
+        """45 ann hears warning of 180-240 from 60
+        60 ann hears withdrawn: model_gone""",
+    ),
+    Story(
+        "DRY_RUN is switched on while a user is warned: withdrawn, and told",
+        """0 ann books 0-180 180-240
+        50 the service restarts with DRY_RUN=true""",
+        """45 ann hears warning of 180-240 from 60
+        60 ann hears withdrawn: mode_changed""",
+    ),
+    Story(
+        "an operator withdraws the warning: told, and a full N from then on",
+        """0 ann books 0-180 180-240
+        50 the operator withdraws ann's warning""",
+        """45 ann hears warning of 180-240 from 60
+        60 ann hears withdrawn: by_operator
+        95 ann hears warning of 180-240 from 110""",
+        runs=(0, 45, 60, 75, 94, 95),
+    ),
+    Story(
+        "a replica that restarts between warning and deadline changes nothing",
+        """0 ann books 0-180 180-240
+        20 the service restarts
+        50 the service restarts""",
+        """45 ann hears warning of 180-240 from 60
+        60 ann loses 180-240
+        60 ann hears cancelled 180-240""",
+    ),
+]
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.title)
+async def test_story(make_bench: MakeBench, time: FrozenDateTimeFactory, story: Story) -> None:
+    stage = Stage(await make_bench(**story.settings), time, make_bench)
+    expected = lines(story.acts) if story.acts else []
+    assert text(await stage.play(story)) == text(expected)
+    assert stage.platform.violations == []
+
+
+def minutes(number: float) -> timedelta:
+    return timedelta(minutes=number)
+
+
+async def fleet(make_bench: MakeBench, users: int, idle: int, **settings: object) -> Bench:
+    """So many users with two slots each, of which the first `idle` book a model that nobody calls."""
+    bench = await make_bench(**settings)
+    bench.platform.add_model("m")
+    bench.platform.add_model("used")
+    bench.platform.set_rate("used", 1.0)
+    for number in range(users):
+        book(bench, number, "m" if number < idle else "used")
+    await bench.run(Job.RPS_CHECK)
+    return bench
+
+
+def book(bench: Bench, number: int, model: str) -> None:
+    slots = [(START, START + minutes(120)), (START + minutes(120), START + minutes(180))]
+    bench.platform.add_reservation(str(UUID(int=number + 1)), f"user{number}", model, slots=slots)
+
+
+async def run_at(bench: Bench, time: FrozenDateTimeFactory, minute: float, *jobs: Job) -> list[str]:
+    """Run the jobs in that minute; the stages of what the users heard."""
+    time.move_to(START + minutes(minute))
+    await bench.run(*jobs)
+    return await bench.stages()
+
+
+async def test_a_warning_says_the_ids_and_times_of_what_it_puts_at_risk(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await fleet(make_bench, 1, 1)
+    (reservation,) = bench.platform.reservations
+    following = reservation.slots[1]
+    time.move_to(START + minutes(45))
+    await bench.run(*WARNING)
+    (event,) = await bench.events()
+    warning = event["reservation"]
+    slot = {"reservation_id": reservation.id, "slot_id": following.id}
+    times = {"start": "2026-03-02T12:00:00+00:00", "end": "2026-03-02T13:00:00+00:00"}
+    assert warning["slots_at_risk"] == [slot | times]
+    assert (warning["cancel_not_before"], warning["closing_reason"]) == ("2026-03-02T11:00:00+00:00", None)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.25])
+async def test_a_warning_that_goes_out_late_says_the_deadline_that_is_held(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, seconds: float
+) -> None:
+    bench = await fleet(make_bench, 1, 1)
+    assert await run_at(bench, time, 45, Job.RPS_CHECK, Job.IDLE_WARNING) == []
+    time.move_to(START + minutes(80) + timedelta(seconds=seconds))
+    await bench.run(Job.EVENT_DISPATCH)
+    (event,) = await bench.events()
+    promised = datetime.fromisoformat(event["reservation"]["cancel_not_before"])
+    assert timedelta() <= promised - (START + minutes(95) + timedelta(seconds=seconds)) < timedelta(seconds=1)
+    time.move_to(promised - timedelta(seconds=0.1))
+    await bench.run(Job.IDLE_ENFORCE)
+    assert bench.platform.deletions == []
+    time.move_to(promised)
+    await bench.run(Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+    (again,) = await bench.events()
+    assert len(bench.platform.deletions) == 1
+    assert again["reservation"]["cancel_not_before"] == event["reservation"]["cancel_not_before"]
+
+
+async def test_a_later_attempt_of_an_unroutable_warning_says_a_later_deadline(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await fleet(make_bench, 1, 1)
+    exchange, key = bench.settings.notifier_exchange, bench.settings.notifier_no_use_routing_key
+    await bench.inbox.unbind(exchange, key)
+    assert await run_at(bench, time, 45, *WARNING) == []
+    await bench.inbox.bind(exchange, key)
+    time.move_to(START + minutes(70))
+    async with asyncio.timeout(5):
+        while not (events := await bench.events()):  # the pause after a failure is in real time
+            await bench.run(Job.EVENT_DISPATCH)
+    assert [event["reservation"]["cancel_not_before"] for event in events] == ["2026-03-02T11:25:00+00:00"]
+    (spell,) = await bench.rows(tables.idle_spell)
+    assert spell.delivered_at == START + minutes(70)
+
+
+@pytest.mark.parametrize("why", ["used", "kept"])
+async def test_a_warning_that_was_never_handed_to_the_broker_is_retracted_in_silence(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, why: str
+) -> None:
+    bench = await fleet(make_bench, 1, 1)
+    await run_at(bench, time, 45, Job.RPS_CHECK, Job.IDLE_WARNING)
+    if why == "used":
+        bench.platform.call("m")
+    else:
+        until = (START + minutes(600)).isoformat()
+        assert (await ask(bench, {"command": "keep", "model": "m", "until": until}))["outcome"] == "completed"
+    assert await run_at(bench, time, 46, *WARNING) == []
+    assert [spell.state for spell in await bench.rows(tables.idle_spell)] == ["withdrawn"]
+    assert await bench.rows(tables.outbox) == []
+
+
+async def test_a_mass_at_the_border_is_no_surge(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:
+    bench = await fleet(make_bench, 30, 20)
+    assert await run_at(bench, time, 45, *WARNING) == ["warning"] * 20
+    assert bench.criticals().get("idle_surge", 0) == 0
+
+
+async def test_a_surge_warns_nobody_and_alarms_once_until_a_person_allows_it(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await fleet(make_bench, 30, 21)
+    for minute in (45, 46, 47):
+        assert await run_at(bench, time, minute, *WARNING) == []
+    assert bench.criticals()["idle_surge"] == 1
+    assert await bench.rows(tables.idle_spell) == []
+    assert (await ask(bench, {"command": "allow_surge", "by": "zoe"}))["outcome"] == "completed"
+    assert await run_at(bench, time, 48, *WARNING) == ["warning"] * 21
+    assert bench.criticals()["idle_surge"] == 1
+
+
+async def test_a_surge_ends_when_the_share_falls_and_the_next_one_alarms_anew(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await fleet(make_bench, 30, 21)
+    assert await run_at(bench, time, 45, *WARNING) == []
+    bench.platform.call("m")
+    assert await run_at(bench, time, 46, *WARNING) == []
+    assert await bench.rows(tables.surge) == []
+    assert await run_at(bench, time, 46 + 45, *WARNING) == []
+    assert bench.criticals()["idle_surge"] == 2
+    for number in range(30, 42):  # 21 of 42 are not more than half
+        book(bench, number, "used")
+    assert await run_at(bench, time, 46 + 46, *WARNING) == ["warning"] * 21
+    assert await bench.rows(tables.surge) == []

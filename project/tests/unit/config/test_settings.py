@@ -1,0 +1,236 @@
+"""What the settings refuse, each with the variable's name and the rule, and what they become."""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+from unittest.mock import patch
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from limiter.config.overrides import Override
+from limiter.config.settings import Settings, WrongSettings, load
+from limiter.domain.job import Job
+from limiter.domain.policy import Policy
+from limiter.domain.quiet_hours import NEVER_QUIET, QuietHours
+from limiter.domain.reservations import UnbookingMode
+
+REQUIRED = {
+    "DATABASE_URL": "postgresql+asyncpg://u:p@h/d",
+    "RABBITMQ_URL": "amqp://u:p@h/",
+    "MODEL_REGISTRY_URL": "http://registry",
+    "MODEL_DISPATCHER_URL": "http://dispatcher",
+    "BOOKING_SERVICE_URL": "http://booking",
+    "ENTRYPOINT_METRICS_URLS": "http://one/metrics",
+}
+
+
+def settings(**variables: str) -> Settings:
+    with patch.dict(os.environ, REQUIRED | variables, clear=True):
+        return load()
+
+
+def refused(**variables: str) -> str:
+    with pytest.raises(WrongSettings) as caught:
+        settings(**variables)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        "http://one/metrics",
+        "HTTP://ONE/metrics",
+        "http://one:80/metrics",
+        "http://one/metrics/",
+        "http://u:p@one/metrics",
+    ],
+)
+def test_an_entrypoint_that_would_be_read_twice_is_refused(again: str) -> None:
+    text = refused(ENTRYPOINT_METRICS_URLS=f"http://one/metrics,http://two/metrics,{again}")
+    assert "ENTRYPOINT_METRICS_URLS" in text
+    assert "number 3 is the same page as number 1" in text
+
+
+@pytest.mark.parametrize(
+    "other", ["https://one/metrics", "http://one:8080/metrics", "http://one/other", "http://one/metrics?process=2"]
+)
+def test_another_page_of_the_same_host_is_another_entrypoint(other: str) -> None:
+    assert len(settings(ENTRYPOINT_METRICS_URLS=f"http://one/metrics,{other}").entrypoint_metrics_urls) == 2
+
+
+def test_bookings_are_read_as_far_back_as_history_reaches() -> None:
+    assert settings().booking_lookback_seconds == settings().history_retention_seconds == 604_800
+
+
+def test_bookings_read_for_less_than_the_idle_limit_stop_the_start() -> None:
+    assert settings(BOOKING_LOOKBACK_SECONDS="3600").booking_lookback_seconds == 3600
+    text = refused(BOOKING_LOOKBACK_SECONDS="3599")
+    assert text == "IDLE_LIMIT_SECONDS <= BOOKING_LOOKBACK_SECONDS: broken by 3600 and 3599"
+
+
+def test_the_longest_idle_limit_of_any_model_counts() -> None:
+    own = '{"Model/1": {"idle_limit_seconds": 7200}}'
+    assert settings(BOOKING_LOOKBACK_SECONDS="7200", POLICY_OVERRIDES=own)
+    text = refused(BOOKING_LOOKBACK_SECONDS="7199", POLICY_OVERRIDES=own)
+    assert "BOOKING_LOOKBACK_SECONDS (POLICY_OVERRIDES of 'Model/1'): broken by 7200 and 7199" in text
+
+
+@pytest.mark.parametrize(
+    ("variables", "warned"),
+    [
+        ({}, True),
+        ({"BOOKING_SERVICE_TOKEN": ""}, True),
+        ({"BOOKING_SERVICE_TOKEN": " "}, True),
+        ({"BOOKING_SERVICE_TOKEN": "t"}, False),
+        ({"DRY_RUN": "true"}, False),
+    ],
+)
+def test_without_a_token_a_replica_warns_unless_it_runs_dry(variables: dict[str, str], warned: bool) -> None:
+    assert ("no_booking_token" in settings(**variables).warnings) is warned
+
+
+@pytest.mark.parametrize(
+    "template", ["{user_name}", "user@example.org", "{user_name} <{user_name}@b>", "{user_name}@", "{user_name}@b@c"]
+)
+def test_a_template_that_gives_no_address_is_refused(template: str) -> None:
+    assert "USER_EMAIL_TEMPLATE" in refused(USER_EMAIL_TEMPLATE=template)
+
+
+@pytest.mark.parametrize("job", Job)
+def test_every_job_may_have_a_calendar(job: Job) -> None:
+    assert settings().calendar(job) is None
+    variables = {f"{job}_CRON".upper(): "0 3 * * *", "TIMEZONE": "Europe/Berlin"}
+    calendar = settings(**variables).calendar(job)
+    assert calendar is not None
+    fire = calendar.get_next_fire_time(None, datetime(2026, 7, 1, tzinfo=UTC))
+    assert fire == datetime(2026, 7, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "expression", ["* * * *", "* * * * * *", "60 * * * *", "a * * * *", "0 0 30 2 *", "@daily", "0 0 * * 7"]
+)
+def test_a_calendar_that_is_none_or_never_comes_is_refused(expression: str) -> None:
+    text = refused(IDLE_WARNING_CRON=expression)
+    assert f"IDLE_WARNING_CRON='{expression}': must be five fields" in text
+
+
+@pytest.mark.parametrize("name", ["Berlin", "Europe", "../UTC", "/etc/localtime", "UTC+1"])
+def test_a_time_zone_that_is_none_is_refused(name: str) -> None:
+    assert f"TIMEZONE='{name}'" in refused(TIMEZONE=name)
+
+
+def test_quiet_hours_are_those_of_the_time_zone_and_hold_for_every_model() -> None:
+    policy = settings(
+        IDLE_QUIET_HOURS="22:00-08:00", TIMEZONE="Europe/Berlin", POLICY_OVERRIDES='{"Model/1": {"max_replicas": 2}}'
+    ).policy()
+    assert policy.idle("any").quiet == QuietHours(time(22), time(8), ZoneInfo("Europe/Berlin"))
+    assert policy.idle("Model/1").quiet == policy.idle("any").quiet
+    assert settings().policy().idle("any").quiet == NEVER_QUIET
+
+
+@pytest.mark.parametrize(
+    "text", ["22:00", "22-8", "24:00-08:00", "22:60-08:00", "22:00-08:00:00", "22:00 - 08:00", "08:00-08:00"]
+)
+def test_quiet_hours_that_are_none_or_all_day_are_refused(text: str) -> None:
+    assert f"IDLE_QUIET_HOURS='{text}': must" in refused(IDLE_QUIET_HOURS=text)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "good"),
+    [
+        ("IDLE_SURGE_SHARE", "0", False),
+        ("IDLE_SURGE_SHARE", "0.01", True),
+        ("IDLE_SURGE_SHARE", "1", True),
+        ("IDLE_SURGE_SHARE", "1.01", False),
+        ("IDLE_SURGE_MIN", "0", True),
+        ("IDLE_SURGE_MIN", "-1", False),
+        ("UNINSTALL_TELL_SECONDS", "0", True),
+        ("KEEP_LONGEST_SECONDS", "0", False),
+        ("CLEANUP_BATCH_ROWS", "0", False),
+    ],
+)
+def test_the_borders_of_the_new_numbers(variable: str, value: str, good: bool) -> None:
+    if good:
+        assert settings(**{variable: value})
+    else:
+        assert f"{variable}='{value}'" in refused(**{variable: value})
+
+
+def test_the_policy_carries_the_surge_and_the_keep() -> None:
+    policy = settings(
+        IDLE_SURGE_MIN="3", IDLE_SURGE_SHARE="0.25", IDLE_SURGE_WINDOW_SECONDS="60", KEEP_LONGEST_SECONDS="90"
+    ).policy()
+    assert (policy.surge_min, policy.surge_share) == (3, 0.25)
+    assert (policy.surge_window, policy.keep_longest) == (timedelta(seconds=60), timedelta(seconds=90))
+
+
+OWN: dict[str, tuple[Any, Callable[[Policy], Any]]] = {
+    "target_rps_per_replica": (99, lambda policy: policy.scaling("own").target_rps),
+    "tolerance": (0, lambda policy: policy.scaling("own").tolerance),
+    "down_headroom": (0.5, lambda policy: policy.scaling("own").headroom),
+    "up_window_seconds": (61, lambda policy: policy.scaling("own").up_window.total_seconds()),
+    "down_window_seconds": (62, lambda policy: policy.scaling("own").down_window.total_seconds()),
+    "up_stabilization_seconds": (0, lambda policy: policy.scaling("own").up_stabilization.total_seconds()),
+    "down_stabilization_seconds": (0, lambda policy: policy.scaling("own").down_stabilization.total_seconds()),
+    "cooldown_seconds": (0, lambda policy: policy.pacing_of("own").cooldown.total_seconds()),
+    "min_replicas": (2, lambda policy: policy.scaling("own").min_replicas),
+    "max_replicas": (3, lambda policy: policy.scaling("own").max_replicas),
+    "idle_limit_seconds": (7200, lambda policy: policy.idle("own").limit.total_seconds()),
+    "idle_warning_lead_seconds": (60, lambda policy: policy.idle("own").lead.total_seconds()),
+    "unbooking_mode": ("ALL", lambda policy: policy.idle("own").mode),
+    "unbooking_row_gap_seconds": (0, lambda policy: policy.row_gap("own").total_seconds()),
+    "unbook_current_slot": (False, lambda policy: policy.idle("own").cancel_current),
+    "uninstall_on_idle": (False, lambda policy: policy.idle("own").uninstall),
+    "uninstall_guard_seconds": (0, lambda policy: policy.idle("own").uninstall_guard.total_seconds()),
+    "uninstall_tell_seconds": (0, lambda policy: policy.idle("own").uninstall_tell.total_seconds()),
+    "exempt": (True, lambda policy: policy.idle("own").exempt and policy.scaling("own").exempt),
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "scale_"])
+@pytest.mark.parametrize("rule", OWN)
+def test_a_model_may_have_every_rule_of_its_own(rule: str, prefix: str) -> None:
+    """Zero and false, too, where the fleet has something else."""
+    value, of = OWN[rule]
+    fleet = {"UNBOOK_CURRENT_SLOT": "true", "UNINSTALL_ON_IDLE": "true"}
+    text = str({f"{prefix}{rule}": value}).replace("'", '"').replace("True", "true").replace("False", "false")
+    policy = settings(POLICY_OVERRIDES=f'{{"own": {text}}}', **fleet).policy()
+    assert of(policy) == value
+    plain = settings(**fleet).policy()
+    assert of(plain) != value
+    assert policy.scaling("other") == plain.scaling("other")
+    assert policy.idle("other") == plain.idle("other")
+    assert policy.pacing_of("other") == plain.pacing_of("other")
+
+
+def test_every_rule_of_a_model_is_tested() -> None:
+    assert set(Override.model_fields) == set(OWN)
+
+
+@pytest.mark.parametrize(
+    ("own", "why"),
+    [
+        ('{"unbooking_mode": "SOME"}', "unbooking_mode"),
+        ('{"down_headroom": 1}', "down_headroom"),
+        ('{"idle_limit": 1}', "idle_limit"),
+        ('{"max_replicas": 1, "scale_max_replicas": 2}', "twice"),
+        (
+            '{"up_window_seconds": 10}',
+            "RPS_CHECK_INTERVAL_SECONDS <= SCALE_*_WINDOW_SECONDS (POLICY_OVERRIDES of 'own')",
+        ),
+        (
+            '{"idle_limit_seconds": 604800}',
+            "IDLE_LIMIT_SECONDS < HISTORY_RETENTION_SECONDS (POLICY_OVERRIDES of 'own')",
+        ),
+        ("7", "own"),
+    ],
+)
+def test_a_wrong_rule_of_a_model_stops_the_start(own: str, why: str) -> None:
+    assert why in refused(POLICY_OVERRIDES=f'{{"own": {own}}}')
+
+
+def test_of_all_unbooking_modes_a_model_may_have_any() -> None:
+    for mode in UnbookingMode:
+        assert settings(POLICY_OVERRIDES=f'{{"own": {{"unbooking_mode": "{mode}"}}}}').policy().idle("own").mode is mode

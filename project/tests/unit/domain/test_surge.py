@@ -1,0 +1,29 @@
+"""A surge: above the number and above the share, both."""
+
+from dataclasses import replace
+
+import pytest
+
+from limiter.domain.surge import Surge, SurgeKind, is_surge
+from tests.conftest import START
+
+
+@pytest.mark.parametrize(
+    ("new", "all", "surge"),
+    [
+        (21, 41, True),
+        (21, 42, False),  # half of all is not more than half
+        (22, 42, True),
+        (20, 20, False),  # so few may be a whole team that went home
+        (21, 21, True),
+        (0, 0, False),
+    ],
+)
+def test_a_surge_is_more_than_the_number_and_more_than_the_share(new: int, all: int, surge: bool) -> None:
+    assert is_surge(new, all, 20, 0.5) is surge
+
+
+def test_a_surge_is_allowed_once_somebody_said_so() -> None:
+    surge = Surge(SurgeKind.WARNING, START)
+    assert not surge.allowed
+    assert replace(surge, allowed_at=START).allowed
