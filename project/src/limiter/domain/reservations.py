@@ -1,6 +1,6 @@
 """Who has booked which model when."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -90,10 +90,18 @@ def other_users_claim(
     model: ServedModel, user_id: UUID, bookings: Bookings, guard: timedelta, now: datetime
 ) -> tuple[bool, bool]:
     """Whether another user's slot of this model runs now, and whether one's slot of it starts within `guard`."""
-    theirs = [
-        slot
-        for reservation in bookings.by_model.get(model.id, ()) + bookings.by_model.get(model.name, ())
-        if reservation.user.id != user_id
-        for slot in reservation.slots
-    ]
+    theirs = [slot for of, slot in _slots_of(model, bookings) if of != user_id]
     return any(slot.covers(now) for slot in theirs), any(now < slot.start <= now + guard for slot in theirs)
+
+
+def own_slot_soon(model: ServedModel, user_id: UUID, bookings: Bookings, guard: timedelta, now: datetime) -> bool:
+    """Whether a slot of this model of the user himself starts within `guard`."""
+    own = (slot for of, slot in _slots_of(model, bookings) if of == user_id)
+    return any(now < slot.start <= now + guard for slot in own)
+
+
+def _slots_of(model: ServedModel, bookings: Bookings) -> Iterator[tuple[UUID, Slot]]:
+    """Every slot of the model and whose it is; one of a bare name may be of any instance, so it counts for each."""
+    for reservation in bookings.by_model.get(model.id, ()) + bookings.by_model.get(model.name, ()):
+        for slot in reservation.slots:
+            yield reservation.user.id, slot

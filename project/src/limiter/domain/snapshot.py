@@ -15,7 +15,7 @@ from limiter.domain.idle_spell import IdleSpell
 from limiter.domain.idleness import Facts, judge, judge_spell
 from limiter.domain.keep import Keep, by_model, keep_ended_at, kept
 from limiter.domain.policy import Policy
-from limiter.domain.reservations import Bookings, UnbookingMode, other_users_claim
+from limiter.domain.reservations import Bookings, UnbookingMode, other_users_claim, own_slot_soon
 from limiter.domain.usage import Memory, Observation, Scrape
 from limiter.domain.verdict import Verdict
 
@@ -137,9 +137,8 @@ class Snapshot:
             return Reason.USED_AGAIN
         if model is None:
             return Reason.MODEL_GONE
-        booking = self.booking(spell.key)
-        soon = self.at + self.policy.idle(model.name).uninstall_guard
-        if booking is not None and any(self.at < slot.start <= soon for slot in booking.slots):
+        guard = self.policy.idle(model.name).uninstall_guard
+        if own_slot_soon(model, spell.user.id, self.bookings, guard, self.at):
             return Reason.KEEPS_SLOT
         return self.claim_on(model, spell.user.id)
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from limiter.domain.keep import Keep, by_model, keep_ended_at, kept
-from tests.conftest import START
+from tests.unit.domain.build import START
 
 ANN, BEN = UUID(int=1), UUID(int=2)
 HOUR, TICK = timedelta(hours=1), timedelta(microseconds=1)

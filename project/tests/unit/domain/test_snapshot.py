@@ -252,6 +252,13 @@ def test_the_users_own_later_slot_that_starts_within_the_guard_blocks_an_uninsta
     assert found.claim_on(M, ANNA.id) is None  # it is no reason not to warn
 
 
+@pytest.mark.parametrize("fleet", [(M, served(3, "m")), (served(0, "m"), M)], ids=["first", "second"])
+def test_a_later_slot_of_a_bare_name_blocks_the_uninstall_of_every_instance(fleet: tuple[ServedModel, ...]) -> None:
+    soon = reservation(slot(2800, 5 * HOUR, of="bare"), name="m", model=None)
+    found = snapshot(2700, fleet=Fleet(fleet), bookings=Bookings((BOOKED, soon)), policy=policy(UNINSTALLS))
+    assert found.uninstall_blocker(mine()) is Reason.KEEPS_SLOT
+
+
 def test_a_user_without_any_slot_left_does_not_block_an_uninstall() -> None:
     assert snapshot(2700, bookings=Bookings(()), policy=policy(UNINSTALLS)).uninstall_blocker(mine()) is None
 

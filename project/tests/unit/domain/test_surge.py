@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from limiter.domain.surge import Surge, SurgeKind, is_surge
-from tests.conftest import START
+from tests.unit.domain.build import START
 
 
 @pytest.mark.parametrize(
