@@ -1,13 +1,19 @@
-"""The pictures in docs/ show what the code does."""
+"""The pictures in docs/ show what the code does, and the files they name are there."""
 
 import re
 from pathlib import Path
+
+import pytest
 
 from dev.studies.scaler_comparison import table
 from limiter.domain.idle_spell import ARROWS
 from limiter.runner.claims import RunState
 
-DOCS = Path(__file__).parents[3] / "docs"
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
+PLACES = (ROOT, ROOT / "project", ROOT / "project/src/limiter", ROOT / "project/tests")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+FILE = re.compile(r"`([a-z_0-9]+(?:/[a-z_0-9]+)+\.py)`")
 ARROW = re.compile(r"^ +(\w+) --> (\w+): (.+)$", re.MULTILINE)
 
 
@@ -33,3 +39,13 @@ def test_the_picture_of_a_run_has_every_way_in_which_a_run_can_end() -> None:
 
 def test_the_comparison_is_what_its_command_prints() -> None:
     assert table() in (DOCS / "comparison.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    named = set(FILE.findall(page.read_text()))
+    assert [file for file in sorted(named) if not any((place / file).is_file() for place in PLACES)] == []
+
+
+def test_files_are_named_in_the_pages() -> None:
+    assert len({file for page in PAGES for file in FILE.findall(page.read_text())}) > 20
