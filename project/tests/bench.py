@@ -12,15 +12,17 @@ from uuid import uuid4
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractQueue
-from sqlalchemy import Table, select
+from sqlalchemy import Table, exists, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dev.fake_platform.platform import Platform
 from dev.servers.services import Services
 from limiter.config.settings import Settings, load
-from limiter.db import ledger, outbox
+from limiter.db import ledger, outbox, tables
+from limiter.domain.idle_spell import OPEN_STATES
 from limiter.domain.job import Job
-from limiter.runner.scheduler import JobScheduler, RunReport
+from limiter.runner.claim import RunReport
+from limiter.runner.scheduler import JobScheduler
 from limiter.telemetry import Telemetry
 from limiter.wiring import Replica, compose
 
@@ -93,11 +95,22 @@ class Bench:
         return report
 
     async def has_work(self, job: Job) -> bool:
-        """Whether a run can have an effect: two jobs need an event to send, or a command to follow."""
-        async with self.engine.connect() as connection:
-            if job is Job.EVENT_DISPATCH:
-                return bool(await connection.scalar(select(outbox.has_work())))
-            return job is not Job.SAGA_POLL or bool(await ledger.unfinished(connection))
+        """Whether a run can have an effect: three need a spell, an event to send, or a command to follow.
+
+        An event that was refused is sent again after a pause of real time, which is waited for.
+        """
+        async with self.engine.connect() as connection, asyncio.timeout(10):
+            if job is Job.IDLE_ENFORCE:
+                return bool(await connection.scalar(select(exists().where(tables.idle_spell.c.state.in_(OPEN_STATES)))))
+            if job is not Job.EVENT_DISPATCH:
+                return job is not Job.SAGA_POLL or bool(await ledger.unfinished(connection))
+            unsent = select(exists().where(tables.outbox.c.published_at.is_(None)))
+            while await connection.scalar(unsent):
+                if await connection.scalar(select(outbox.has_work())):
+                    return True
+                await connection.rollback()  # or its now() stands still
+                await asyncio.sleep(0.01)
+            return False
 
     async def rows(self, table: Table) -> list[Any]:
         async with self.engine.connect() as connection:

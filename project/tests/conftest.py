@@ -4,6 +4,7 @@ A test's folder is its tier: `unit` (no server at all), `integration`, `service`
 """
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -34,12 +35,26 @@ START = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 freezegun.configure(extend_ignore_list=["_pytest", "pluggy", "xdist", "execnet"])
 
 
+def pytest_sessionstart() -> None:
+    """Let the first worker go first on a busy machine: it begins with the tests that measure seconds."""
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+        os.nice(10)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier."""
+    """Mark each test with its tier, and put first what measures seconds or waits for a minute: others run meanwhile."""
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
         assert tier in TIERS, f"{item.path} is in none of {', '.join(TIERS)}"
         item.add_marker(tier)
+    early = [item for item in items if item.get_closest_marker("chaos") or item.get_closest_marker("waits")]
+    items[:] = early + [item for item in items if item not in early]
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector need not go through it again, which took 6 % of the time."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def alembic(services: Services, schema: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -73,9 +88,12 @@ def migrated(services: Services) -> str:
 async def schema(services: Services, migrated: str) -> str:
     """The same schema, emptied for this test."""
     engine = create_engine(services.database_url, migrated, 1, 10)
-    tables = ", ".join(f"{migrated}.{table.name}" for table in metadata.sorted_tables)
+    first, *rest = (f"DELETE FROM {migrated}.{table.name}" for table in metadata.sorted_tables)  # noqa: S608 - ours
+    # One statement of small deletes takes 1 ms; TRUNCATE, which makes new files, takes 15.
+    others = ", ".join(f"d{number} AS ({one})" for number, one in enumerate(rest))
+    statement = f"WITH {others} {first}"
     async with engine.begin() as connection:
-        await connection.execute(text(f"TRUNCATE {tables}"))
+        await connection.execute(text(statement))
     await engine.dispose()
     return migrated
 

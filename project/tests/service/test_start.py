@@ -20,7 +20,7 @@ from limiter.app import wait_for_database
 from limiter.db import tables
 from limiter.db.engine import create_engine
 from limiter.domain.job import Job
-from limiter.runner.claims import JobTable
+from limiter.runner.job_table import JobTable
 from tests.bench import environment
 from tests.conftest import MakeBench
 from tests.replicas import FAST, Replica, replicas

@@ -7,7 +7,7 @@ import pytest
 
 from dev.studies.scaler_comparison import table
 from limiter.domain.idle_spell import ARROWS
-from limiter.runner.claims import RunState
+from limiter.runner.claim import RunState
 
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from limiter.wiring.jobs import in_flight
+from limiter.wiring.times import in_flight
 from tests.bench import settings_of
 
 REQUIRED = {

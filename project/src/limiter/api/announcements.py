@@ -10,7 +10,7 @@ from loguru import logger
 from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from limiter.clients.http import Storable, describe_validation
+from limiter.clients.decoding import Storable, describe_validation
 from limiter.db import contacts
 from limiter.db.engine import DATABASE_ERRORS, describe
 from limiter.telemetry import Telemetry

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from limiter.api.handlers import Answer, Handlers, Refused
 from limiter.api.messages import CONTROL_MESSAGE, ControlRequest, Reply, SignedRequest
-from limiter.clients.http import describe_validation
+from limiter.clients.decoding import describe_validation
 from limiter.db.engine import DATABASE_ERRORS, describe
 
 MAX_REPLY_ECHO = 200  # characters of a refused message's request_id that are sent back

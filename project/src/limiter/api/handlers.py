@@ -21,12 +21,13 @@ from limiter.api.messages import (
     UnkeepRequest,
     WithdrawRequest,
 )
-from limiter.db import idle_spells, keeps, ledger, surges
+from limiter.db import idle_spells, keeps, settlement, surges
 from limiter.domain.audit import counted
 from limiter.domain.command import Command, CommandState
 from limiter.domain.keep import Keep
 from limiter.effects.closing import SpellClosing
-from limiter.runner.claims import JobTable, RunState
+from limiter.runner.claim import RunState
+from limiter.runner.job_table import JobTable
 from limiter.runner.scheduler import JobScheduler
 
 
@@ -136,7 +137,7 @@ class Handlers:
         now, state = self.now(), CommandState(request.outcome)
         async with self.engine.begin() as connection:
             why = f"by hand: {request.signature}"
-            settled = await ledger.settle_by_hand(connection, request.model, state, now, why)
+            settled = await settlement.settle_by_hand(connection, request.model, state, now, why)
         if not settled:
             return Answer("failed", f"there is no unfinished command for a model named {request.model!r}")
         for command in settled:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
-from limiter.clients.http import Storable
+from limiter.clients.decoding import Storable
 from limiter.domain.job import Job
 
 Outcome = Literal["completed", "failed", "busy", "rejected", "paused", "resumed"]

@@ -1,50 +1,21 @@
 """BookingService: who booked what, and the cancelling of slots. Times there are Unix seconds."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
 from urllib.parse import quote
-from uuid import UUID
 
 from loguru import logger
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from limiter.clients.concurrency import gathered
+from limiter.clients.decoding import decode, describe_validation
 from limiter.clients.errors import ContractBroken, Unavailable
-from limiter.clients.http import ServiceClient, Storable, decode, describe_validation
-from limiter.domain.reservations import Bookings, Reservation, Slot, User
+from limiter.clients.http import ServiceClient
+from limiter.clients.reservation_wire import ONE, PAGE, WirePage, WireReservation, to_domain
+from limiter.domain.reservations import Bookings, Reservation, Slot
 
 PATH = "/api/v1/reservations"
-MOST = 1_000_000  # reservations: an answer that announces more is broken, not large
-LATEST = 253_402_300_799  # the last second that a datetime can hold
-
-
-class _User(BaseModel):
-    id: UUID
-    name: Storable
-
-
-class _Slot(BaseModel):
-    id: Storable = Field(min_length=1)
-    start: int = Field(ge=0, le=LATEST)
-    end: int = Field(ge=0, le=LATEST)
-
-
-class _Reservation(BaseModel):
-    id: Storable = Field(min_length=1)
-    user: _User
-    model_name: Storable
-    model_id: UUID | None = None
-    slots: list[_Slot]
-
-
-class _Page(BaseModel):
-    items: list[object]
-    total: int = Field(ge=0, le=MOST)
-
-
-_PAGE = TypeAdapter(_Page)
-_ONE = TypeAdapter(_Reservation)
 
 
 class _ListChanged(Exception):
@@ -86,10 +57,10 @@ class Booking:
             raise _ListChanged(f"{len(items)} reservations read, {first.total} announced")
         return self._understood(items)
 
-    async def _page(self, since: int, page: int) -> _Page:
+    async def _page(self, since: int, page: int) -> WirePage:
         query: dict[str, int | str] = {"min_end_time": since, "sort_by": "start_time", "sort_order": "asc"}
         raw = await self._service.get(PATH, page=page, page_size=self._page_size, **query)
-        return decode(_PAGE, raw, self._service.name, f"page {page}")
+        return decode(PAGE, raw, self._service.name, f"page {page}")
 
     def _understood(self, items: list[object]) -> Bookings:
         """One bad entry spoils its own model only; one that does not even say its model spoils the list."""
@@ -97,7 +68,7 @@ class Booking:
         unreadable: list[str] = []
         for item in items:
             try:
-                reservation = _domain(_Reservation.model_validate(item))
+                reservation = to_domain(WireReservation.model_validate(item))
                 good[reservation.id] = reservation
             except (ValidationError, ValueError) as error:
                 unreadable.append(self._spoiled(item, error))
@@ -119,9 +90,9 @@ class Booking:
         raw = await self._service.find(f"{PATH}/{self._segment(id)}")
         if raw is None:
             return None
-        wire = decode(_ONE, raw, self._service.name, f"reservation {id}")
+        wire = decode(ONE, raw, self._service.name, f"reservation {id}")
         try:
-            found = _domain(wire)
+            found = to_domain(wire)
         except ValueError as error:
             raise ContractBroken(f"{self._service.name}: {error}", self._service.name) from None
         if found.id != id:
@@ -145,15 +116,3 @@ class Booking:
         if id in (".", ".."):
             raise ContractBroken(f"{self._service.name}: {id!r} is no id", self._service.name)
         return quote(id, safe="")
-
-
-def _domain(wire: _Reservation) -> Reservation:
-    slots = tuple(Slot(_time(slot.start), _time(slot.end), slot.id, wire.id) for slot in wire.slots)
-    backwards = next((slot.id for slot in slots if slot.end <= slot.start), None)
-    if backwards is not None:
-        raise ValueError(f"slot {backwards} of reservation {wire.id} ends before it starts")
-    return Reservation(wire.id, User(wire.user.id, wire.user.name), wire.model_name, wire.model_id, slots)
-
-
-def _time(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -6,8 +6,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 
+from limiter.clients.decoding import decode
 from limiter.clients.errors import Rejected
-from limiter.clients.http import ServiceClient, decode
+from limiter.clients.http import ServiceClient
 from limiter.domain.command import Command, CommandKind
 
 

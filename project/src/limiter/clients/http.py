@@ -5,10 +5,9 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import httpx
-from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from limiter.clients.circuit import Circuit
 from limiter.clients.errors import (
@@ -25,8 +24,6 @@ from limiter.telemetry import Telemetry
 
 T = TypeVar("T")
 _REFUSALS: dict[int, type[Rejected]] = {401: NotAllowed, 403: NotAllowed, 404: NotFound}
-# Postgres cannot store NUL: one such name would stop the writes for all.
-Storable = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 
 
 @dataclass(frozen=True)
@@ -144,19 +141,3 @@ def check_status(response: httpx.Response, *, gone_is_fine: bool = False) -> Non
 
 def _words(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-def decode(adapter: TypeAdapter[T], raw: bytes, service: str, what: str) -> T:
-    """Parse and validate JSON; raises ContractBroken that names the place and the rule."""
-    try:
-        return adapter.validate_json(raw)
-    except ValidationError as error:
-        raise ContractBroken(f"{service}: {what}: {describe_validation(error)}", service) from None
-
-
-def describe_validation(error: ValidationError) -> str:
-    """The first of a validation's complaints, in one line."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"]) or "body"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{place}: {first['msg']}{more}"

@@ -7,7 +7,8 @@ from loguru import logger
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from limiter.clients.concurrency import gathered
-from limiter.clients.http import ServiceClient, Storable, decode, describe_validation
+from limiter.clients.decoding import Storable, decode, describe_validation
+from limiter.clients.http import ServiceClient
 from limiter.domain.fleet import Fleet, ServedModel
 
 MOST = 1_000_000  # models, or replicas of one: an answer that tells of more is broken, not large

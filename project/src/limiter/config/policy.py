@@ -6,9 +6,9 @@ from typing import Annotated, Self, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from limiter.config import kinds as kind
+from limiter.config.base import FromEnvironment, given, ordered
 from limiter.config.overrides import Override
 from limiter.domain.command import CommandPacing
 from limiter.domain.idle_rule import IdleRule
@@ -18,12 +18,6 @@ from limiter.domain.reservations import UnbookingMode
 from limiter.domain.scaling import ScalingRule
 
 Value = TypeVar("Value")
-
-
-class FromEnvironment(BaseSettings):
-    """Where all settings come from."""
-
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True)
 
 
 class PolicySettings(FromEnvironment):
@@ -142,20 +136,9 @@ class PolicySettings(FromEnvironment):
         )
 
 
-def given(own: Value | None, fleets: Value) -> Value:
-    """A model's own value, or the fleet's where it has none: 0 and false are values."""
-    return fleets if own is None else own
-
-
 def _d(seconds: float) -> timedelta:
     return timedelta(seconds=seconds)
 
 
 def _s(duration: timedelta) -> float:
     return duration.total_seconds()
-
-
-def ordered(rule: str, low: float, high: float) -> None:
-    """Raise ValueError if two settings break a rule between them, by name and value."""
-    if low > high or (low == high and "<=" not in rule):
-        raise ValueError(f"{rule}: broken by {low:g} and {high:g}")

@@ -6,7 +6,8 @@ from apscheduler.triggers.cron import CronTrigger
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from limiter.config import kinds as kind
-from limiter.config.policy import FromEnvironment, PolicySettings, ordered
+from limiter.config.base import FromEnvironment, ordered
+from limiter.config.policy import PolicySettings
 from limiter.domain.address import is_address
 from limiter.domain.job import Job
 

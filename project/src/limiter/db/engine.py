@@ -1,9 +1,12 @@
 """Engines that are safe behind pgbouncer in transaction pooling, and the check that the schema is there."""
 
-from sqlalchemy import text
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+import asyncpg
+from sqlalchemy import event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from limiter.db.tables import REVISION
 
@@ -30,7 +33,6 @@ def create_engine(url: str, schema: str, pool_size: int, timeout: float) -> Asyn
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=timeout,
-        pool_pre_ping=True,
         pool_recycle=1800,
         hide_parameters=True,
         connect_args={
@@ -42,7 +44,15 @@ def create_engine(url: str, schema: str, pool_size: int, timeout: float) -> Asyn
             "server_settings": {"application_name": "rps-limiter"},
         },
     )
+    event.listen(engine.sync_engine, "checkout", _check_alive)
     return engine.execution_options(schema_translate_map={None: schema})
+
+
+def _check_alive(connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
+    """Have the pool replace a connection whose other end is gone: pool_pre_ping without its four round trips."""
+    driver: asyncpg.Connection = connection.driver_connection
+    if driver.is_closed():
+        raise DisconnectionError("closed by the other end while it waited in the pool")
 
 
 async def check_schema(engine: AsyncEngine, schema: str) -> None:

@@ -1,7 +1,6 @@
 """The commands sent to the dispatcher: intent first, then that it is being sent, then the answer, then the end.
 
-The database itself allows one unfinished command per model, by a partial unique index. A command is ended as it was
-judged: not if it was sent, or its answer came, in the meantime.
+The database itself allows one unfinished command per model, by a partial unique index. `settlement` ends commands.
 """
 
 from collections.abc import Collection
@@ -9,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, bindparam, func, select, text, update
+from sqlalchemy import ARRAY, Uuid, and_, any_, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,7 +33,7 @@ PLANNED = (
 )
 
 
-def _command(row: Any) -> Command:
+def command_of(row: Any) -> Command:
     return Command(
         id=row.id,
         model_id=row.model_id,
@@ -94,49 +93,10 @@ async def take_up(connection: AsyncConnection, id: UUID, saga_id: UUID) -> bool:
         return False
 
 
-def _end(state: CommandState, at: datetime, error: str | None) -> dict[str, object]:
-    failures = command.c.failures + 1 if state is CommandState.FAILED else 0
-    return {"state": state, "finished_at": at, "error": error, "failures": failures}
-
-
-def _as_judged(judged: Command) -> ColumnElement[bool]:
-    """The command, unfinished, and neither sent nor answered since it was read."""
-    return and_(
-        command.c.id == judged.id,
-        command.c.state.in_(UNFINISHED),
-        command.c.sent_at.is_not_distinct_from(judged.sent_at),
-        command.c.saga_id.is_not_distinct_from(judged.saga_id),
-    )
-
-
-async def settle(
-    connection: AsyncConnection, judged: Command, state: CommandState, at: datetime, error: str | None = None
-) -> bool:
-    """End an unfinished command; false if it has ended already, or is not as it was judged."""
-    ended = update(command).where(_as_judged(judged)).values(_end(state, at, error))
-    return bool((await connection.execute(ended)).rowcount)
-
-
-async def settle_by_hand(
-    connection: AsyncConnection, model_name: str, state: CommandState, at: datetime, why: str
-) -> list[Command]:
-    """End the unfinished commands of all instances of a model, as a person says; returns them as they ended."""
-    open_ = and_(command.c.model_name == model_name, command.c.state.in_(UNFINISHED))
-    ended = update(command).where(open_).values(_end(state, at, why)).returning(command)
-    return [_command(row) for row in await connection.execute(ended)]
-
-
-async def mark_stuck(connection: AsyncConnection, judged: Command, error: str) -> bool:
-    """Mark an unfinished command as stuck; false if it was already, or is not as it was judged."""
-    unstuck = and_(_as_judged(judged), command.c.state != CommandState.STUCK)
-    marked = update(command).where(unstuck).values(state=CommandState.STUCK, error=error)
-    return bool((await connection.execute(marked)).rowcount)
-
-
 async def unfinished(connection: AsyncConnection) -> list[Command]:
     """All unfinished commands, the oldest first."""
     query = select(command).where(command.c.state.in_(UNFINISHED)).order_by(command.c.planned_at)
-    return [_command(row) for row in await connection.execute(query)]
+    return [command_of(row) for row in await connection.execute(query)]
 
 
 async def latest(connection: AsyncConnection, since: datetime) -> dict[UUID, Command]:
@@ -144,7 +104,7 @@ async def latest(connection: AsyncConnection, since: datetime) -> dict[UUID, Com
     recent = (command.c.planned_at >= since) | command.c.state.in_(UNFINISHED)
     order = (command.c.model_id, command.c.state.in_(UNFINISHED).desc(), command.c.planned_at.desc())
     query = select(command).ext(distinct_on(command.c.model_id)).where(recent).order_by(*order)
-    return {row.model_id: _command(row) for row in await connection.execute(query)}
+    return {row.model_id: command_of(row) for row in await connection.execute(query)}
 
 
 async def for_spells(connection: AsyncConnection, spell_ids: Collection[UUID]) -> dict[UUID, Command]:
@@ -152,7 +112,7 @@ async def for_spells(connection: AsyncConnection, spell_ids: Collection[UUID]) -
     wanted = command.c.spell_id == any_(bindparam(None, list(spell_ids), type_=ARRAY(Uuid)))
     order = (command.c.spell_id, command.c.planned_at.desc())
     rows = await connection.execute(select(command).ext(distinct_on(command.c.spell_id)).where(wanted).order_by(*order))
-    return {row.spell_id: _command(row) for row in rows}
+    return {row.spell_id: command_of(row) for row in rows}
 
 
 async def in_progress(connection: AsyncConnection) -> dict[str, int]:

@@ -10,7 +10,7 @@ from loguru import logger
 from limiter.clients.concurrency import gathered
 from limiter.clients.dispatcher import Dispatcher, Saga
 from limiter.clients.errors import NotSent, Rejected, ServiceError
-from limiter.db import ledger
+from limiter.db import ledger, settlement
 from limiter.domain.command import Command, CommandState
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
@@ -42,7 +42,7 @@ class Commands:
             except (NotSent, Rejected) as error:
                 self.telemetry.critical("command_refused", error, kind=sent.kind)
                 async with run.write() as connection:
-                    await ledger.settle(connection, sent, CommandState.FAILED, self.clock(), str(error))
+                    await settlement.settle(connection, sent, CommandState.FAILED, self.clock(), str(error))
             except ServiceError as error:
                 self.telemetry.critical("command_answer_lost", error, kind=sent.kind)
             else:

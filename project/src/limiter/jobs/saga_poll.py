@@ -11,7 +11,7 @@ from limiter.clients.concurrency import gathered
 from limiter.clients.dispatcher import Dispatcher, SagaEnd
 from limiter.clients.errors import NotFound, ServiceError
 from limiter.clients.registry import Registry
-from limiter.db import ledger
+from limiter.db import ledger, settlement
 from limiter.domain.command import Command, CommandState, Effect, FollowUp, effect_of, follow_up
 from limiter.domain.fleet import Fleet
 from limiter.domain.policy import Policy
@@ -105,7 +105,7 @@ class SagaPoll:
     async def _drop(self, run: Run, command: Command) -> None:
         """Its sender was paused, or died, and it is not sent any more: nothing failed that a person must look at."""
         async with run.write() as connection:
-            dropped = await ledger.settle(connection, command, CommandState.FAILED, run.now, "never sent")
+            dropped = await settlement.settle(connection, command, CommandState.FAILED, run.now, "never sent")
         if dropped:
             logger.bind(event="command_dropped", kind=str(command.kind)).warning(
                 "{} of {} was never sent", command.kind, command.model_name
@@ -113,7 +113,7 @@ class SagaPoll:
 
     async def _settle(self, run: Run, command: Command, state: CommandState, why: str) -> None:
         async with run.write() as connection:
-            if not await ledger.settle(connection, command, state, run.now, why):
+            if not await settlement.settle(connection, command, state, run.now, why):
                 return
         logger.bind(event="command_ended", kind=str(command.kind), state=state).info(
             "{} of {} {}: {}", command.kind, command.model_name, state, why
@@ -125,6 +125,6 @@ class SagaPoll:
         """Mark the command as stuck once it is too old: then a person must look at it."""
         if command.older_than(self.policy.saga_timeout, run.now):
             async with run.write() as connection:
-                newly = await ledger.mark_stuck(connection, command, why)
+                newly = await settlement.mark_stuck(connection, command, why)
             if newly:
                 self.telemetry.critical("saga_stuck", why, kind=command.kind)

@@ -9,8 +9,9 @@ from datetime import datetime
 from loguru import logger
 
 from limiter.db.engine import DATABASE_ERRORS, MISTAKES, describe
-from limiter.runner.claims import Claim, JobTable, RunState
+from limiter.runner.claim import Claim, RunState
 from limiter.runner.guard import Guard, LockLost
+from limiter.runner.job_table import JobTable
 from limiter.runner.run import Run
 from limiter.runner.spec import JobSpec
 from limiter.telemetry import Telemetry

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from limiter.db.engine import DATABASE_ERRORS
 from limiter.db.tables import job, job_run
-from limiter.runner.claims import Claim
+from limiter.runner.claim import Claim
 from limiter.runner.guard import Guard, LockLost
 from limiter.telemetry import Telemetry
 

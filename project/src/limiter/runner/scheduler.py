@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -11,23 +10,15 @@ from loguru import logger
 
 from limiter.db.engine import DATABASE_ERRORS, describe
 from limiter.domain.job import Job
-from limiter.runner.claims import Cause, JobTable, RunState
+from limiter.runner.claim import Cause, RunReport, RunState
 from limiter.runner.due import Due
 from limiter.runner.execution import Execution
+from limiter.runner.job_table import JobTable
 from limiter.runner.lock import JobLock
 from limiter.runner.spec import JobSpec
 from limiter.telemetry import Telemetry
 
 TICKS_PER_INTERVAL = 4  # a replica that takes over must not wait a whole interval
-
-
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """How one run ended; `run_id` is None if it did not even begin."""
-
-    run_id: str | None
-    state: RunState
-    detail: str | None = None
 
 
 class JobScheduler:

@@ -14,7 +14,7 @@ from limiter.api.http import Health
 from limiter.api.queues import Queues
 from limiter.config.settings import Settings
 from limiter.effects.closing import SpellClosing
-from limiter.runner.claims import JobTable
+from limiter.runner.job_table import JobTable
 from limiter.runner.lock import JobLock
 from limiter.runner.scheduler import JobScheduler
 from limiter.runner.spec import JobSpec

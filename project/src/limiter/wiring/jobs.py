@@ -1,7 +1,6 @@
 """The jobs, and what their effects are made of."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from dishka import Provider, Scope, provide
 from sqlalchemy import ColumnElement
@@ -30,7 +29,7 @@ from limiter.jobs.rps_check import RpsCheck
 from limiter.jobs.saga_poll import SagaPoll
 from limiter.runner.spec import JobBody, JobSpec
 from limiter.telemetry import Telemetry
-from limiter.wiring.times import seconds, utc_now
+from limiter.wiring.times import in_flight, seconds, utc_now
 
 
 class Jobs(Provider):
@@ -140,13 +139,3 @@ class Jobs(Provider):
             spec(Job.EVENT_DISPATCH, event_dispatch, outbox.has_work()),
             spec(Job.CLEANUP, cleanup),
         )
-
-
-def in_flight(settings: Settings) -> timedelta:
-    """How long after its `sent_at` a POST may still be under way: all attempts and the pauses between them.
-
-    Before it the sender may have frozen for as long as it trusts its lock; the two clocks may be off, either way.
-    """
-    pauses = sum(settings.http_retry_first_seconds * 2**attempt for attempt in range(1, settings.http_attempts))
-    calls = settings.http_attempts * settings.http_timeout_seconds
-    return seconds(calls + pauses + settings.lock_trust_seconds + 2 * settings.clock_skew_limit_seconds)

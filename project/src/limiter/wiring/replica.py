@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from limiter.api.broker import Consumer
 from limiter.api.http import Health
-from limiter.runner.claims import JobTable
+from limiter.runner.job_table import JobTable
 from limiter.runner.lock import JobLock
 from limiter.runner.scheduler import JobScheduler
 from limiter.telemetry import Telemetry

@@ -13,7 +13,7 @@ from limiter.db.engine import create_engine
 from limiter.domain.job import Job
 from limiter.domain.policy import Policy
 from limiter.recording.recorder import Recorder
-from limiter.runner.claims import JobTable
+from limiter.runner.job_table import JobTable
 from limiter.runner.keys import LockKeys, LockTiming
 from limiter.runner.lock import JobLock
 from limiter.telemetry import Telemetry

@@ -1,6 +1,8 @@
-"""The clock, and durations."""
+"""The clock, and the durations that follow from the settings."""
 
 from datetime import UTC, datetime, timedelta
+
+from limiter.config.settings import Settings
 
 
 def utc_now() -> datetime:
@@ -11,3 +13,13 @@ def utc_now() -> datetime:
 def seconds(value: float) -> timedelta:
     """A setting as a duration."""
     return timedelta(seconds=value)
+
+
+def in_flight(settings: Settings) -> timedelta:
+    """How long after its `sent_at` a POST may still be under way: all attempts and the pauses between them.
+
+    Before it the sender may have frozen for as long as it trusts its lock; the two clocks may be off, either way.
+    """
+    pauses = sum(settings.http_retry_first_seconds * 2**attempt for attempt in range(1, settings.http_attempts))
+    calls = settings.http_attempts * settings.http_timeout_seconds
+    return seconds(calls + pauses + settings.lock_trust_seconds + 2 * settings.clock_skew_limit_seconds)

@@ -36,8 +36,7 @@ from limiter.domain.fleet import Fleet, ServedModel
 from limiter.domain.folding import fold
 from limiter.domain.reservations import other_users_claim
 from limiter.domain.usage import Memory, ScrapedPage
-from limiter.runner.claims import RunState
-from limiter.runner.scheduler import RunReport
+from limiter.runner.claim import RunReport, RunState
 from limiter.telemetry import Telemetry
 from tests.integration.clients.mutations import (
     BOOKING,

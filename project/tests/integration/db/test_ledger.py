@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dev.servers.services import Services
-from limiter.db import ledger, tables
+from limiter.db import ledger, settlement, tables
 from limiter.db.engine import create_engine
 from limiter.domain.command import Command, CommandKind, CommandState
 from limiter.domain.decision import Reason
@@ -42,13 +42,13 @@ async def sent(engine: AsyncEngine, command: Command) -> bool:
 
 async def settled(engine: AsyncEngine, command: Command, state: CommandState = CommandState.FAILED) -> bool:
     async with engine.begin() as connection:
-        return await ledger.settle(connection, command, state, START, "ended")
+        return await settlement.settle(connection, command, state, START, "ended")
 
 
 async def stored(engine: AsyncEngine, command: Command) -> Command:
     async with engine.connect() as connection:
         row = (await connection.execute(select(tables.command).where(tables.command.c.id == command.id))).one()
-    return ledger._command(row)
+    return ledger.command_of(row)
 
 
 @pytest.mark.parametrize("models", [4_000, 40_000])
@@ -106,7 +106,7 @@ async def test_a_command_judged_as_lost_is_not_ended_once_its_answer_has_come(en
     await sent(engine, command)
     async with engine.begin() as connection:
         assert await ledger.submitted(connection, command.id, uuid4())
-        assert not await ledger.mark_stuck(connection, command, "too long")
+        assert not await settlement.mark_stuck(connection, command, "too long")
     assert not await settled(engine, command)
     assert (await stored(engine, command)).state is CommandState.SUBMITTED
 
@@ -115,8 +115,8 @@ async def test_an_answer_frees_a_stuck_command_that_had_none(engine: AsyncEngine
     command = intent()
     await plan(engine, command)
     async with engine.begin() as connection:
-        assert await ledger.mark_stuck(connection, command, "too long")
-        assert not await ledger.mark_stuck(connection, command, "too long")
+        assert await settlement.mark_stuck(connection, command, "too long")
+        assert not await settlement.mark_stuck(connection, command, "too long")
         assert await ledger.submitted(connection, command.id, uuid4())
     assert (await stored(engine, command)).state is CommandState.SUBMITTED
 
@@ -179,8 +179,8 @@ async def test_a_person_ends_the_unfinished_commands_of_every_instance_of_a_mode
     await settled(engine, ended, CommandState.COMPLETED)
     at = START + timedelta(minutes=5)
     async with engine.begin() as connection:
-        settled_now = await ledger.settle_by_hand(connection, "m", state, at, "ann: looked")
-        assert await ledger.settle_by_hand(connection, "m", state, at, "ann: looked") == []
+        settled_now = await settlement.settle_by_hand(connection, "m", state, at, "ann: looked")
+        assert await settlement.settle_by_hand(connection, "m", state, at, "ann: looked") == []
     assert {one.id for one in settled_now} == {open_.id, other_instance.id}
     assert {(one.state, one.finished_at, one.failures) for one in settled_now} == {
         (state, at, int(state is CommandState.FAILED))

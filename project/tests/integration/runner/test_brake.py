@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from limiter.db import tables
 from limiter.domain.job import Job
-from limiter.runner.claims import Cause
+from limiter.runner.claim import Cause
 from limiter.runner.run import Run
 from tests.bench import Bench
 from tests.conftest import START, MakeBench

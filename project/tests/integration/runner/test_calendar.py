@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 
 from limiter.db import tables
 from limiter.domain.job import Job
-from limiter.runner.claims import Cause, Claim, RunState
+from limiter.runner.claim import Cause, Claim, RunState
 from limiter.runner.scheduler import JobScheduler
 from limiter.wiring import Replica
 from tests.bench import Bench

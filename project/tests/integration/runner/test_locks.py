@@ -15,8 +15,9 @@ from dev.servers.services import Services
 from limiter.db import tables
 from limiter.db.engine import create_engine
 from limiter.domain.job import Job
-from limiter.runner.claims import Cause, JobTable, RunState
+from limiter.runner.claim import Cause, RunState
 from limiter.runner.guard import LockLost
+from limiter.runner.job_table import JobTable
 from limiter.runner.run import Run
 from tests.conftest import MakeBench
 

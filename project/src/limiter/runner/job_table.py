@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -24,42 +23,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from limiter.db.tables import job as jobs
 from limiter.db.tables import job_run
 from limiter.domain.job import Job
+from limiter.runner.claim import Cause, Claim, RunState
 from limiter.runner.due import Due, Turn, ask, claimable, turn_of
 from limiter.runner.keys import LockKeys
-
-
-class Cause(StrEnum):
-    """Why a run began."""
-
-    SCHEDULE = "schedule"
-    MANUAL = "manual"
-    ORPHAN = "orphan"  # an earlier run of this slot was lost with its replica
-
-
-class RunState(StrEnum):
-    """How a run stands or ended."""
-
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    TIMEOUT = "timeout"
-    INTERRUPTED = "interrupted"
-    LOST = "lost"
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One run, claimed: its epoch is larger than that of any run before."""
-
-    job: Job
-    epoch: int
-    cause: Cause
-    missed: int
-    lost: int
-
-    @property
-    def run_id(self) -> str:
-        return f"{self.job}:{self.epoch}"
 
 
 @dataclass(frozen=True)

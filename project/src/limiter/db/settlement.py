@@ -1,0 +1,49 @@
+"""How commands end: as they were judged, and not if they were sent, or answered, in the meantime."""
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, and_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from limiter.db.ledger import command_of
+from limiter.db.tables import command
+from limiter.domain.command import UNFINISHED, Command, CommandState
+
+
+def _end(state: CommandState, at: datetime, error: str | None) -> dict[str, object]:
+    failures = command.c.failures + 1 if state is CommandState.FAILED else 0
+    return {"state": state, "finished_at": at, "error": error, "failures": failures}
+
+
+def _as_judged(judged: Command) -> ColumnElement[bool]:
+    """The command, unfinished, and neither sent nor answered since it was read."""
+    return and_(
+        command.c.id == judged.id,
+        command.c.state.in_(UNFINISHED),
+        command.c.sent_at.is_not_distinct_from(judged.sent_at),
+        command.c.saga_id.is_not_distinct_from(judged.saga_id),
+    )
+
+
+async def settle(
+    connection: AsyncConnection, judged: Command, state: CommandState, at: datetime, error: str | None = None
+) -> bool:
+    """End an unfinished command; false if it has ended already, or is not as it was judged."""
+    ended = update(command).where(_as_judged(judged)).values(_end(state, at, error))
+    return bool((await connection.execute(ended)).rowcount)
+
+
+async def settle_by_hand(
+    connection: AsyncConnection, model_name: str, state: CommandState, at: datetime, why: str
+) -> list[Command]:
+    """End the unfinished commands of all instances of a model, as a person says; returns them as they ended."""
+    open_ = and_(command.c.model_name == model_name, command.c.state.in_(UNFINISHED))
+    ended = update(command).where(open_).values(_end(state, at, why)).returning(command)
+    return [command_of(row) for row in await connection.execute(ended)]
+
+
+async def mark_stuck(connection: AsyncConnection, judged: Command, error: str) -> bool:
+    """Mark an unfinished command as stuck; false if it was already, or is not as it was judged."""
+    unstuck = and_(_as_judged(judged), command.c.state != CommandState.STUCK)
+    marked = update(command).where(unstuck).values(state=CommandState.STUCK, error=error)
+    return bool((await connection.execute(marked)).rowcount)
