@@ -12,7 +12,6 @@ from tests.conftest import MakeBench
 
 TIMEOUT, REST = 0.5, 2.5  # seconds
 CIRCUIT = {"HTTP_TIMEOUT_SECONDS": TIMEOUT, "HTTP_ATTEMPTS": 2, "HTTP_CIRCUIT_FAILURES": 4}
-MILLISECONDS = 0.1  # seconds: what a dead service may cost a run; on a busy machine the run itself may take longer
 
 # Who dies and how, by which address it is known, a job that needs it, and jobs that do not.
 WITHOUT_READING = (Job.SAGA_POLL, Job.EVENT_DISPATCH)
@@ -70,7 +69,7 @@ def shown(seconds: list[float]) -> str:
 
 
 @pytest.mark.parametrize("case", DEAD)
-async def test_a_dead_service_costs_milliseconds_once_its_circuit_is_open(make_bench: MakeBench, case: str) -> None:
+async def test_a_dead_service_costs_no_timeout_once_its_circuit_is_open(make_bench: MakeBench, case: str) -> None:
     service, address, job, others = DEAD[case]
     hangs = case.endswith("hangs")
     async with Platform() as dying, asyncio.timeout(60):
@@ -92,4 +91,4 @@ async def test_a_dead_service_costs_milliseconds_once_its_circuit_is_open(make_b
     if hangs:
         assert min(opening) >= 2 * TIMEOUT  # both attempts
         assert max(meanwhile + beside) < min(opening)
-    assert min(left_alone) < min(alive) + MILLISECONDS
+    assert min(left_alone) < TIMEOUT  # milliseconds, more on a busy machine; one call that hangs takes all of it

@@ -46,7 +46,6 @@ class Announcements:
         self._engine = engine
         self._telemetry = telemetry
         self._retry = retry
-        self._in_order = asyncio.Lock()  # messages are handed over side by side: of two addresses the later must stay
 
     async def handle(self, body: bytes, message: RabbitMessage) -> None:
         """Learn one address, or reject the message, which then goes to the dead-letter queue."""
@@ -56,8 +55,7 @@ class Announcements:
             self._telemetry.critical("announcement_rejected", describe_validation(error))
             await message.reject(requeue=False)
             return
-        async with self._in_order:
-            await self._learn(announcement)
+        await self._learn(announcement)
         await message.ack()
         learned = logger.bind(event="address_learned", user_id=str(announcement.user_id))
         learned.info("address of {} learned", announcement.user_name)

@@ -2,12 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from aio_pika.abc import AbstractRobustConnection
+from aio_pika.abc import AbstractChannel, AbstractRobustConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPChannelError
 from faststream import AckPolicy
-from faststream.rabbit import RabbitBroker, RabbitMessage
+from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
 from loguru import logger
 
 from limiter.api.announcements import Announcements
@@ -57,25 +57,29 @@ class Consumer:
         queues = self.queues
         self.broker.subscriber(queues.live(queues.control), **manual)(on_control)
         deployed = queues.live(queues.deployed, queues.deployed_key)
-        self.broker.subscriber(deployed, queues.exchange, **manual)(on_deployed)
+        # One at a time: of a user's two addresses the later must stay, and messages are handed over side by side.
+        self.broker.subscriber(deployed, queues.exchange, channel=Channel(prefetch_count=1), **manual)(on_deployed)
 
     async def _consume(self) -> None:
         """Declare everything before anything is consumed: a refusal costs the channel, and the deliveries on it."""
         # The broker would wait in silence for a RabbitMQ that is away, so it is asked only when one answers.
-        async with await connect(self.url, timeout=self.timeout):
+        async with await connect(self.url, timeout=self.timeout) as connection, asyncio.timeout(self.timeout):
+            await self._declare(await connection.channel())
             await self.broker.connect()
         async with asyncio.timeout(self.timeout):
-            await self._declare()
             for subscriber in self.broker.subscribers:
                 if not subscriber.running:  # by an earlier attempt, which failed at the next queue
                     await subscriber.start()
 
-    async def _declare(self) -> None:
-        """Exchange, dead-letter queues and queues: nothing can be lost from then on."""
-        await self.broker.declare_exchange(self.queues.exchange)
-        names = (self.queues.control, self.queues.deployed)
+    async def _declare(self, channel: AbstractChannel) -> None:
+        """Exchange, dead-letter queues and queues: nothing can be lost from then on.
+
+        Not by the broker: it would remember a queue as of the channel on which it was declared, and consume there.
+        """
+        exchange, names = self.queues.exchange, (self.queues.control, self.queues.deployed)
+        await channel.declare_exchange(exchange.name, exchange.type.value, durable=exchange.durable)
         for queue in (*map(self.queues.dead, names), *map(self.queues.live, names)):
-            await self.broker.declare_queue(queue)
+            await channel.declare_queue(queue.name, durable=queue.durable, arguments=cast(Any, queue.arguments))
 
     def _watch(self, connection: AbstractRobustConnection) -> None:
         """Say when RabbitMQ is lost, for as long as it is, and when it is back; aio-pika connects again by itself."""
