@@ -30,6 +30,24 @@ WARNED = "45 ann hears warning of 120-180 180-240 from 60"
 
 STORIES = [
     Story(
+        "the mode widens after the warning: only what it named goes",
+        """0 ann books 0-120 120-180 300-360
+        50 the service restarts with UNBOOKING_MODE=ALL""",
+        """45 ann hears warning of 120-180 from 60
+        60 ann loses 120-180
+        60 ann hears cancelled 120-180""",
+    ),
+    Story(
+        "the mode narrows after the warning: what it named goes",
+        """0 ann books 0-120 120-180 300-360
+        50 the service restarts with UNBOOKING_MODE=IN_ROW""",
+        """45 ann hears warning of 120-180 300-360 from 60
+        60 ann loses 120-180
+        60 ann loses 300-360
+        60 ann hears cancelled 120-180 300-360""",
+        settings={"UNBOOKING_MODE": "ALL"},
+    ),
+    Story(
         "kept in the middle of the cancelling: the rest stays, and what went is told",
         """0 ann books 0-120 120-180 180-240
         50 after the first cancellation: the operator keeps m until 200""",
