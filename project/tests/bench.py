@@ -28,7 +28,7 @@ from limiter.wiring import Replica, compose
 
 # Short enough for tests that wait in real time; the timelines set the policy's own durations.
 QUICK = {
-    "HTTP_TIMEOUT_SECONDS": 1,
+    "HTTP_TIMEOUT_SECONDS": 3,
     "HTTP_ATTEMPTS": 2,
     "HTTP_RETRY_FIRST_SECONDS": 0.01,
     "HTTP_CIRCUIT_REST_SECONDS": 0.05,

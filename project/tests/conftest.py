@@ -38,7 +38,7 @@ freezegun.configure(extend_ignore_list=["_pytest", "pluggy", "xdist", "execnet"]
 def pytest_sessionstart() -> None:
     """Let the first worker go first on a busy machine: it begins with the tests that measure seconds."""
     if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
-        os.nice(10)
+        os.nice(5)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -88,12 +88,10 @@ def migrated(services: Services) -> str:
 async def schema(services: Services, migrated: str) -> str:
     """The same schema, emptied for this test."""
     engine = create_engine(services.database_url, migrated, 1, 10)
-    first, *rest = (f"DELETE FROM {migrated}.{table.name}" for table in metadata.sorted_tables)  # noqa: S608 - ours
-    # One statement of small deletes takes 1 ms; TRUNCATE, which makes new files, takes 15.
-    others = ", ".join(f"d{number} AS ({one})" for number, one in enumerate(rest))
-    statement = f"WITH {others} {first}"
+    tables = ", ".join(f"{migrated}.{table.name}" for table in metadata.sorted_tables)
     async with engine.begin() as connection:
-        await connection.execute(text(statement))
+        # Not DELETE, though it is faster: rows would come back in the order of the gaps that it leaves.
+        await connection.execute(text(f"TRUNCATE {tables}"))
     await engine.dispose()
     return migrated
 

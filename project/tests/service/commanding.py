@@ -20,7 +20,7 @@ from tests.conftest import START
 
 SETTINGS = {"SAGA_TIMEOUT_SECONDS": 100, "HTTP_CONCURRENCY": 1, "SCALE_MIN_REPLICAS": 2}
 TIMEOUT = 100  # seconds, SAGA_TIMEOUT_SECONDS of these settings
-IN_FLIGHT = 2 * 1 + 2 * 0.01 + 10  # seconds: two attempts, the pause between them, LOCK_TRUST_SECONDS
+IN_FLIGHT = 2 * 3 + 2 * 0.01 + 10  # seconds: two attempts, the pause between them, LOCK_TRUST_SECONDS
 
 
 async def command(bench: Bench) -> Any:
