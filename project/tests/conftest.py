@@ -35,20 +35,13 @@ START = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 freezegun.configure(extend_ignore_list=["_pytest", "pluggy", "xdist", "execnet"])
 
 
-def pytest_sessionstart() -> None:
-    """Let the first worker go first on a busy machine: it begins with the tests that measure seconds."""
-    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
-        os.nice(5)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier, and put first what measures seconds or waits for a minute: others run meanwhile."""
+    """Mark each test with its tier, and put first what waits for a minute of real time: others run meanwhile."""
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
         assert tier in TIERS, f"{item.path} is in none of {', '.join(TIERS)}"
         item.add_marker(tier)
-    early = [item for item in items if item.get_closest_marker("chaos") or item.get_closest_marker("waits")]
-    items[:] = early + [item for item in items if item not in early]
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
 
 
 def pytest_collection_finish() -> None:
