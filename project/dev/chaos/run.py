@@ -161,13 +161,22 @@ async def _judge(nemesis: Nemesis, result: Result) -> None:
     except TimeoutError:
         result.problems.append("not every replica is ready again")
     await nemesis.workload.rest()
-    unsettled = await _unsettled(nemesis, time.monotonic() + SETTLE_TIMEOUT)
-    for member in list(nemesis.members):
-        await nemesis.end(member)
+    unsettled = await _settled_and_ended(nemesis)
+    if not unsettled and await nemesis.observer.unsettled():  # a spell was closed while they ended
+        await nemesis.add_replica()
+        unsettled = await _settled_and_ended(nemesis)
     history = await nemesis.observer.history()
     result.problems += check(history) + unsettled + nemesis.strays()
     result.problems += [f"violation: {violation}" for violation in nemesis.platform.violations]
     result.figures = nemesis.observer.figures(history)
+
+
+async def _settled_and_ended(nemesis: Nemesis) -> list[str]:
+    """End all replicas once everything is settled; returns what is not."""
+    unsettled = await _unsettled(nemesis, time.monotonic() + SETTLE_TIMEOUT)
+    for member in list(nemesis.members):
+        await nemesis.end(member)
+    return unsettled
 
 
 async def _unsettled(nemesis: Nemesis, give_up: float) -> list[str]:
