@@ -22,6 +22,9 @@ from dev.chaos.workload import ALWAYS_USED, Workload
 from limiter.clients.rabbitmq import connect
 from limiter.db import tables
 from limiter.db.engine import create_engine
+from limiter.domain.job import Job
+
+ASK_REGISTRY = (Job.RPS_CHECK, Job.IDLE_WARNING, Job.IDLE_ENFORCE)
 
 
 class Observer:
@@ -122,9 +125,11 @@ class Observer:
         ]
 
     async def stuck_run(self) -> Ran:
-        """Wait for a run that takes long because an external service does not answer; raises TimeoutError."""
+        """Wait for a run that takes long because the registry does not answer; raises TimeoutError."""
         long = select(tables.job_run).where(
-            tables.job_run.c.state == "running", tables.job_run.c.started_at < func.now() - timedelta(seconds=0.3)
+            tables.job_run.c.state == "running",
+            tables.job_run.c.job.in_(ASK_REGISTRY),
+            tables.job_run.c.started_at < func.now() - timedelta(seconds=0.3),
         )
         return await self._first(long)
 

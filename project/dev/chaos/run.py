@@ -95,13 +95,16 @@ async def drill(nemesis: Nemesis, result: Result) -> None:
 
 
 async def _caught(nemesis: Nemesis) -> tuple[Member, Ran]:
-    """A replica in the middle of a run that waits for the registry, and the run; raises RuntimeError, TimeoutError."""
-    nemesis.platform.fault("registry", Fault.hang(), times=1)
-    run = await nemesis.observer.stuck_run()
-    for member in nemesis.members:
-        if any(line.get("run") == f"{run.job}:{run.epoch}" for line in member.replica.fresh_lines()):
-            return member, run
-    raise RuntimeError(f"no replica logs that it runs {run.job}:{run.epoch}")
+    """A replica in the middle of a run that waits for the registry, and the run; raises TimeoutError."""
+    hanging = nemesis.platform.fault("registry", Fault.hang(), times=1)
+    async with asyncio.timeout(SETTLE_TIMEOUT):
+        await hanging.met.wait()
+        run = await nemesis.observer.stuck_run()
+        while True:  # on a busy machine the log is later than the table
+            for member in nemesis.members:
+                if any(line.get("run") == f"{run.job}:{run.epoch}" for line in member.replica.fresh_lines()):
+                    return member, run
+            await asyncio.sleep(0.02)
 
 
 async def _all_ready(nemesis: Nemesis) -> None:
