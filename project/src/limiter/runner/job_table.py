@@ -114,8 +114,8 @@ class JobTable:
             await connection.execute(update(jobs).where(jobs.c.name == job).values(paused))
 
     async def resume(self, job: Job, at: datetime) -> None:
-        """Let the job run again, at once; idle time counts from `at` on."""
-        running = {"paused": False, "resumed_at": at, "next_due_at": func.now()}
+        """Let the job run again, at once if it missed an interval; idle time counts from `at` on."""
+        running = {"paused": False, "resumed_at": at, "next_due_at": func.greatest(jobs.c.next_due_at, func.now())}
         running |= {"paused_at": None, "paused_by": None, "paused_reason": None}
         paused = and_(jobs.c.name == job, jobs.c.paused)
         async with self._writing(job) as connection:

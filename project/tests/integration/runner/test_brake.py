@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import func, update
 
 from limiter.db import tables
 from limiter.domain.job import Job
-from limiter.runner.claim import Cause
+from limiter.runner.claim import Cause, RunState
 from limiter.runner.run import Run
 from tests.bench import Bench
 from tests.conftest import START, MakeBench
@@ -88,3 +90,31 @@ async def test_who_paused_and_why_is_recorded_until_the_job_is_resumed(make_benc
     assert await shown() == (True, "ann", "looking at it", True)
     await bench.replica.table.resume(JOB, START)
     assert await shown() == (False, None, None, False)
+
+
+async def test_a_resume_runs_no_interval_twice(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    table = bench.replica.table
+    async with bench.replica.lock.acquire(JOB):
+        ran = await table.claim(JOB, 86_400, Cause.SCHEDULE)
+        assert ran is not None
+        await table.finish(ran, RunState.COMPLETED, None)
+        await table.pause(JOB)
+        await table.resume(JOB, START)
+        assert not (await table.due(JOB, 86_400)).due
+        assert await table.claim(JOB, 86_400, Cause.SCHEDULE) is None
+
+
+async def test_a_resume_runs_a_job_that_missed_intervals_at_once_and_counts_none_as_missed(
+    make_bench: MakeBench,
+) -> None:
+    bench = await make_bench()
+    table = bench.replica.table
+    await table.pause(JOB)
+    async with bench.engine.begin() as connection:
+        await connection.execute(update(tables.job).values(next_due_at=func.now() - timedelta(hours=1)))
+    await table.resume(JOB, START)
+    async with bench.replica.lock.acquire(JOB):
+        claim = await table.claim(JOB, 10, Cause.SCHEDULE)
+    assert claim is not None
+    assert (claim.cause, claim.missed) == (Cause.SCHEDULE, 0)
