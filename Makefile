@@ -72,8 +72,9 @@ mutants: install ## break domain/ in every small way, and see whether its tests 
 	.venv/bin/pip install --quiet --requirement requirements-extra.txt
 	$(PY) -m dev.studies.mutants
 
-compare: install ## our scaling beside Kubernetes HPA's and Knative's, on three shapes of load
-	$(PY) -m dev.studies.scaler_comparison
+compare: install ## our scaling beside HPA's and Knative's: make compare [TRACE=calls.csv TARGET=1.5] [JSON=points.json]
+	[ -z "$(PICTURES)" ] || .venv/bin/pip install --quiet --requirement requirements-extra.txt
+	TRACE="$(TRACE)" TARGET="$(or $(TARGET),10)" JSON="$(JSON)" PICTURES="$(PICTURES)" $(PY) -m dev.studies.scaler_comparison
 
 format: install ## let black and ruff put the code in order
 	.venv/bin/ruff check --quiet --fix project

@@ -1,180 +1,148 @@
-"""`make compare`: our scaling beside Kubernetes HPA's and Knative's published algorithms, on three shapes of load.
+"""`make compare`: our scaling beside Kubernetes HPA's, Knative's, and one that knows the future.
 
-HPA: kubernetes.io, "Horizontal Pod Autoscaling": every 15 s ceil(R x ratio), tolerance 0.1; down to the highest
-recommendation of the last 300 s; up by at most 100 % or 4 replicas in 15 s.
-Knative: knative.dev, "KPA-specific configuration": every 2 s ceil(rate / target) over a stable window of 60 s, target
-utilization 70 %; in panic (6 s window, twice what is ready) only up; up 1000 times, down to half at a time.
-Ours: the defaults of the settings, a tick of 15 s, one command at a time, a cooldown after each.
+TRACE=file.csv TARGET=1.5 JSON=points.json PICTURES=docs make compare
 
-All read the same counter, and a change of replicas takes equally long to take effect for each.
+Each scaler is told that a replica carries from 50 % to 130 % of what it really does; replicas are ready after 40 s, and
+after 120 s. TRACE is a load of your own, lines of `second,calls`, of which a replica carries TARGET calls per second.
+JSON is where to write every point of every scaler, PICTURES the folder for a picture of each load.
 """
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from itertools import accumulate, pairwise
-from uuid import UUID
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from limiter.domain.command import Command, CommandKind, CommandPacing, CommandState
-from limiter.domain.decision import Decision
-from limiter.domain.fleet import ServedModel
-from limiter.domain.scaling import Load, ScalingRule, decide, scaling_state
+from dev.studies import loads
+from dev.studies.scalers import Cluster, Scaler, hpa, knative, oracle, ours, simulate
 
-TARGET = 10.0  # RPS that one replica should carry
-MIN, MAX = 1, 12
-READY_AFTER = 40  # seconds until a change of the replica count takes effect
-LENGTH = 7200  # seconds
-START = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
-
-Load1s = list[float]  # calls in each second
-
-
-def step() -> Load1s:
-    """Ten minutes of 8 RPS, an hour of 55, then 8 again."""
-    return [55.0 if 600 <= second < 4200 else 8.0 for second in range(LENGTH)]
+TARGET = 10.0  # calls per second that a replica carries, of the loads that are drawn
+READY_AFTER = (40, 120)  # seconds
+UTILIZATIONS = tuple(percent / 100 for percent in range(50, 131, 5))
+SCALERS: Mapping[str, Callable[[float], Scaler]] = {
+    "rps-limiter": ours,
+    "hpa": hpa,
+    "knative": knative,
+    "oracle": oracle,
+}
+DEFAULTS = {"rps-limiter": 1.0, "hpa": 1.0, "knative": 0.7, "oracle": 1.0}
+_LOADS: dict[str, tuple[loads.Calls, float]] = {}  # of this process
 
 
-def ramp() -> Load1s:
-    """From 5 RPS to 80 in an hour, and back."""
-    return [5 + 75 * (1 - abs(second - LENGTH / 2) / (LENGTH / 2)) for second in range(LENGTH)]
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What one scaler came to under one load; `calls_short` is a share of all calls."""
+
+    load: str
+    scaler: str
+    utilization: float
+    ready_after: int
+    calls_short: float
+    seconds_short: int
+    replica_hours: float
+    reversals: int
+    default: bool
+
+    def fields(self) -> dict[str, object]:
+        """As JSON; only the point at the defaults says that it is one."""
+        return {name: value for name, value in asdict(self).items() if name != "default" or value}
 
 
-def spikes() -> Load1s:
-    """12 RPS, and every ten minutes one minute of 60."""
-    return [60.0 if second % 600 >= 540 else 12.0 for second in range(LENGTH)]
+def point(load: str, calls: loads.Calls, target: float, scaler: str, utilization: float, ready_after: int) -> Point:
+    cluster: Cluster = simulate(calls, target, ready_after, SCALERS[scaler](target * utilization))
+    return Point(
+        load=load,
+        scaler=scaler,
+        utilization=utilization,
+        ready_after=ready_after,
+        calls_short=round(cluster.calls_short / max(1, cluster.counter[-1]), 6),
+        seconds_short=cluster.seconds_short,
+        replica_hours=round(cluster.replica_seconds / 3600, 3),
+        reversals=cluster.reversals,
+        default=utilization == DEFAULTS[scaler],
+    )
 
 
-@dataclass
-class Cluster:
-    """The replicas asked for and those that are ready, under a load that a counter shows."""
-
-    load: Load1s
-    second: int = 0
-    asked: int = 2
-    ready: int = 2
-    ready_at: int | None = None
-    history: list[int] = field(default_factory=list)
-    short: int = 0
-    replica_seconds: int = 0
-
-    def __post_init__(self) -> None:
-        self._counter = [0.0, *accumulate(self.load)]
-
-    def rate(self, window: int) -> float:
-        """Calls per second over the last `window` seconds, or over all if there were fewer."""
-        since = max(0, self.second - window)
-        return (self._counter[self.second] - self._counter[since]) / max(1, self.second - since)
-
-    def ask(self, replicas: int) -> None:
-        replicas = min(MAX, max(MIN, replicas))
-        if replicas != self.asked:
-            self.asked, self.ready_at = replicas, self.second + READY_AFTER
-
-    def pass_second(self) -> None:
-        if self.ready_at is not None and self.second >= self.ready_at:
-            self.ready, self.ready_at = self.asked, None
-        self.short += self.load[self.second] > TARGET * self.ready
-        self.replica_seconds += max(self.asked, self.ready)
-        self.history.append(self.asked)
-        self.second += 1
-
-    def reversals(self) -> int:
-        """The number of steps in the opposite direction of the step before."""
-        steps = [after - before for before, after in pairwise(self.history) if after != before]
-        return sum((before > 0) != (after > 0) for before, after in pairwise(steps))
+def defaults(load: str, calls: loads.Calls, target: float = TARGET) -> list[Point]:
+    """The points of one load at every scaler's defaults."""
+    return [
+        point(load, calls, target, name, DEFAULTS[name], ready_after) for ready_after in READY_AFTER for name in SCALERS
+    ]
 
 
-Scaler = Callable[[Cluster], None]
+def table(points: Iterable[Point]) -> str:
+    """The points as the lines of a Markdown table."""
+    return "\n".join(
+        f"| {one.load} | {one.ready_after} s | {one.scaler} | {one.calls_short:.2%} | {one.seconds_short} | "
+        f"{one.replica_hours:.1f} | {one.reversals} |"
+        for one in points
+    )
 
 
-def hpa() -> Scaler:
-    recommended: list[tuple[int, int]] = []
-
-    def tick(cluster: Cluster) -> None:
-        if cluster.second % 15:
-            return
-        ratio = cluster.rate(60) / (TARGET * cluster.asked)
-        desired = cluster.asked if abs(ratio - 1) <= 0.1 else math.ceil(cluster.asked * ratio)
-        recommended.append((cluster.second, desired))
-        calm = max(wanted for at, wanted in recommended if at > cluster.second - 300)
-        fastest = max(2 * cluster.asked, cluster.asked + 4)
-        cluster.ask(min(desired, fastest) if desired > cluster.asked else min(cluster.asked, calm))
-
-    return tick
+def sweep(given: Mapping[str, tuple[loads.Calls, float]]) -> list[Point]:
+    """Every point of every scaler under every load."""
+    tasks = [
+        (load, scaler, utilization, ready_after)
+        for load in given
+        for ready_after in READY_AFTER
+        for scaler in SCALERS
+        for utilization in UTILIZATIONS
+    ]
+    with ProcessPoolExecutor(initializer=_LOADS.update, initargs=(given,)) as pool:
+        return list(pool.map(_task, tasks, chunksize=4))
 
 
-def knative() -> Scaler:
-    panic_until = -1
-    panic_floor = 0
-
-    def tick(cluster: Cluster) -> None:
-        nonlocal panic_until, panic_floor
-        if cluster.second % 2:
-            return
-        aim = 0.7 * TARGET
-        slowest, fastest = cluster.ready // 2, 1000 * cluster.ready
-        stable, panic = (min(fastest, max(slowest, math.ceil(cluster.rate(window) / aim))) for window in (60, 6))
-        if panic / cluster.ready >= 2:
-            panic_until = cluster.second + 60
-        if cluster.second <= panic_until:
-            panic_floor = max(panic_floor, panic, cluster.asked)
-            cluster.ask(panic_floor)
-        else:
-            panic_floor = 0
-            cluster.ask(stable)
-
-    return tick
+def _task(task: tuple[str, str, float, int]) -> Point:
+    load, scaler, utilization, ready_after = task
+    return point(load, *_LOADS[load], scaler, utilization, ready_after)
 
 
-def ours() -> Scaler:
-    window = timedelta(seconds=1)
-    rule = ScalingRule(TARGET, 0.1, 0.7, MIN, MAX, 60 * window, 300 * window, 30 * window, 300 * window)
-    pacing = CommandPacing(60 * window, 60 * window, 1800 * window)
-    state, last = None, None
+def draw(points: Sequence[Point], load: str, path: Path) -> None:
+    """The frontier of one load: calls short against replica-hours, the defaults as large dots."""
+    import matplotlib as mpl
 
-    def tick(cluster: Cluster) -> None:
-        nonlocal state, last
-        if cluster.second % 15:
-            return
-        now = START + timedelta(seconds=cluster.second)
-        if last is not None and last.unfinished and cluster.ready_at is None:
-            last = _command(CommandState.COMPLETED, last.planned_at, now)
-        state = scaling_state(ServedModel(UUID(int=1), "m", cluster.ready), state, now)
-        load = Load(cluster.rate(60), cluster.rate(300), known=True)
-        verdict = decide(rule, state, load, pacing.blocks(last, now), now)
-        state = verdict.scaling_state
-        if verdict.decision is not Decision.HOLD:
-            last = _command(CommandState.SUBMITTED, now, None)
-            cluster.ask(verdict.replicas)
+    mpl.use("agg")
+    from matplotlib import pyplot
 
-    return tick
-
-
-def _command(state: CommandState, planned_at: datetime, finished_at: datetime | None) -> Command:
-    kind = CommandKind.SCALE_UP
-    return Command(UUID(int=2), UUID(int=1), "m", kind, None, state, planned_at, finished_at=finished_at)
+    figure, panels = pyplot.subplots(1, len(READY_AFTER), figsize=(11, 4.5), sharey=True)
+    for panel, ready_after in zip(panels, READY_AFTER, strict=True):
+        for scaler in SCALERS:
+            of = [one for one in points if (one.load, one.scaler, one.ready_after) == (load, scaler, ready_after)]
+            hours, short = [one.replica_hours for one in of], [100 * one.calls_short for one in of]
+            (line,) = panel.plot(hours, short, marker=".", label=scaler)
+            usual = [one for one in of if one.default]
+            panel.plot(usual[0].replica_hours, 100 * usual[0].calls_short, marker="o", color=line.get_color())
+        panel.set(title=f"{load}, replicas ready after {ready_after} s", xlabel="replica-hours")
+        panel.set_yscale("symlog", linthresh=0.1)
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("calls that found no capacity, %")
+    panels[0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=70)
+    pyplot.close(figure)
 
 
-def simulate(load: Load1s, scaler: Scaler) -> Cluster:
-    """Run this load under this scaler, second by second."""
-    cluster = Cluster(load)
-    for _ in load:
-        scaler(cluster)
-        cluster.pass_second()
-    return cluster
-
-
-def table() -> str:
-    """The comparison as a Markdown table."""
-    lines = ["| load | scaler | reversals | seconds short | replica-hours |", "|---|---|---:|---:|---:|"]
-    for shape in (step, ramp, spikes):
-        for name, scaler in (("rps-limiter", ours()), ("HPA", hpa()), ("Knative", knative())):
-            cluster = simulate(shape(), scaler)
-            cells = (shape.__name__, name, cluster.reversals(), cluster.short, f"{cluster.replica_seconds / 3600:.1f}")
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+def main() -> int:
+    given = {load: (calls, TARGET) for load, calls in loads.shapes().items()}
+    if trace := os.environ.get("TRACE"):
+        try:
+            given["trace"] = (loads.trace(Path(trace)), float(os.environ.get("TARGET", TARGET)))
+        except (ValueError, OSError) as error:
+            print(error, file=sys.stderr)
+            return 1
+    points = sweep(given)
+    print("| load | ready after | scaler | calls short | seconds short | replica-hours | reversals |")
+    print("|---|---|---|---:|---:|---:|---:|")
+    print(table(one for one in points if one.default))
+    if path := os.environ.get("JSON"):
+        Path(path).write_text(json.dumps([one.fields() for one in points], indent=1) + "\n")
+    if folder := os.environ.get("PICTURES"):
+        for load in given:
+            draw(points, load, Path(folder) / f"frontier-{load}.png")
+    return 0
 
 
 if __name__ == "__main__":
-    print(table())
+    sys.exit(main())

@@ -66,7 +66,7 @@ async def test_with_good_answers_the_same_fleet_is_warned_and_scaled_down(
     time.tick(timedelta(hours=2))
     await pass_time(bench, time, 8, step=2)
     assert await bench.stages() == ["warning"]
-    assert [command.replicas for command in bench.platform.commands] == [3]
+    assert [command.replicas for command in bench.platform.commands] == [1]
 
 
 @pytest.mark.parametrize("case", BROKEN)

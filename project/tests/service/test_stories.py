@@ -342,12 +342,11 @@ STORIES = [
         until=105,
     ),
     Story(
-        "overloaded: up to what the load needs, at once; then idle: down, one by one",
+        "a burst: up to what it needs, at once; then idle: down in one command",
         """0 m is called 25 times a second
         10 m is called 0 times a second""",
-        """2 m scales to 3
-        13 m scales to 2
-        16 m scales to 1""",
+        """1 m scales to 3
+        13 m scales to 1""",
         step=1,
         until=18,
         settings=SCALES,
@@ -356,8 +355,8 @@ STORIES = [
         "a failed saga backs off before the next command",
         """0 m is called 25 times a second
         1 the next saga fails""",
-        """2 m scales to 3
-        5 m scales to 3""",
+        """1 m scales to 3
+        4 m scales to 3""",
         step=1,
         until=6,
         settings=SCALES | {"COMMAND_BACKOFF_FIRST_SECONDS": 120},

@@ -57,6 +57,12 @@ def _cron(expression: str) -> str:
     return expression
 
 
+def _factor(value: float) -> float:
+    if 0 < value <= 1:
+        raise ValueError("must be above 1, or 0 for never")
+    return value
+
+
 def hours(text: str) -> tuple[time, time]:
     """The two times of HH:MM-HH:MM; raises ValueError."""
     start, _, end = text.partition("-")
@@ -120,5 +126,6 @@ Json = Annotated[Value, NoDecode, BeforeValidator(_json)]
 Schema = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
+Factor = Annotated[float, Field(ge=0, le=1000), AfterValidator(_factor)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Name = Annotated[str, Field(min_length=1, max_length=255)]

@@ -23,6 +23,11 @@ class Override(BaseModel):
     down_window_seconds: kind.Seconds | None = None
     up_stabilization_seconds: kind.SecondsOrZero | None = None
     down_stabilization_seconds: kind.SecondsOrZero | None = None
+    burst_factor: kind.Factor | None = None
+    lead: bool | None = None
+    lead_default_seconds: kind.SecondsOrZero | None = None
+    lead_most: Annotated[float, Field(ge=1, le=10)] | None = None
+    down_step: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     cooldown_seconds: kind.SecondsOrZero | None = None
     min_replicas: kind.Count | None = None
     max_replicas: kind.Count | None = None

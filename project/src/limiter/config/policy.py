@@ -15,7 +15,7 @@ from limiter.domain.idle_rule import IdleRule
 from limiter.domain.policy import Policy
 from limiter.domain.quiet_hours import NEVER_QUIET, QuietHours
 from limiter.domain.reservations import UnbookingMode
-from limiter.domain.scaling import ScalingRule
+from limiter.domain.scaling_rule import ScalingRule
 
 Value = TypeVar("Value")
 
@@ -30,7 +30,13 @@ class PolicySettings(FromEnvironment):
     scale_down_window_seconds: kind.Seconds = 300
     scale_up_stabilization_seconds: kind.SecondsOrZero = 30
     scale_down_stabilization_seconds: kind.SecondsOrZero = 300
+    scale_burst_factor: kind.Factor = 2
+    scale_lead: bool = True
+    scale_lead_default_seconds: kind.SecondsOrZero = 60
+    scale_lead_most: Annotated[float, Field(ge=1, le=10)] = 1.5
+    scale_down_step: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     scale_cooldown_seconds: kind.SecondsOrZero = 60
+    scale_commands_per_run: kind.Count = 50
     scale_min_replicas: kind.Count = 1
     scale_max_replicas: kind.Count = 8
     command_backoff_first_seconds: kind.Seconds = 60
@@ -86,7 +92,14 @@ class PolicySettings(FromEnvironment):
             up_stabilization=_d(given(own.up_stabilization_seconds, self.scale_up_stabilization_seconds)),
             down_stabilization=_d(given(own.down_stabilization_seconds, self.scale_down_stabilization_seconds)),
             exempt=own.exempt,
+            burst_factor=given(own.burst_factor, self.scale_burst_factor),
+            lead_most=self._lead_most(own),
+            lead_default=_d(given(own.lead_default_seconds, self.scale_lead_default_seconds)),
+            down_step=given(own.down_step, self.scale_down_step),
         )
+
+    def _lead_most(self, own: Override) -> float:
+        return given(own.lead_most, self.scale_lead_most) if given(own.lead, self.scale_lead) else 1.0
 
     def _idle_rule(self, own: Override) -> IdleRule:
         return IdleRule(
@@ -125,6 +138,7 @@ class PolicySettings(FromEnvironment):
             own_rules=self._own_rules(),
             pacing=self._pacing(Override()),
             enforce_per_run=self.idle_enforce_max_per_run,
+            commands_per_run=self.scale_commands_per_run,
             saga_timeout=_d(self.saga_timeout_seconds),
             retention=_d(self.history_retention_seconds),
             dry_run=self.dry_run,

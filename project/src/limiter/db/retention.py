@@ -27,6 +27,7 @@ def outdated(history: datetime, contacts: datetime) -> dict[Table, ColumnElement
         tables.keep: tables.keep.c.until < history,
         # A slot may last longer than the history, and its user is reminded once.
         tables.reminder: tables.reminder.c.noted_at < contacts,
+        tables.saga_time: tables.saga_time.c.noted_at < contacts,
         tables.contact: tables.contact.c.learned_at < contacts,
     }
 

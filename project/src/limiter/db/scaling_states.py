@@ -19,6 +19,7 @@ COLUMNS = (
     "overloaded_since",
     "underused_since",
     "standing",
+    "underused_peak",
 )
 _row = attrgetter("model_id", "name", *COLUMNS[2:])
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, and_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from limiter.db import saga_times
 from limiter.db.ledger import command_of
 from limiter.db.tables import command
 from limiter.domain.command import UNFINISHED, Command, CommandState
@@ -29,8 +30,11 @@ async def settle(
     connection: AsyncConnection, judged: Command, state: CommandState, at: datetime, error: str | None = None
 ) -> bool:
     """End an unfinished command; false if it has ended already, or is not as it was judged."""
-    ended = update(command).where(_as_judged(judged)).values(_end(state, at, error))
-    return bool((await connection.execute(ended)).rowcount)
+    ended = update(command).where(_as_judged(judged)).values(_end(state, at, error)).returning(command)
+    row = (await connection.execute(ended)).first()
+    if row is not None and state is CommandState.COMPLETED:
+        await saga_times.note(connection, command_of(row))
+    return row is not None
 
 
 async def settle_by_hand(

@@ -13,6 +13,10 @@ _UNUSED = "unused since {idle_since_at} ({idle_seconds})"
 _ABOVE = "{rps_per_replica} RPS per replica > {target} × {up_factor}"
 _WORDS: dict[Reason, str] = {
     Reason.OVERLOADED: _ABOVE + " for {held_seconds}: {replicas} → {wanted}",
+    Reason.EXPECTED_OVERLOAD: "{rps} RPS grow by {rps_slope} a minute: {rps_expected} in {lead_seconds} on {replicas}, "
+    "wished for {held_seconds}: {replicas} → {wanted}",
+    Reason.BURST: "{rps_tick} RPS in the last tick alone ≥ {burst_factor} × {target} × {replicas}: "
+    "{replicas} → {wanted}",
     Reason.UNDERUSED: "{rps_down} RPS ≤ {target} × {headroom} × {fewer} for {held_seconds}: {replicas} → {wanted}",
     Reason.BELOW_MIN: "the minimum is {minimum}: {replicas} → {wanted}",
     Reason.ABOVE_MAX: "the maximum is {maximum}: {replicas} → {wanted}",
@@ -20,6 +24,7 @@ _WORDS: dict[Reason, str] = {
     Reason.STABILIZING: "{rps_per_replica} RPS per replica on {replicas}: the wish to go {wish} must hold for "
     "{needed_seconds}",
     Reason.AT_MAX: _ABOVE + ", and {replicas} is the maximum",
+    Reason.COMMANDS_LIMIT: "{rps_per_replica} RPS per replica on {replicas}: the run sends no more commands",
     Reason.COMMAND_UNFINISHED: "an earlier command for this model is unfinished",
     Reason.COOLING_DOWN: "an earlier command for this model has just ended",
     Reason.BACKING_OFF: "{failures} commands for this model failed in a row",

@@ -1,18 +1,21 @@
 """One tick's decisions about the whole fleet: the same code for the service and for a replay of its readings."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from math import inf
 from typing import NamedTuple
 from uuid import UUID
 
 from limiter.domain.audit import DecisionRecord, standing_of
-from limiter.domain.command import Command, CommandKind, CommandPacing
+from limiter.domain.command import Command, CommandKind
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
+from limiter.domain.load import Load, last_tick, slope
 from limiter.domain.policy import Policy
-from limiter.domain.scaling import Load, ScaleDecision, ScalingRule, decide, numbers, scaling_state, settled
+from limiter.domain.scaling import ScaleDecision, decide, numbers, scaling_state, settled
+from limiter.domain.scaling_rule import ScalingRule
 from limiter.domain.usage import Observation
 
 
@@ -57,9 +60,13 @@ def decide_fleet(
     scaling_states: Mapping[UUID, ScalingState],
     latest: Mapping[UUID, Command],
     now: datetime,
+    saga_seconds: Mapping[str, float] | None = None,
 ) -> FleetDecisions:
-    """The decision for every running model at `now`; `latest` is the latest command of each."""
-    decided, still = [], []
+    """The decision for every running model at `now`; `latest` is the latest command of each.
+
+    `saga_seconds` are how long a scale up of each name usually takes, where that is known.
+    """
+    waiting, still = [], []
     quiet, recent = (
         observation.complete and not observation.restarted,
         observation.recent.keys() | observation.unknown_names | observation.busy,
@@ -70,38 +77,65 @@ def decide_fleet(
         if idle and remembered and settled(rule, model, remembered) and model.id not in latest:
             still.append(remembered)
         else:
-            load = load_of(model, fleet, observation, rule)
-            before = scaling_state(model, remembered, now)
-            decided.append(_decide(rule, policy.pacing_of(model.name), model, before, load, latest.get(model.id), now))
-    return FleetDecisions(decided, still)
+            load = load_of(model, fleet, observation, rule, (saga_seconds or {}).get(model.name))
+            before, last = scaling_state(model, remembered, now), latest.get(model.id)
+            waiting.append(_Waiting(model, rule, before, load, last, policy.pacing_of(model.name).blocks(last, now)))
+    return FleetDecisions(_bounded(policy.commands_per_run, waiting, now), still)
 
 
-def _decide(
-    rule: ScalingRule,
-    pacing: CommandPacing,
-    model: ServedModel,
-    before: ScalingState,
-    load: Load,
-    last: Command | None,
-    now: datetime,
-) -> ModelDecision:
-    verdict = decide(rule, before, load, pacing.blocks(last, now), now)
-    standing = standing_of(verdict.decision, verdict.reason)
-    if standing == before.standing and verdict.decision is Decision.HOLD:
-        return ModelDecision(model, verdict, None)
-    why = {**numbers(rule, before, load, verdict, now), "failures": last.failures if last else 0}
-    record = DecisionRecord(now, model.id, model.name, None, verdict.decision, verdict.reason, why)
-    return ModelDecision(
-        model, verdict._replace(scaling_state=replace(verdict.scaling_state, standing=standing)), record
-    )
+class _Waiting(NamedTuple):
+    """One model that is to be decided about, and all that it is decided by."""
+
+    model: ServedModel
+    rule: ScalingRule
+    before: ScalingState
+    load: Load
+    last: Command | None
+    blocked: Reason | None
+
+    @property
+    def urgency(self) -> float:
+        """How many times the replicas carry what they should; below the minimum nothing is more urgent."""
+        replicas = self.before.replicas
+        if replicas < self.rule.min_replicas:
+            return inf
+        return max(self.load.expected(self.rule.lead_most), self.load.tick) / (self.rule.target_rps * replicas)
+
+    def verdict(self, now: datetime, blocked: Reason | None = None) -> ScaleDecision:
+        return decide(self.rule, self.before, self.load, blocked or self.blocked, now)
+
+    def recorded(self, verdict: ScaleDecision, now: datetime) -> ModelDecision:
+        standing = standing_of(verdict.decision, verdict.reason)
+        if standing == self.before.standing and verdict.decision is Decision.HOLD:
+            return ModelDecision(self.model, verdict, None)
+        failures = self.last.failures if self.last else 0
+        why = {**numbers(self.rule, self.before, self.load, verdict, now), "failures": failures}
+        record = DecisionRecord(now, self.model.id, self.model.name, None, verdict.decision, verdict.reason, why)
+        marked = replace(verdict.scaling_state, standing=standing)
+        return ModelDecision(self.model, verdict._replace(scaling_state=marked), record)
 
 
-def load_of(model: ServedModel, fleet: Fleet, observation: Observation, rule: ScalingRule) -> Load:
+def _bounded(most: int, waiting: Sequence[_Waiting], now: datetime) -> list[ModelDecision]:
+    """At most so many commands, for the most overloaded models; the others are held, and go on from where they are."""
+    verdicts = [one.verdict(now) for one in waiting]
+    acting = [number for number, verdict in enumerate(verdicts) if verdict.decision is not Decision.HOLD]
+    if len(acting) > most:
+        for number in sorted(acting, key=lambda n: -waiting[n].urgency)[most:]:
+            verdicts[number] = waiting[number].verdict(now, Reason.COMMANDS_LIMIT)
+    return [one.recorded(verdict, now) for one, verdict in zip(waiting, verdicts, strict=True)]
+
+
+def load_of(
+    model: ServedModel, fleet: Fleet, observation: Observation, rule: ScalingRule, saga_seconds: float | None = None
+) -> Load:
     """The model's share of its name's traffic: calls are spread over all replicas of a name alike."""
     known = observation.known(model.name) and model.name not in fleet.unsure_names
     restarted, busy = observation.restarted, model.name in observation.busy
-    if model.name not in observation.recent:
+    if not model.replicas or model.name not in observation.recent:
         return Load(0.0, 0.0, known, restarted, busy)
     share = model.replicas / (fleet.replicas_by_name[model.name] or 1)
     up, down = observation.rate(model.name, rule.up_window), observation.rate(model.name, rule.down_window)
-    return Load(up * share, down * share, known, restarted, busy)
+    tick, calls = last_tick(observation, model.name)
+    lead = (rule.lead_default.total_seconds() if saga_seconds is None else saga_seconds) + (calls / tick if tick else 0)
+    grows = slope(observation, model.name, rule.slope_window) if rule.lead_most > 1 else 0.0
+    return Load(up * share, down * share, known, restarted, busy, tick * share, calls * share, grows * share, lead)

@@ -20,12 +20,15 @@ class Reason(StrEnum):
 
     # scaling
     OVERLOADED = "overloaded"  # RPS per replica stayed above target and tolerance for the whole stabilization
-    UNDERUSED = "underused"  # one replica less would still have headroom, for the whole stabilization
+    EXPECTED_OVERLOAD = "expected_overload"  # the load grows so that it will be overloaded when replicas are ready
+    BURST = "burst"  # the last tick alone shows far more than the replicas should carry
+    UNDERUSED = "underused"  # fewer replicas would still have headroom, for the whole stabilization
     BELOW_MIN = "below_min"  # fewer replicas than the configured minimum
     ABOVE_MAX = "above_max"  # more replicas than the configured maximum
     WITHIN_TARGET = "within_target"  # neither too much nor too little
     STABILIZING = "stabilizing"  # overloaded or underused, but not for the whole stabilization yet
     AT_MAX = "at_max"  # overloaded, and the maximum is reached
+    COMMANDS_LIMIT = "commands_limit"  # this run sends as many commands as it may, to models that are more overloaded
     COMMAND_UNFINISHED = "command_unfinished"  # an earlier command for this model still runs
     COOLING_DOWN = "cooling_down"  # an earlier scale finished a moment ago
     BACKING_OFF = "backing_off"  # earlier commands for this model failed

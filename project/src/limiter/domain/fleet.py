@@ -79,6 +79,7 @@ class ScalingState:
     overloaded_since: datetime | None = None
     underused_since: datetime | None = None
     standing: str | None = None  # the last decision and its reason, to tell a change from another tick
+    underused_peak: float | None = None  # the highest calls per second since underused_since
 
 
 def last_known_fleet(scaling_states: Iterable[ScalingState]) -> Fleet:

@@ -49,14 +49,16 @@ def fold(
     if mismatched and complete:
         problems.append((ScrapeProblem.NAMES_MISMATCH, f"no series matches any of {len(names)} running models"))
     busy = frozenset(name for growth in growths for name in growth.page.busy)
+    fresh = _fresh(growths, busy)
     return Observation(
         at=at,
-        memory=_remember(memory, growths, [scrape.target for scrape in scrapes], failed, busy, at, window),
+        memory=_remember(memory, growths, [scrape.target for scrape in scrapes], failed, fresh, at, window),
         complete=complete and not silent,
         restarts=tuple(growth.gap for growth in growths if growth.gap),
         unknown_names=(frozenset(names) if mismatched else frozenset()) | unreadable,
         busy=busy,
         problems=tuple(problems),
+        fresh=fresh,
     )
 
 
@@ -109,7 +111,7 @@ def _remember(
     growths: Sequence[Growth],
     expected: Sequence[str],
     failed: Iterable[FailedScrape],
-    busy: AbstractSet[str],
+    fresh: Mapping[str, Mapping[float, float]],
     at: datetime,
     window: timedelta,
 ) -> Memory:
@@ -118,7 +120,7 @@ def _remember(
     targets.update(_stale(memory, failed))
     gaps = memory.gaps + tuple(growth.gap for growth in growths if growth.gap)
     read_at = max([growth.page.read_at for growth in growths], default=at)
-    return Memory(targets, _used(memory.usage, growths, busy, at, max(at, read_at), window), gaps)
+    return Memory(targets, _used(memory.usage, fresh, at, max(at, read_at), window), gaps)
 
 
 def _stale(memory: Memory, failed: Iterable[FailedScrape]) -> dict[str, TargetMemory]:
@@ -130,23 +132,25 @@ def _stale(memory: Memory, failed: Iterable[FailedScrape]) -> dict[str, TargetMe
     }
 
 
-def _used(
-    usage: Mapping[str, Usage],
-    growths: Iterable[Growth],
-    busy: AbstractSet[str],
-    at: datetime,
-    used_at: datetime,
-    window: timedelta,
-) -> Mapping[str, Usage]:
-    """Usage with the new calls; the last use is the latest moment a call can have happened: when the page was read.
-
-    A request in flight is use without a call.
-    """
-    now, fresh = at.timestamp(), {name: dict[float, float]() for name in busy}
+def _fresh(growths: Iterable[Growth], busy: AbstractSet[str]) -> dict[str, dict[float, float]]:
+    """The new calls of each name by the seconds they came in; a request in flight is use without a call."""
+    fresh = {name: dict[float, float]() for name in busy}
     for growth in growths:
         for name, calls in growth.calls.items():
             by_span = fresh.setdefault(name, {})
             by_span[growth.seconds] = by_span.get(growth.seconds, 0.0) + calls
+    return fresh
+
+
+def _used(
+    usage: Mapping[str, Usage],
+    fresh: Mapping[str, Mapping[float, float]],
+    at: datetime,
+    used_at: datetime,
+    window: timedelta,
+) -> Mapping[str, Usage]:
+    """Usage with the new calls; the last use is the latest moment a call can have happened: when the page was read."""
+    now = at.timestamp()
     oldest = (at - window).timestamp()
     merged = dict(usage)
     for name in [name for name, used in usage.items() if used.samples and used.samples[0].until <= oldest]:

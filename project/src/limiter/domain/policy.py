@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from limiter.domain.command import CommandPacing
 from limiter.domain.idle_rule import IdleRule
-from limiter.domain.scaling import ScalingRule
+from limiter.domain.scaling_rule import ScalingRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Policy:
     surge_share: float = 0.5  # more than this share of all: a surge
     surge_window: timedelta = timedelta(seconds=1800)  # cancellings begun within it count together
     keep_longest: timedelta = timedelta(days=7)
+    commands_per_run: int = 50
     own_pacing: Mapping[str, CommandPacing] = field(default_factory=dict)
 
     def scaling(self, name: str) -> ScalingRule:
@@ -53,4 +54,4 @@ class Policy:
     def window(self) -> timedelta:
         """How far back calls have to be remembered: the longest window of all rules."""
         rules = (self.scaling_rule, *(own for own, _ in self.own_rules.values()))
-        return max(max(rule.up_window, rule.down_window) for rule in rules)
+        return max(rule.memory for rule in rules)

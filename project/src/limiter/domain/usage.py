@@ -140,6 +140,7 @@ class Observation:
     unknown_names: frozenset[str]
     busy: frozenset[str]
     problems: tuple[tuple[ScrapeProblem, str], ...]
+    fresh: Mapping[str, Mapping[float, float]] = field(default_factory=dict)  # name -> seconds -> calls in them
 
     @property
     def restarted(self) -> bool:
@@ -153,7 +154,7 @@ class Observation:
     def rate(self, name: str, window: timedelta) -> float:
         """Calls per second of one model name, averaged over the window before this tick."""
         samples = self.recent.get(name)
-        return mean_rate(samples, self._stamp, min(window, self._measured_for).total_seconds()) if samples else 0.0
+        return mean_rate(samples, self._stamp, min(window, self.measured_for).total_seconds()) if samples else 0.0
 
     @cached_property
     def recent(self) -> Mapping[str, tuple[Sample, ...]]:
@@ -165,7 +166,8 @@ class Observation:
         return self.at.timestamp()
 
     @cached_property
-    def _measured_for(self) -> timedelta:
+    def measured_for(self) -> timedelta:
+        """For how long the target that has been read the longest has been."""
         return self.at - min((target.first_read_at for target in self.memory.targets.values()), default=self.at)
 
 

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.errors import ServiceError
 from limiter.clients.registry import Registry
-from limiter.db import decisions, ledger, readings, scaling_states
+from limiter.db import decisions, ledger, readings, saga_times, scaling_states
 from limiter.domain.audit import DecisionRecord
-from limiter.domain.command import Command, new_command
+from limiter.domain.command import Command, CommandKind, new_command
 from limiter.domain.deciding import FleetDecisions, decide_fleet
 from limiter.domain.decision import Reason
 from limiter.domain.fleet import Fleet, ScalingState, last_known_fleet
@@ -31,6 +31,7 @@ class _Remembered:
     memory: Memory
     scaling_states: Mapping[UUID, ScalingState]
     latest: Mapping[UUID, Command]
+    saga_seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,9 @@ class RpsCheck:
             self.telemetry.targets_restarted(observation.restarts)
             self._record(run, before, scrapes, None, [])
             raise fleet
-        decisions_made = decide_fleet(self.policy, running, observation, before.scaling_states, before.latest, run.now)
+        decisions_made = decide_fleet(
+            self.policy, running, observation, before.scaling_states, before.latest, run.now, before.saga_seconds
+        )
         for (decision, reason), times in decisions_made.counts().items():
             self.telemetry.decided(decision, reason, times)
         commands, records = await self._save(run, running, before, observation, decisions_made)
@@ -81,6 +84,7 @@ class RpsCheck:
                 memory=await readings.load(connection, self.entrypoint.targets),
                 scaling_states=await scaling_states.load(connection),
                 latest=await ledger.latest(connection, since),
+                saga_seconds=await saga_times.usual(connection, CommandKind.SCALE_UP),
             )
 
     async def _save(
@@ -121,4 +125,4 @@ class RpsCheck:
         records: list[DecisionRecord],
     ) -> None:
         remembered = (before.memory, before.scaling_states)
-        self.recorder.tick(run.now, scrapes, fleet, before.latest, records, remembered)
+        self.recorder.tick(run.now, scrapes, fleet, before.latest, records, remembered, before.saga_seconds)

@@ -22,6 +22,9 @@ class Encoder:
         fields = {str(id): COMMAND.dump_python(command, mode="json") for id, command in commands.items()}
         return self._deltas.encode("commands", fields)
 
+    def saga_seconds(self, saga_seconds: Mapping[str, float]) -> dict[str, Any]:
+        return self._deltas.encode("sagas", dict(saga_seconds))
+
     def snapshot(self, key: BookingKey | None, snapshot: Snapshot) -> dict[str, Any]:
         spells = {str(spell.id): SPELL.dump_python(spell, mode="json") for spell in snapshot.prior.spells.values()}
         closed = {" ".join(map(str, one)): at.timestamp() for one, at in snapshot.prior.closed.items()}

@@ -5,7 +5,8 @@ line of the same process (`by`), whose first line carries everything, so a proce
 Lines of one process are numbered (`n`), so a lost one is noticed.
 
 Version 2 has other names than version 1 for what scaling remembers; in version 3 every closing of a warning is a
-withdrawal, and spells have steps (`upgraded`).
+withdrawal, and spells have steps; version 4 has the usual times of sagas, and the settings that scale ahead
+(`upgraded`).
 """
 
 from collections.abc import Mapping
@@ -23,7 +24,9 @@ from limiter.domain.idle_spell import IdleSpell
 from limiter.domain.keep import Keep
 from limiter.domain.usage import Memory
 
-VERSION = 3
+VERSION = 4
+# What scaling did before version 4, which knew neither bursts nor what is ahead.
+WITHOUT_AHEAD = {"scale_burst_factor": 0, "scale_lead": False, "scale_down_step": 1}
 SCALING_NAMES = {"up_since": "overloaded_since", "down_since": "underused_since"}  # version 1 -> now
 RECORDS, COMMAND, SPELL = TypeAdapter(list[DecisionRecord]), TypeAdapter(Command), TypeAdapter(IdleSpell)
 KEEPS = TypeAdapter(list[Keep])
@@ -48,10 +51,14 @@ def upgraded(line: dict[str, Any]) -> dict[str, Any]:
     """A line of this version, from one of an earlier; raises ValueError for a version that is not known."""
     if line["v"] == VERSION:
         return line
-    if line["v"] not in (1, 2):
+    if line["v"] not in (1, 2, 3):
         raise ValueError(f"version {line['v']}: only versions 1 to {VERSION} can be read")
     if "found" in line:
         line = line | {"found": [_without_expiry(record) for record in line["found"]]}
+    if line["kind"] == "tick":
+        line = line | {"sagas": {"all": {}}}
+    if line["kind"] == "start":
+        line = line | {"settings": WITHOUT_AHEAD | line["settings"]}
     if line["kind"] == "start" and line["v"] == 1:
         state = line["state"]
         states = [_renamed(one, SCALING_NAMES) for one in state["sightings"]]

@@ -34,6 +34,7 @@ class Tick:
     fleet: Fleet | None
     commands: dict[UUID, Command]
     found: list[DecisionRecord]
+    saga_seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

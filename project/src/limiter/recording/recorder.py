@@ -43,6 +43,7 @@ class Recorder:
         commands: Mapping[UUID, Command],
         records: list[DecisionRecord],
         before: tuple[Memory, Mapping[UUID, ScalingState]],
+        saga_seconds: Mapping[str, float],
     ) -> None:
         """One run of rps_check, after its commit; `before` is what was remembered when it began."""
         if self.on:
@@ -53,6 +54,7 @@ class Recorder:
                 "scrapes": self._encoder.scrapes(scrapes),
                 "fleet": self._encoder.fleet(fleet) if fleet else None,
                 "commands": self._encoder.commands(commands),
+                "sagas": self._encoder.saga_seconds(saga_seconds),
                 "found": RECORDS.dump_python(records, mode="json"),
             }
             self._write(line)

@@ -28,7 +28,7 @@ class Simulation(SimulatedEnforcement):
         self.memory = observation.memory
         if fleet is None:
             return []
-        decided = decide_fleet(self.policy, known, observation, states, self.commands, at)
+        decided = decide_fleet(self.policy, known, observation, states, self.commands, at, self.saga_seconds)
         self._remember(known, decided)
         for one in decided.decided:
             if one.acts:

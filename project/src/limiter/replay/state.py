@@ -1,6 +1,6 @@
 """What the service remembers, in the memory of one process."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -42,6 +42,7 @@ class SimulatedState:
     keeps: Sequence[Keep] = ()
     cuts: list[Cut] = field(default_factory=list)
     planned: list[Command] = field(default_factory=list)
+    saga_seconds: Mapping[str, float] = field(default_factory=dict)  # of a scale up of each name, where known
 
     def _remember(self, fleet: Fleet, decided: FleetDecisions) -> None:
         changed = {one.model.id: one.verdict.scaling_state for one in decided.decided}

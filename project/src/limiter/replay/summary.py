@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -83,14 +84,15 @@ def _integrate(
 
 
 def _compare(total: Summary, moment: Moment) -> None:
-    """Compare with the decisions that the service recorded."""
+    """Compare with the decisions that the service recorded, by the numbers that it knew."""
     total.recorded += len(moment.recorded)
     if moment.found or moment.recorded:
-        found, recorded = (Counter(map(_key, some)) for some in (moment.found, moment.recorded))
+        known = {name for record in moment.recorded for name in record.numbers}
+        found, recorded = (Counter(_key(one, known) for one in some) for some in (moment.found, moment.recorded))
         total.missing += recorded - found
         total.extra += found - recorded
 
 
-def _key(found: DecisionRecord) -> RecordKey:
-    numbers = tuple(sorted(found.numbers.items()))
+def _key(found: DecisionRecord, known: AbstractSet[str]) -> RecordKey:
+    numbers = tuple(sorted((name, value) for name, value in found.numbers.items() if name in known))
     return (found.at, found.model_id, found.user_id, str(found.decision), str(found.reason), numbers)

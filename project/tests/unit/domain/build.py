@@ -18,7 +18,7 @@ from limiter.domain.idle_spell import IdleSpell, SpellState, Step, StepState
 from limiter.domain.idleness import Facts
 from limiter.domain.policy import Policy
 from limiter.domain.reservations import Reservation, Slot, UnbookingMode, User
-from limiter.domain.scaling import ScalingRule
+from limiter.domain.scaling_rule import ScalingRule
 from limiter.domain.usage import FailedScrape, Memory, Observation, Scrape, ScrapedPage, ScrapeProblem
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -13,8 +13,10 @@ from limiter.domain.command import Command, CommandKind, CommandState, new_comma
 from limiter.domain.deciding import FleetDecisions, ModelDecision, decide_fleet, load_of
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState
+from limiter.domain.load import Load
 from limiter.domain.policy import Policy
-from limiter.domain.scaling import SETTLED, Load, ScalingRule, decide, scaling_state, settled
+from limiter.domain.scaling import SETTLED, decide, scaling_state, settled
+from limiter.domain.scaling_rule import ScalingRule
 from tests.unit.domain.build import IDLE, PACING, SCALING, UNHURRIED, Readings, at, command, page, secs, served
 
 POLICY = Policy(SCALING, IDLE, {}, PACING, enforce_per_run=10, saga_timeout=secs(900), retention=secs(86_400))
@@ -86,6 +88,11 @@ def test_every_number_of_a_scale_up_is_recorded() -> None:
         "rps": 12,
         "rps_down": 12,
         "rps_per_replica": 12,
+        "rps_tick": 12,
+        "rps_expected": 12,
+        "rps_slope": 0,
+        "lead_seconds": 15,
+        "burst_factor": 0,
         "replicas": 1,
         "fewer": 0,
         "wanted": 2,
@@ -278,3 +285,37 @@ def test_a_settled_model_with_a_request_in_flight_is_decided_about() -> None:
     standing = ScalingState(UUID(int=1), "m", 1, at(0), standing=str(SETTLED))
     decisions = decide_fleet(POLICY, Fleet((served(1, "m"),)), observation, {UUID(int=1): standing}, {}, at(15))
     assert (len(decisions.decided), decisions.settled) == (1, [])
+
+
+def crowd(*rates: float, most: int) -> list[ModelDecision]:
+    """Models of one replica each, overloaded for long, with these calls per second; a run sends `most` commands."""
+    names = [f"m{number}" for number in range(len(rates))]
+    readings = Readings()
+    for now in range(0, 61, 15):
+        observation = readings.tick(now, a={name: rate * now for name, rate in zip(names, rates, strict=True)})
+    fleet = Fleet(tuple(served(number, name) for number, name in enumerate(names)))
+    before = {
+        model.id: ScalingState(model.id, model.name, 1, at(0), overloaded_since=at(-100)) for model in fleet.models
+    }
+    return decide_fleet(replace(POLICY, commands_per_run=most), fleet, observation, before, {}, at(60)).decided
+
+
+def test_one_run_sends_the_most_overloaded_their_commands_and_the_others_wait_without_losing_their_time() -> None:
+    decisions = crowd(12, 30, 5, 20, 25, most=2)
+    acting = {one.model.name: one.verdict.reason for one in decisions if one.acts}
+    assert acting == {"m1": Reason.OVERLOADED, "m4": Reason.OVERLOADED}
+    held = {one.model.name: one.verdict for one in decisions if one.verdict.reason is Reason.COMMANDS_LIMIT}
+    assert held.keys() == {"m0", "m3"}
+    assert {verdict.scaling_state.overloaded_since for verdict in held.values()} == {at(-100)}
+    assert [one.model.name for one in crowd(12, 30, 5, 20, 25, most=4) if one.acts] == ["m0", "m1", "m3", "m4"]
+
+
+def test_below_the_minimum_comes_before_any_overload() -> None:
+    readings = Readings()
+    for now in range(0, 61, 15):
+        observation = readings.tick(now, a={"m": 1000.0 * now})
+    fleet, rule = Fleet((served(1, "m", 2), served(2, "n", 1))), replace(SCALING, min_replicas=2)
+    before = {UUID(int=1): ScalingState(UUID(int=1), "m", 2, at(0), overloaded_since=at(0))}
+    own = replace(POLICY, scaling_rule=rule, commands_per_run=1)
+    (acting,) = [one for one in decide_fleet(own, fleet, observation, before, {}, at(60)).decided if one.acts]
+    assert (acting.model.name, acting.verdict.reason) == ("n", Reason.BELOW_MIN)

@@ -30,6 +30,7 @@ from tests.unit.domain.build import (
     page,
     policy,
     reservation,
+    secs,
     served,
     slot,
 )
@@ -169,8 +170,25 @@ def never_ticked() -> Story:
     return story
 
 
+def growing() -> Story:
+    """From 2 calls per second upwards by 4 a minute, on one replica that should carry 10."""
+    story = Story(policy(replace(SCALING, lead_most=1.5, lead_default=secs(60))))
+    for now in range(0, 301, 15):
+        story.tick(now, (2 + now / 15) * 15 / 2 if now else 0)
+    return story
+
+
+def crowded() -> Story:
+    story = Story(policy(replace(SCALING, min_replicas=2), commands_per_run=1))
+    story.tick(0)
+    return story
+
+
 STORIES: dict[Reason, Callable[[], Story]] = {
     Reason.OVERLOADED: lambda: loaded(12, 60),
+    Reason.EXPECTED_OVERLOAD: growing,
+    Reason.BURST: lambda: loaded(50, 15, policy(replace(SCALING, burst_factor=2))),
+    Reason.COMMANDS_LIMIT: crowded,
     Reason.UNDERUSED: lambda: loaded(1, 600, replicas=2),
     Reason.BELOW_MIN: lambda: loaded(1, 0, policy(replace(SCALING, min_replicas=2))),
     Reason.ABOVE_MAX: lambda: loaded(1, 15, policy(replace(SCALING, max_replicas=2)), replicas=3),

@@ -10,7 +10,9 @@ from itertools import pairwise
 
 from limiter.domain.decision import Decision
 from limiter.domain.fleet import ScalingState
-from limiter.domain.scaling import Load, ScalingRule, decide
+from limiter.domain.load import Load
+from limiter.domain.scaling import decide
+from limiter.domain.scaling_rule import ScalingRule
 from tests.unit.domain.build import at, served
 
 CASES = int(os.environ.get("FLAP_CASES", "5000"))
@@ -31,6 +33,9 @@ def a_rule(dice: random.Random) -> ScalingRule:
         down_window=MINUTE,
         up_stabilization=AT_ONCE,
         down_stabilization=AT_ONCE,
+        burst_factor=dice.choice((0, 1.01, 2)),
+        lead_most=1.5,
+        down_step=dice.choice((0, 1, 3)),
     )
 
 
@@ -45,7 +50,7 @@ def steps(rule: ScalingRule, rps: float, replicas: int) -> list[Decision]:
     """What is done in 60 ticks, each command having its effect before the next tick."""
     model = served(replicas=replicas)
     taken: list[Decision] = []
-    load = Load(rps, rps, known=True)
+    load = Load(rps, rps, known=True, tick=rps, tick_calls=TICK * rps, lead=40)
     for tick in range(TICKS):
         state = ScalingState(model.id, model.name, replicas, at(0))
         verdict = decide(rule, state, load, None, at(tick * TICK))

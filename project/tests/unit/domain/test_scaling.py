@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from math import inf, nextafter
+from typing import Any
 
 import pytest
 
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import ScalingState
-from limiter.domain.scaling import Load, ScaleDecision, decide, overloaded, scaling_state, underused
+from limiter.domain.load import Load
+from limiter.domain.scaling import ScaleDecision, decide, overloaded, scaling_state, underused
 from tests.unit.domain.build import SCALING, at, remembered, secs, served
 
 UP, DOWN, HOLD = Decision.SCALE_UP, Decision.SCALE_DOWN, Decision.HOLD
@@ -16,6 +18,10 @@ UNKNOWN_IDLE = Load(0, 0, known=False)
 
 def load(rps: float, *, known: bool = True, restarted: bool = False) -> Load:
     return Load(rps, rps, known, restarted)
+
+
+def underused_at(replicas: int, since: float, peak: float) -> ScalingState:
+    return replace(remembered(replicas, underused_since=since), underused_peak=peak)
 
 
 def decided(before: ScalingState, rps: Load, now: float, blocked: Reason | None = None) -> ScaleDecision:
@@ -40,10 +46,10 @@ def test_one_replica_is_never_underused() -> None:
     assert not underused(SCALING, 1, load(0))
 
 
-def test_up_goes_by_the_up_window_and_down_by_the_down_window() -> None:
+def test_up_goes_by_the_up_window_and_down_by_both() -> None:
     assert overloaded(SCALING, 1, Load(up=12, down=0, known=True))
     assert not overloaded(SCALING, 1, Load(up=0, down=12, known=True))
-    assert underused(SCALING, 2, Load(up=12, down=0, known=True))
+    assert not underused(SCALING, 2, Load(up=12, down=0, known=True))
     assert not underused(SCALING, 2, Load(up=0, down=12, known=True))
 
 
@@ -164,7 +170,7 @@ def test_scales_up_on_what_an_incomplete_reading_shows() -> None:
 def test_a_restart_of_entrypoint_starts_the_wish_to_go_down_anew() -> None:
     verdict = decided(remembered(4, underused_since=0), load(0, restarted=True), 3600)
     assert (verdict.decision, verdict.scaling_state) == (HOLD, remembered(4))
-    assert decided(verdict.scaling_state, load(0), 3615).scaling_state == remembered(4, underused_since=3615)
+    assert decided(verdict.scaling_state, load(3), 3615).scaling_state == underused_at(4, 3615, 3)
 
 
 def test_a_restart_of_entrypoint_does_not_end_the_wish_to_go_up() -> None:
@@ -235,7 +241,7 @@ BUSY = Load(0, 0, known=True, busy=True)
 def test_a_model_with_a_request_in_flight_is_not_scaled_down_and_is_as_soon_as_it_has_none() -> None:
     verdict = decided(remembered(3, underused_since=0), BUSY, 400)
     assert (verdict.decision, verdict.reason, verdict.replicas) == (HOLD, Reason.REQUESTS_IN_FLIGHT, 3)
-    assert verdict.scaling_state == remembered(3, underused_since=0)
+    assert verdict.scaling_state == underused_at(3, 0, 0)
     assert decided(verdict.scaling_state, load(0), 415).decision is DOWN
 
 
@@ -246,3 +252,91 @@ def test_nor_is_one_above_the_maximum() -> None:
 
 def test_a_request_in_flight_stops_no_scale_up() -> None:
     assert decided(remembered(1, overloaded_since=0), load(36)._replace(busy=True), 30).decision is UP
+
+
+AHEAD = replace(SCALING, burst_factor=2, lead_most=1.5, down_step=0, max_replicas=20)
+
+
+def in_tick(rps: float, seconds: float = 15, up: float = 0, **more: Any) -> Load:
+    return Load(up, up, known=True, tick=rps, tick_calls=rps * seconds, **more)
+
+
+@pytest.mark.parametrize(("rps", "wanted"), [(20, 3), (28, 4), (36, 4), (55, 7), (181, 20), (1000, 20)])
+def test_a_burst_goes_up_at_once_to_what_the_tick_needs_and_the_tolerance_beyond_doubling(
+    rps: float, wanted: int
+) -> None:
+    verdict = decide(AHEAD, remembered(1), in_tick(rps), None, at(0))
+    assert (verdict.decision, verdict.reason, verdict.replicas) == (UP, Reason.BURST, wanted)
+
+
+def test_a_large_tolerance_takes_no_more_than_the_headroom() -> None:
+    # 20 RPS with a tolerance of 100 % would be 4 replicas, of which one would go again: 7 x 3 = 21 RPS would do.
+    assert decide(replace(AHEAD, tolerance=1), remembered(1), in_tick(20), None, at(0)).replicas == 3
+
+
+def test_less_than_twice_what_is_to_be_carried_is_no_burst_nor_is_anything_without_the_factor() -> None:
+    assert decide(AHEAD, remembered(2), in_tick(39.9), None, at(0)).decision is HOLD
+    assert decide(AHEAD, remembered(2), in_tick(40), None, at(0)).decision is UP
+    assert decide(replace(AHEAD, burst_factor=0), remembered(2), in_tick(400), None, at(0)).decision is HOLD
+
+
+@pytest.mark.parametrize(("times", "calls"), [(2, 71.5), (4, 21.7), (10, 9.86)])
+def test_few_calls_are_no_burst_by_the_bound_of_poisson(times: float, calls: float) -> None:
+    for many, decision in ((calls * 0.99, HOLD), (calls * 1.02, UP)):
+        load = Load(0, 0, known=True, tick=10 * times, tick_calls=many)
+        assert decide(AHEAD, remembered(1), load, None, at(0)).decision is decision
+
+
+def test_a_burst_does_not_wait_for_the_cooldown_but_for_a_command_and_after_failures() -> None:
+    blocks = {Reason.COOLING_DOWN: UP, Reason.COMMAND_UNFINISHED: HOLD, Reason.BACKING_OFF: HOLD}
+    for blocked, decision in blocks.items():
+        assert decide(AHEAD, remembered(1), in_tick(55), blocked, at(0)).decision is decision
+
+
+def test_never_down_while_a_burst_lasts() -> None:
+    quiet = remembered(4, underused_since=-600)
+    verdict = decide(replace(AHEAD, max_replicas=4), quiet, in_tick(90), None, at(0))
+    assert (verdict.decision, verdict.reason, verdict.scaling_state) == (HOLD, Reason.AT_MAX, remembered(4))
+
+
+def test_a_burst_of_what_was_not_read_whole_goes_up_too() -> None:
+    assert decide(AHEAD, remembered(1), in_tick(55)._replace(known=False), None, at(0)).decision is UP
+
+
+def test_growth_goes_up_before_the_overload_to_what_is_expected() -> None:
+    growing = Load(38, 30, known=True, slope=0.1, lead=75)
+    first = decide(AHEAD, remembered(4), growing, None, at(0))
+    assert (first.decision, first.reason) == (HOLD, Reason.STABILIZING)
+    then = decide(AHEAD, first.scaling_state, growing, None, at(30))
+    assert (then.decision, then.reason, then.replicas) == (UP, Reason.EXPECTED_OVERLOAD, 5)
+
+
+def test_growth_is_believed_up_to_half_as_much_again_and_without_the_lead_not_at_all() -> None:
+    steep = Load(20, 20, known=True, slope=1, lead=600)
+    assert decide(AHEAD, remembered(2, overloaded_since=0), steep, None, at(30)).replicas == 3
+    assert decide(replace(AHEAD, lead_most=1), remembered(2), steep, None, at(30)).reason is Reason.WITHIN_TARGET
+
+
+def test_what_is_overloaded_already_goes_to_what_is_expected_too() -> None:
+    growing = Load(48, 40, known=True, slope=0.1, lead=75)
+    verdict = decide(AHEAD, remembered(4, overloaded_since=0), growing, None, at(30))
+    assert (verdict.reason, verdict.replicas) == (Reason.OVERLOADED, 6)
+
+
+def test_a_fall_expected_is_no_reason_to_go_down() -> None:
+    falling = Load(60, 60, known=True, slope=-1, lead=75)
+    assert decide(AHEAD, remembered(6), falling, None, at(0)).reason is Reason.WITHIN_TARGET
+
+
+@pytest.mark.parametrize(("step", "wanted"), [(0, 3), (1, 7), (2, 6), (100, 3)])
+def test_down_in_one_command_to_what_the_highest_load_of_the_stabilization_needs(step: int, wanted: int) -> None:
+    state, rule = remembered(8), replace(AHEAD, down_step=step)
+    for now, rps in ((0, 5), (150, 20), (285, 5)):
+        state = decide(rule, state, load(rps), None, at(now)).scaling_state
+    verdict = decide(rule, state, load(5), None, at(300))
+    assert (verdict.decision, verdict.reason, verdict.replicas) == (DOWN, Reason.UNDERUSED, wanted)
+
+
+def test_down_to_the_minimum_at_the_least() -> None:
+    rule = replace(AHEAD, min_replicas=2)
+    assert decide(rule, underused_at(8, 0, 0), load(0), None, at(300)).replicas == 2

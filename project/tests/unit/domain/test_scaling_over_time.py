@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from limiter.domain.command import Command, CommandState
 from limiter.domain.decision import Decision
 from limiter.domain.fleet import ScalingState, ServedModel
-from limiter.domain.scaling import Load, ScalingRule, decide, scaling_state
+from limiter.domain.load import Load
+from limiter.domain.scaling import decide, scaling_state
+from limiter.domain.scaling_rule import ScalingRule
 from tests.unit.domain.build import PACING, SCALING, UNHURRIED, Readings, at, command, served
 
 TICK, SAGA = 15, 20  # seconds
@@ -168,7 +170,14 @@ def test_an_unknown_tick_never_scales_down(rule: ScalingRule, loads: list[Load],
 
 def copied(state: ScalingState | None) -> ScalingState | None:
     return state and ScalingState(
-        state.model_id, state.name, state.replicas, state.first_seen_at, state.overloaded_since, state.underused_since
+        state.model_id,
+        state.name,
+        state.replicas,
+        state.first_seen_at,
+        state.overloaded_since,
+        state.underused_since,
+        None,
+        state.underused_peak,
     )
 
 

@@ -154,7 +154,7 @@ class Recorded:
         before = (service.memory, service.scaling_states)
         commands = dict(service.commands)
         found = service.tick(now, [self.page()], FLEET)
-        self.to.tick(now, [self.page()], FLEET, commands, found, before)
+        self.to.tick(now, [self.page()], FLEET, commands, found, before, service.saga_seconds)
         self._idle(Job.IDLE_WARNING, lambda sweep: service.warn(sweep, delivers=False))
         for key, spell in service.spells.items():
             if spell.delivered_at is None:

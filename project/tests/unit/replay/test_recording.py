@@ -20,7 +20,7 @@ from limiter.domain.keep import Keep
 from limiter.domain.reservations import Bookings
 from limiter.domain.usage import Memory
 from limiter.recording.format import Start
-from limiter.recording.lines import Began, Idle, Tick
+from limiter.recording.lines import Began, Idle, Line, Tick
 from limiter.recording.reader import WrongRecording, read
 from limiter.recording.recorder import Recorder
 from limiter.recording.trace import RunTrace
@@ -34,6 +34,7 @@ RECORD = DecisionRecord(
     at(15), served().id, "m", ANNA.id, Decision.WARN, Reason.UNUSED, {"slots": 2, "idle_seconds": 0.1}
 )
 SETTINGS = PolicySettings().model_dump(mode="json")
+UNAHEAD = {"scale_burst_factor": 0, "scale_lead": False, "scale_down_step": 1}
 
 
 def recorder(path: Path, limit: int = 10**6) -> Recorder:
@@ -42,7 +43,20 @@ def recorder(path: Path, limit: int = 10**6) -> Recorder:
 
 def tick(to: Recorder, now: float, fleet: Fleet | None = FLEET, **counters: float) -> None:
     commands = {served().id: command(CommandState.COMPLETED, 30)}
-    to.tick(at(now), [page(now, counters, started=0), failed_scrape("b")], fleet, commands, [RECORD], (Memory(), {}))
+    to.tick(
+        at(now),
+        [page(now, counters, started=0), failed_scrape("b")],
+        fleet,
+        commands,
+        [RECORD],
+        (Memory(), {}),
+        {"m": 41.5},
+    )
+
+
+def without_sagas(path: Path) -> list[Line]:
+    """The lines of a recording as an earlier version had them, which did not tell how long sagas last."""
+    return [replace(line, saga_seconds={}) if isinstance(line, Tick) else line for line in read(path)]
 
 
 def idle(to: Recorder, now: float, **changes: Any) -> None:
@@ -198,29 +212,33 @@ def test_a_start_line_of_version_1_reads_as_the_same_values(tmp_path: Path) -> N
     overloaded = ScalingState(served(1).id, "m", 2, at(5), overloaded_since=at(10))
     underused = ScalingState(served(2).id, "n", 1, at(0), underused_since=at(12), standing="hold:within_target")
     start = Start(Memory(), [overloaded, underused], [], [], [], [])
-    assert list(read(path)) == [Began({"scale_max_replicas": 8}, start)]
+    assert list(read(path)) == [Began(UNAHEAD | {"scale_max_replicas": 8}, start)]
 
 
-def test_the_other_lines_of_version_1_are_those_of_version_3(tmp_path: Path) -> None:
+def test_the_other_lines_of_version_1_are_those_of_version_4(tmp_path: Path) -> None:
     path, older = tmp_path / "r.jsonl", tmp_path / "older.jsonl"
     to = recorder(path)
     tick(to, 15, m=1.0)
     idle(to, 30)
     start, *others = path.read_text().splitlines()
-    assert all(line.startswith('{"v":3,') for line in (start, *others))
+    assert all(line.startswith('{"v":4,') for line in (start, *others))
     fields = VERSION_1_START | {"by": json.loads(start)["by"]}
-    older.write_text("\n".join([json.dumps(fields), *(line.replace('"v":3', '"v":1', 1) for line in others)]))
-    assert list(read(older))[1:] == list(read(path))[1:]
+    older.write_text("\n".join([json.dumps(fields), *(line.replace('"v":4', '"v":1', 1) for line in others)]))
+    assert list(read(older))[1:] == without_sagas(path)[1:]
 
 
-def test_the_lines_of_version_2_are_those_of_version_3(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [2, 3])
+def test_the_lines_of_versions_2_and_3_are_those_of_version_4(tmp_path: Path, version: int) -> None:
     path, older = tmp_path / "r.jsonl", tmp_path / "older.jsonl"
     to = recorder(path)
     tick(to, 15, m=1.0)
     idle(to, 30)
     lines = path.read_text().splitlines()
-    older.write_text("\n".join(line.replace('"v":3', '"v":2', 1) for line in lines))
-    assert list(read(older)) == list(read(path))
+    older.write_text("\n".join(line.replace('"v":4', f'"v":{version}', 1) for line in lines))
+    began, *others = read(older)
+    assert isinstance(began, Began)
+    assert began.settings == UNAHEAD | SETTINGS
+    assert others == without_sagas(path)[1:]
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -266,11 +284,11 @@ def test_an_earlier_version_has_no_keeps_and_its_spells_name_no_slots(tmp_path: 
     assert list(line.snapshots[0].spells.values()) == [spell(delivered=10)]
 
 
-@pytest.mark.parametrize("version", [0, 4, "1", None])
+@pytest.mark.parametrize("version", [0, 5, "1", None])
 def test_a_line_of_an_unknown_version_is_refused(tmp_path: Path, version: object) -> None:
     path = tmp_path / "r.jsonl"
     path.write_text(json.dumps(VERSION_1_START | {"v": version}))
-    with pytest.raises(WrongRecording, match=rf"r\.jsonl:1: .*version {version}: only versions 1 to 3 can be read"):
+    with pytest.raises(WrongRecording, match=rf"r\.jsonl:1: .*version {version}: only versions 1 to 4 can be read"):
         list(read(path))
 
 
@@ -313,7 +331,7 @@ def test_without_a_path_nothing_is_recorded() -> None:
     [
         (lambda lines: [lines[0], lines[2]], r"r\.jsonl:2: .*line 1 of process \w+ is missing: line 2 follows"),
         (lambda lines: [lines[0], "{nonsense"], r"r\.jsonl:2: "),
-        (lambda lines: [lines[0].replace('"v":3', '"v":9')], r"r\.jsonl:1: .*version 9: only versions 1 to 3 can"),
+        (lambda lines: [lines[0].replace('"v":4', '"v":9')], r"r\.jsonl:1: .*version 9: only versions 1 to 4 can"),
         (lambda lines: [lines[0].replace('"start"', '"end"')], r"r\.jsonl:1: .*'end' is not one of start, tick, idle"),
     ],
 )

@@ -1,6 +1,6 @@
 """What rps_check remembers: readings, use, gaps, and the state of scaling."""
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Float, Integer, Table, Text, Uuid, false
+from sqlalchemy import ARRAY, BigInteger, Boolean, Column, DateTime, Float, Integer, Table, Text, Uuid, false
 
 from limiter.db.tables.metadata import metadata, time
 
@@ -58,5 +58,15 @@ scaling_state = Table(
     time("overloaded_since", nullable=True),
     time("underused_since", nullable=True),
     Column("standing", Text),
+    Column("underused_peak", Float),
     postgresql_with={"fillfactor": 50},
+)
+
+saga_time = Table(
+    "saga_time",
+    metadata,
+    Column("model_name", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("seconds", ARRAY(Float), nullable=False),
+    time("noted_at"),
 )

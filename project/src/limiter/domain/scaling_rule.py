@@ -1,0 +1,44 @@
+"""The scaling policy of one model name."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from math import ceil
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingRule:
+    """The scaling policy for one model name; rates in calls per second.
+
+    A `burst_factor` of 0 knows no bursts, a `lead_most` of 1 does not look ahead, a `down_step` of 0 is no bound.
+    """
+
+    target_rps: float
+    tolerance: float
+    headroom: float
+    min_replicas: int
+    max_replicas: int
+    up_window: timedelta
+    down_window: timedelta
+    up_stabilization: timedelta
+    down_stabilization: timedelta
+    exempt: bool = False
+    burst_factor: float = 0.0
+    lead_most: float = 1.0
+    lead_default: timedelta = timedelta(0)
+    down_step: int = 1
+
+    @property
+    def slope_window(self) -> timedelta:
+        """How long each of the two windows is that show how the load grows."""
+        return 2 * self.up_window
+
+    @property
+    def memory(self) -> timedelta:
+        """How far back calls have to be remembered."""
+        return max(self.up_window, self.down_window, 2 * self.slope_window if self.lead_most > 1 else self.up_window)
+
+    def fewest(self, rps: float) -> int:
+        """The fewest replicas that carry this with the headroom, by the sum of `underused`, whatever the rounding."""
+        each = self.headroom * self.target_rps
+        about = ceil(rps / each)
+        return next(replicas for replicas in (about - 1, about, about + 1) if rps <= each * replicas)
