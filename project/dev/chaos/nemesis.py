@@ -50,6 +50,7 @@ class Nemesis:
     injected: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     started: int = 0
+    longest_silence: float = LONGEST_SILENCE
 
     def faults_of_replicas(self) -> Sequence[Kind]:
         return (self.kill_replica, self.freeze_replica, self.cut_network, self.skew_clock)
@@ -108,13 +109,13 @@ class Nemesis:
     async def freeze_replica(self) -> None:
         victim = self.dice.choice(self.members).replica.process
         victim.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(self.dice.uniform(1, LONGEST_SILENCE))
+        await asyncio.sleep(self.dice.uniform(1, self.longest_silence))
         victim.send_signal(signal.SIGCONT)
 
     async def cut_network(self) -> None:
         proxy = self.dice.choice(self.members).proxy
         proxy.cut()
-        await asyncio.sleep(self.dice.uniform(1, LONGEST_SILENCE))
+        await asyncio.sleep(self.dice.uniform(1, self.longest_silence))
         proxy.heal(resume=self.dice.random() < 0.5)
 
     async def skew_clock(self) -> None:

@@ -25,7 +25,7 @@ from dev.chaos.history import Ran
 from dev.chaos.nemesis import Kind, Member, Nemesis
 from dev.chaos.observer import Observer
 from dev.chaos.result import Result
-from dev.chaos.settings import INTERVAL, SAGA_SECONDS, SETTINGS
+from dev.chaos.settings import INTERVAL, LIMIT, SAGA_SECONDS, SETTINGS
 from dev.chaos.workload import Workload
 from dev.fake_platform.platform import Fault, Platform
 from dev.servers.replica import migrate, servers
@@ -33,6 +33,7 @@ from dev.wording import counted
 
 SEEDS = "1,2,3,4,5,6,7,8,9,10"
 SETTLE_TIMEOUT = 300.0  # seconds after the last fault, within which everything must be settled
+SHORT_SILENCE = 6.0  # seconds
 KILL_LIMIT, FREEZE_LIMIT = INTERVAL, 20.0  # seconds to a job's next run after its replica was killed or frozen
 
 
@@ -132,14 +133,15 @@ def storm_of(seconds: float) -> Callable[[Nemesis], Awaitable[None]]:
 
 
 async def each_once(nemesis: Nemesis) -> None:
-    """The short storm: every kind of fault once."""
+    """The short storm: every kind of fault once; that a silent owner loses its lock, the drill has shown."""
+    nemesis.longest_silence = SHORT_SILENCE
     until = time.monotonic() + 1
     async with asyncio.TaskGroup() as group:
         group.create_task(_track(nemesis, nemesis.faults_of_replicas(), until))
         group.create_task(_track(nemesis, nemesis.faults_of_servers(), until))
         for kind in nemesis.faults_of_cancelling():  # each waits for what it is to meet, so all wait at once
             group.create_task(nemesis.inject(kind))
-        group.create_task(_users(nemesis, until + 25))
+        group.create_task(_users(nemesis, until + LIMIT))
     nemesis.platform.clear_faults()
 
 

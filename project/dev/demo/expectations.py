@@ -60,8 +60,9 @@ def _nobody_else(facts: Facts) -> bool:
 
 EXPECTATIONS = (
     Expectation(
-        f"36 RPS: {BUSY} goes up to 3, then 4; when the load ends, down to 1 one step at a time",
-        lambda facts: facts.commands(BUSY) == [3, 4, 3, 2, 1],
+        f"36 RPS: {BUSY} goes up at once to what it needs; when the load ends, down to 1 without a stairway",
+        # The last tick of a second may show a little more than 36, and a step is seen while the windows still empty.
+        lambda facts: facts.commands(BUSY) in ([4, 1], [5, 1], [4, 3, 1], [4, 2, 1], [5, 4, 1], [5, 3, 1], [5, 2, 1]),
         lambda facts: "commands " + ", ".join(str(replicas) for replicas in facts.commands(BUSY)),
     ),
     Expectation(
