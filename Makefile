@@ -47,7 +47,7 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: unit test check format faults soak replay day mutants compare
+.PHONY: unit test check format faults soak replay day mutants compare steady
 unit: install ## the tests that need no server, in half a minute
 	$(PY) -m pytest project/tests/unit --numprocesses 2
 
@@ -75,6 +75,9 @@ mutants: install ## break domain/ in every small way, and see whether its tests 
 compare: install ## our scaling beside HPA's and Knative's: make compare [TRACE=calls.csv TARGET=1.5] [JSON=points.json]
 	[ -z "$(PICTURES)" ] || .venv/bin/pip install --quiet --requirement requirements-extra.txt
 	TRACE="$(TRACE)" TARGET="$(or $(TARGET),10)" JSON="$(JSON)" PICTURES="$(PICTURES)" $(PY) -m dev.studies.scaler_comparison
+
+steady: install ## how often we change direction under a day of each constant load
+	$(PY) -m dev.studies.constant_load
 
 format: install ## let black and ruff put the code in order
 	.venv/bin/ruff check --quiet --fix project

@@ -76,9 +76,11 @@ class Cluster:
             change = min(0, change + many)
         self.ready += min(0, change)
 
-    def pass_second(self) -> None:
+    def begin_second(self) -> None:
         while self.coming and self.second >= self.coming[0][0]:
             self.ready += self.coming.popleft()[1]
+
+    def end_second(self) -> None:
         self.replica_seconds += self.asked
         self.second += 1
         short = self.rate(MEAN_OF) - self.target * self.ready
@@ -157,29 +159,48 @@ def _needed(cluster: Cluster, target: float) -> list[int]:
 
 @dataclass
 class Ours:
-    """rps_check on a page with one model, whose scale ups take as long as its replicas need."""
+    """rps_check on a page with one model, whose commands take as long as a replica needs, those downwards too."""
 
     settings: PolicySettings
     interval: int
     asked: list[tuple[int, int]] = field(default_factory=list)
+    down_to: int | None = None
 
     def __post_init__(self) -> None:
         self.simulation = Simulation(self.settings.policy())
 
     def __call__(self, cluster: Cluster) -> None:
         now = START + timedelta(seconds=cluster.second)
-        command = self.simulation.commands.get(ID)
-        if cluster.second % POLL == 0 and command and command.unfinished and not cluster.coming:
-            self.simulation.commands[ID] = replace(command, state=CommandState.COMPLETED, finished_at=now)
-            if command.kind == "scale_up":
-                self.simulation.saga_seconds = {NAME: (now - command.planned_at).total_seconds()}
+        if cluster.second % POLL == 0:
+            self._settle(cluster, now)
         if cluster.second % self.interval == 0:
             page = ScrapedPage("e", now, {"m": float(cluster.counter[cluster.second])}, {"m": NAME}, started_at=1.0)
             self.simulation.tick(now, [page], Fleet((ServedModel(ID, NAME, cluster.ready),)))
             for planned in self.simulation.planned:
-                self.asked.append((cluster.second, planned.replicas or 0))
-                cluster.ask(planned.replicas or 0)
+                self._send(cluster, planned.replicas or 0)
             self.simulation.planned.clear()
+
+    def _send(self, cluster: Cluster, replicas: int) -> None:
+        self.asked.append((cluster.second, replicas))
+        if replicas < cluster.ready:
+            self.down_to = replicas
+        else:
+            cluster.ask(replicas)
+
+    def _settle(self, cluster: Cluster, now: datetime) -> None:
+        """End the command that has taken effect."""
+        command = self.simulation.commands.get(ID)
+        if command is None or not command.unfinished or cluster.coming:
+            return
+        took = (now - command.planned_at).total_seconds()
+        if self.down_to is not None:
+            if took < cluster.ready_after:
+                return
+            cluster.ask(self.down_to)
+            self.down_to = None
+        else:
+            self.simulation.saga_seconds = {NAME: took}
+        self.simulation.commands[ID] = replace(command, state=CommandState.COMPLETED, finished_at=now)
 
 
 def ours(target: float, interval: int = 15, **settings: object) -> Ours:
@@ -196,6 +217,7 @@ def simulate(calls: Calls, target: float, ready_after: int, scaler: Scaler) -> C
     """Run this load under this scaler, second by second."""
     cluster = Cluster(calls, target, ready_after)
     for _ in calls:
+        cluster.begin_second()
         scaler(cluster)
-        cluster.pass_second()
+        cluster.end_second()
     return cluster

@@ -6,6 +6,9 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory
 
 from dev.fake_platform.platform import Fault, Platform
+from dev.studies.loads import drawn
+from dev.studies.scaler_comparison import TARGET
+from dev.studies.scalers import MAX, ours, simulate
 from limiter.db import tables
 from limiter.domain.decision import Reason
 from limiter.domain.job import Job
@@ -201,3 +204,36 @@ async def test_an_overridden_model_has_its_own_target_and_an_exempt_one_is_left_
         platform.set_rate(name, 36)
     await tick(bench, time, 8)
     assert {command.model_name for command in platform.commands} == {"plain"}
+
+
+def twenty_minutes(second: int) -> float:
+    """Calls per second: steady, growing, a burst, and quiet again."""
+    return 8.0 if second < 240 else 8 + (second - 240) / 12 if second < 540 else 90.0 if second < 660 else 12.0
+
+
+@pytest.mark.parametrize("platform", [40.0], indirect=True)
+async def test_the_service_commands_what_the_study_of_the_same_load_does(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    """Through Postgres and the dispatcher; what `make compare` says of us is said of the service."""
+    calls = drawn(twenty_minutes, 1200, 11)
+    study = ours(TARGET, scale_down_window_seconds=120, scale_down_stabilization_seconds=120)
+    simulate(calls, TARGET, 40, study)
+    bench = await make_bench(
+        SCALE_MAX_REPLICAS=MAX, SCALE_DOWN_WINDOW_SECONDS=120, SCALE_DOWN_STABILIZATION_SECONDS=120
+    )
+    platform.add_model("busy", replicas=2)
+    platform.call("busy", 0)
+    commanded: list[tuple[int, int | None]] = []
+    for second in range(0, 1200, 5):
+        if await bench.has_work(Job.SAGA_POLL):
+            await bench.run(Job.SAGA_POLL)
+        if second % TICK == 0:
+            before = len(platform.commands)
+            await bench.run(Job.RPS_CHECK)
+            commanded += [(second, command.replicas) for command in platform.commands[before:]]
+        platform.call("busy", sum(calls[second : second + 5]))
+        time.tick(timedelta(seconds=5))
+    assert commanded == study.asked
+    assert len(commanded) > 3
+    assert platform.violations == []
