@@ -119,10 +119,9 @@ def _bounded(most: int, waiting: Sequence[_Waiting], now: datetime) -> list[Mode
     """At most so many commands, for the most overloaded models; the others are held, and go on from where they are."""
     verdicts = [one.verdict(now) for one in waiting]
     acting = [number for number, verdict in enumerate(verdicts) if verdict.decision is not Decision.HOLD]
-    if len(acting) > most:
-        for number in sorted(acting, key=lambda n: -waiting[n].urgency)[most:]:
-            verdicts[number] = waiting[number].verdict(now, Reason.COMMANDS_LIMIT)
-    return [one.recorded(verdict, now) for one, verdict in zip(waiting, verdicts, strict=True)]
+    for number in sorted(acting, key=lambda n: -waiting[n].urgency)[most:]:
+        verdicts[number] = waiting[number].verdict(now, Reason.COMMANDS_LIMIT)
+    return [one.recorded(verdicts[number], now) for number, one in enumerate(waiting)]
 
 
 def load_of(
@@ -133,7 +132,7 @@ def load_of(
     restarted, busy = observation.restarted, model.name in observation.busy
     if not model.replicas or model.name not in observation.recent:
         return Load(0.0, 0.0, known, restarted, busy)
-    share = model.replicas / (fleet.replicas_by_name[model.name] or 1)
+    share = model.replicas / fleet.replicas_by_name[model.name]
     up, down = observation.rate(model.name, rule.up_window), observation.rate(model.name, rule.down_window)
     tick, calls = last_tick(observation, model.name)
     lead = (rule.lead_default.total_seconds() if saga_seconds is None else saga_seconds) + (calls / tick if tick else 0)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -319,3 +320,34 @@ def test_below_the_minimum_comes_before_any_overload() -> None:
     own = replace(POLICY, scaling_rule=rule, commands_per_run=1)
     (acting,) = [one for one in decide_fleet(own, fleet, observation, before, {}, at(60)).decided if one.acts]
     assert (acting.model.name, acting.verdict.reason) == ("n", Reason.BELOW_MIN)
+
+
+def test_a_model_rests_and_looks_ahead_by_what_is_known_of_its_own_name() -> None:
+    readings = Readings()
+    for now in range(0, 301, 15):
+        observation = readings.tick(now, a={"m": 5.0 * now + now * now / 100})
+    fleet = Fleet((served(1, "m"),))
+    rule = replace(SCALING, lead_most=1.5, lead_default=timedelta(seconds=60))
+    before = {UUID(int=1): ScalingState(UUID(int=1), "m", 1, at(0), overloaded_since=at(0))}
+
+    def made(**known: float) -> ModelDecision:
+        policy = replace(POLICY, scaling_rule=rule)
+        return decide_fleet(policy, fleet, observation, before, {}, at(300), known).decided[0]
+
+    unknown, other, own = (made(), made(n=500), made(m=500))
+    assert unknown.record is not None
+    assert own.record is not None
+    assert other == unknown
+    assert (unknown.record.numbers["lead_seconds"], own.record.numbers["lead_seconds"]) == (75, 515)
+    assert unknown.record.numbers["rps_slope"] == pytest.approx(1.2)  # 0.02 calls per second more in a second
+    patient = replace(PACING, cooldown=timedelta(hours=1))
+    last = {UUID(int=1): command(CommandState.COMPLETED, 100)}
+    resting = replace(POLICY, scaling_rule=rule, own_pacing={"m": patient})
+    (held,) = decide_fleet(resting, fleet, observation, before, last, at(300), {"m": 500}).decided
+    assert held.verdict.reason is Reason.COOLING_DOWN
+
+
+def test_without_a_call_in_the_last_tick_the_lead_is_the_saga_alone() -> None:
+    readings = steady(8)
+    last = readings.tick(75, a={"m": 8.0 * 60})
+    assert load_of(served(1, "m"), Fleet((served(1, "m"),)), last, SCALING, 40).lead == 40

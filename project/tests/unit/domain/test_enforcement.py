@@ -633,3 +633,18 @@ def test_the_record_of_a_spell_names_its_booking() -> None:
     assert (found.at, found.model_id, found.model_name, found.user_id) == (at(5), served().id, NAME, ANNA.id)
     assert (found.decision, found.reason, found.numbers) == (Decision.WITHDRAW, Reason.KEPT, {"slots": 1})
     assert spell_record(CLOSED, Decision.WITHDRAW, Reason.KEPT, at(5)).numbers == {}
+
+
+@pytest.mark.parametrize(
+    ("planned", "facts", "why"),
+    [
+        (step(slot(0, NOW)), known(reservation(ONE)), "over before it could be cancelled"),
+        (step(ONE), known(gone=("r1",)), "not booked any more"),
+        (step(ONE), known(reservation(ONE, user=BORIS)), "booked by another user now"),
+        (step(ONE, attempts=1), known(gone=("r1",)), "gone after a DELETE whose answer is not known"),
+    ],
+)
+def test_what_is_settled_without_a_delete_says_why(planned: Step, facts: EnforcementFacts, why: str) -> None:
+    found = next_step(enforcing(planned), facts, IDLE)
+    assert isinstance(found, Settle)
+    assert found.why == why

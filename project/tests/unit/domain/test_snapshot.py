@@ -515,3 +515,38 @@ def test_a_models_own_pacing_says_how_long() -> None:
     own = policy(UNINSTALLS, own_pacing={"m": patient})
     command = uninstall(CommandState.FAILED, 3540)
     assert step_facts(snapshot(3600, policy=own), mine(uninstall=command), None).command_blocks is Reason.BACKING_OFF
+
+
+def own(idle: IdleRule, fleet: IdleRule = UNINSTALLS, **more: Any) -> Policy:
+    """The fleet's rule, and another one for the model."""
+    return replace(policy(fleet, **more), own_rules={"m": (SCALING, idle)})
+
+
+def test_a_models_own_guard_says_when_its_users_next_slot_is_soon() -> None:
+    soon = Bookings((reservation(slot(0, 2 * HOUR), slot(2800, 5 * HOUR), name="m"),))
+    patient = own(replace(UNINSTALLS, uninstall_guard=secs(99)))
+    assert snapshot(2700, bookings=soon, policy=patient).uninstall_blocker(mine()) is None
+    assert snapshot(2700, bookings=soon, policy=policy(UNINSTALLS)).uninstall_blocker(mine()) is Reason.KEEPS_SLOT
+
+
+def test_an_open_spell_is_judged_by_the_models_own_rule() -> None:
+    exempt = snapshot(2800, spells=[mine()], policy=own(replace(IDLE, exempt=True)))
+    assert reason(exempt) == (Decision.WITHDRAW, Reason.EXEMPT)
+    assert step_facts(exempt, mine(), None).ended is Reason.EXEMPT
+
+
+def test_the_models_own_quiet_hours_make_a_cancelling_wait() -> None:
+    quiet = snapshot(3600, policy=own(NIGHT.idle_rule))
+    assert step_facts(quiet, mine(), None).waits is Reason.QUIET_HOURS
+
+
+def test_the_record_of_a_verdict_tells_the_models_own_mode() -> None:
+    found = snapshot(2800, policy=own(replace(IDLE, mode=UnbookingMode.ALL)))
+    verdict = found.verdict(KEY)
+    assert verdict is not None
+    assert found.verdict_record(KEY, verdict).numbers["mode"] == "in all"
+
+
+def test_a_models_own_gap_cuts_its_rows() -> None:
+    assert own(replace(IDLE, row_gap=secs(1))).row_gap("m") == secs(1)
+    assert own(replace(IDLE, row_gap=secs(1))).row_gap("other") == IDLE.row_gap
