@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from limiter.domain.fleet import Fleet, ScalingState
+from limiter.domain.fleet import Fleet, ScalingState, last_known_fleet
 from tests.unit.domain.build import START, served
 
 ONE, TWO, THREE = (UUID(int=number) for number in (1, 2, 3))
@@ -55,3 +55,9 @@ def test_an_unreadable_instance_that_was_never_seen_is_known_by_its_id_only() ->
     fleet = Fleet((), unreadable=frozenset({ONE})).with_last_known([])
     assert fleet.replicas_by_name == {}
     assert not fleet.is_gone(ONE)
+
+
+def test_without_the_registry_the_models_are_as_they_were_and_none_is_gone() -> None:
+    known = last_known_fleet([state(1, "m", 2), state(2, "n")])
+    assert known.models == (served(1, "m", 2), served(2, "n", 3))
+    assert not known.complete

@@ -281,6 +281,7 @@ def test_two_hourly_slots_the_second_is_named_at_45_minutes_and_goes_at_60_thoug
 def test_a_minute_late_the_second_of_two_hourly_slots_is_not_at_risk_any_more() -> None:
     verdict = judged(46 * MINUTE, of=booking(*HOURS[:2]))
     assert outcome(verdict) == (HOLD, Reason.NOTHING_TO_CANCEL)
+    assert (verdict.idle_since, verdict.idle) == (at(0), secs(46 * MINUTE))
 
 
 ALONE = booking(slot(0, 2 * HOUR))
@@ -570,6 +571,14 @@ def test_nobody_is_warned_in_the_quiet_hours(now: float, outcome_then: tuple[Dec
     assert outcome(judged(now, rule=QUIET, of=LONG)) == outcome_then
 
 
+def test_what_waits_for_the_end_of_the_quiet_hours_shows_all_that_is_known() -> None:
+    waiting = judged(3000, rule=QUIET, of=LONG)
+    assert waiting == Verdict(HOLD, Reason.QUIET_HOURS, at(0), secs(3000), at(8100), (FOUR,))
+    early = warned(1000, FOUR, not_before=1900)
+    held = judged_spell(4000, early, rule=QUIET, of=LONG)
+    assert held == Verdict(HOLD, Reason.QUIET_HOURS, at(0), secs(4000), at(1900), (FOUR,))
+
+
 @pytest.mark.parametrize(
     ("now", "deadline"),
     [
@@ -641,6 +650,7 @@ def test_a_warning_opens_a_spell_that_names_the_slots_at_risk(
     opened = open_spell(spell().id, ROW, verdict, at(2700), delivered=delivered, dry_run=dry_run)
     assert (opened.state, opened.dry_run) == (state, dry_run)
     assert opened.delivered_at == (None if state is SpellState.WARNING_PENDING else at(2700))
+    assert opened.id == spell().id
     assert opened.steps == (Step(NEXT, StepState.NAMED),)
     assert (opened.named, opened.slot) == ((NEXT,), ROW.current)
     assert (opened.idle_since, opened.opened_at, opened.not_before) == (at(0), at(2700), at(3600))

@@ -1,5 +1,6 @@
 """decide() at its borders, one tick at a time. U = 10, tau = 0.1, h = 0.7: up above 11 R, down from 7 (R - 1)."""
 
+import random
 from dataclasses import replace
 from math import inf, nextafter
 from typing import Any
@@ -340,3 +341,21 @@ def test_down_in_one_command_to_what_the_highest_load_of_the_stabilization_needs
 def test_down_to_the_minimum_at_the_least() -> None:
     rule = replace(AHEAD, min_replicas=2)
     assert decide(rule, underused_at(8, 0, 0), load(0), None, at(300)).replicas == 2
+
+
+def test_an_unknown_tick_keeps_what_was_carried_at_most() -> None:
+    state = decide(AHEAD, underused_at(8, 0, 20), Load(0, 0, known=False), None, at(150)).scaling_state
+    assert state == underused_at(8, 0, 20)
+    assert decide(AHEAD, state, load(5), None, at(300)).replicas == 3
+
+
+def test_the_fewest_replicas_keep_the_headroom_whatever_the_rounding() -> None:
+    dice = random.Random(3)
+    for _ in range(20_000):
+        rule = replace(SCALING, target_rps=10 ** dice.uniform(-2, 3), headroom=dice.uniform(0.01, 0.999))
+        many = dice.randint(1, 60)
+        edge = rule.headroom * rule.target_rps * many
+        for rps in (edge, nextafter(edge, inf), nextafter(edge, 0), dice.uniform(0, 2 * edge)):
+            fewest = rule.fewest(rps)
+            assert rps <= rule.headroom * rule.target_rps * fewest
+            assert rps > rule.headroom * rule.target_rps * (fewest - 1)
