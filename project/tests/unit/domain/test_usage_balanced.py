@@ -219,3 +219,13 @@ def test_reading_after_reading_a_balancer_shows_no_more_calls_than_there_are_how
             base = A if pattern[tick % len(pattern)] == "A" else B
             observation = readings.tick(15 * tick, a={"m": base + tick})
             assert observation.rate("m", secs(60)) < 10, pattern
+
+
+@pytest.mark.parametrize(("calls", "balanced"), [(39_037.0, False), (39_038.0, True)])
+def test_after_a_lull_a_process_may_be_ten_times_as_busy_as_in_the_window_before(calls: float, balanced: bool) -> None:
+    readings, value = Readings(), 0.0
+    for now in range(0, 76, 15):  # 48,000 calls in a minute, 160.25 a second over the window of 300 s, then none
+        value += 12_000.0 if 0 < now < 75 else 0.0
+        readings.scraped(now, one(now, value), page(now, {"n": float(now)}, target="b"))
+    observation = readings.scraped(90, one(90, value + calls), page(90, {"n": 90.0}, target="b"))
+    assert (reasons(observation) == BALANCED) is balanced
