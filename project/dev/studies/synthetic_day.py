@@ -105,7 +105,9 @@ def record(path: Path, models: int, hours: float, seed: int) -> None:
         page, before = day.page(now), (simulation.memory, dict(simulation.scaling_states))
         day.settle(simulation, now)
         commands = dict(simulation.commands)
-        recorder.tick(now, [page], day.fleet, commands, simulation.tick(now, [page], day.fleet), before, {})
+        recorder.tick(
+            now, [page], day.fleet, commands, simulation.tick(now, [page], day.fleet), before, simulation.saga_seconds
+        )
         if second % IDLE == 0:
             recorder.idle(Job.IDLE_WARNING, now, _warn(day, simulation, page, now))
             recorder.idle(Job.IDLE_ENFORCE, now, _enforce(day, simulation, page, now))

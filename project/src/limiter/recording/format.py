@@ -25,8 +25,13 @@ from limiter.domain.keep import Keep
 from limiter.domain.usage import Memory
 
 VERSION = 4
-# What scaling did before version 4, which knew neither bursts nor what is ahead.
-WITHOUT_AHEAD = {"scale_burst_factor": 0, "scale_lead": False, "scale_down_step": 1}
+# What scaling did before version 4, which knew neither bursts nor what is ahead, nor a bound of one run.
+WITHOUT_AHEAD = {
+    "scale_burst_factor": 0,
+    "scale_lead": False,
+    "scale_down_step": 1,
+    "scale_commands_per_run": 100_000,
+}
 SCALING_NAMES = {"up_since": "overloaded_since", "down_since": "underused_since"}  # version 1 -> now
 RECORDS, COMMAND, SPELL = TypeAdapter(list[DecisionRecord]), TypeAdapter(Command), TypeAdapter(IdleSpell)
 KEEPS = TypeAdapter(list[Keep])

@@ -34,7 +34,12 @@ RECORD = DecisionRecord(
     at(15), served().id, "m", ANNA.id, Decision.WARN, Reason.UNUSED, {"slots": 2, "idle_seconds": 0.1}
 )
 SETTINGS = PolicySettings().model_dump(mode="json")
-UNAHEAD = {"scale_burst_factor": 0, "scale_lead": False, "scale_down_step": 1}
+UNAHEAD = {
+    "scale_burst_factor": 0,
+    "scale_lead": False,
+    "scale_down_step": 1,
+    "scale_commands_per_run": 100_000,
+}
 
 
 def recorder(path: Path, limit: int = 10**6) -> Recorder:
