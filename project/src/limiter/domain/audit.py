@@ -10,9 +10,9 @@ from limiter.domain.decision import Decision, Reason
 Numbers = Mapping[str, float | int | str]
 
 _UNUSED = "unused since {idle_since_at} ({idle_seconds})"
-_ABOVE = "{rps_per_replica} RPS per replica > {target} × {up_factor}"
 _WORDS: dict[Reason, str] = {
-    Reason.OVERLOADED: _ABOVE + " for {held_seconds}: {replicas} → {wanted}",
+    Reason.OVERLOADED: "{rps_per_replica} RPS per replica > {target} × {up_factor} for {held_seconds}: "
+    "{replicas} → {wanted}",
     Reason.EXPECTED_OVERLOAD: "{rps} RPS grow by {rps_slope} a minute: {rps_expected} in {lead_seconds} on {replicas}, "
     "wished for {held_seconds}: {replicas} → {wanted}",
     Reason.BURST: "{rps_tick} RPS in the last tick alone ≥ {burst_factor} × {target} × {replicas}: "
@@ -23,7 +23,7 @@ _WORDS: dict[Reason, str] = {
     Reason.WITHIN_TARGET: "{rps_per_replica} RPS per replica on {replicas}: neither too much nor too little",
     Reason.STABILIZING: "{rps_per_replica} RPS per replica on {replicas}: the wish to go {wish} must hold for "
     "{needed_seconds}",
-    Reason.AT_MAX: _ABOVE + ", and {replicas} is the maximum",
+    Reason.AT_MAX: "{rps_per_replica} RPS per replica: it would go up, and {replicas} is the maximum",
     Reason.COMMANDS_LIMIT: "{rps_per_replica} RPS per replica on {replicas}: the run sends no more commands",
     Reason.COMMAND_UNFINISHED: "an earlier command for this model is unfinished",
     Reason.COOLING_DOWN: "an earlier command for this model has just ended",

@@ -71,7 +71,7 @@ def record(reason: Reason, decision: Decision = Decision.HOLD, numbers: Numbers 
         (Decision.SCALE_DOWN, Reason.UNDERUSED, "6.9 RPS ≤ 10 × 0.7 × 1 for 31 s: 1 → 2"),
         (Decision.SCALE_UP, Reason.BELOW_MIN, "the minimum is 1: 1 → 2"),
         (Decision.SCALE_DOWN, Reason.ABOVE_MAX, "the maximum is 8: 1 → 2"),
-        (Decision.HOLD, Reason.AT_MAX, "12.0 RPS per replica > 10 × 1.1, and 1 is the maximum"),
+        (Decision.HOLD, Reason.AT_MAX, "12.0 RPS per replica: it would go up, and 1 is the maximum"),
         (Decision.HOLD, Reason.STABILIZING, "12.0 RPS per replica on 1: the wish to go up must hold for 30 s"),
         (Decision.HOLD, Reason.BACKING_OFF, "3 commands for this model failed in a row"),
         (
