@@ -17,6 +17,7 @@ import freezegun
 import pytest
 from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
+from hypothesis import settings
 from sqlalchemy import text
 
 from dev.fake_platform.platform import Platform
@@ -30,6 +31,10 @@ ROOT = TESTS.parents[1]
 TIERS = ("unit", "integration", "service", "chaos")
 SCHEMA = "limiter_test"
 START = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
+
+# Each run tries the same examples, so that what passed passes again; the long search (STATE_EXAMPLES) draws new ones.
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.load_profile("default" if "STATE_EXAMPLES" in os.environ else "same")
 
 # Stopped time must not stop what measures the tests: `--durations` would be nonsense.
 freezegun.configure(extend_ignore_list=["_pytest", "pluggy", "xdist", "execnet"])

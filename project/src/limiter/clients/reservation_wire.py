@@ -1,5 +1,6 @@
 """A reservation as BookingService sends it; its times are Unix seconds."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -45,6 +46,9 @@ def to_domain(wire: WireReservation) -> Reservation:
     backwards = next((slot.id for slot in slots if slot.end <= slot.start), None)
     if backwards is not None:
         raise ValueError(f"slot {backwards} of reservation {wire.id} ends before it starts")
+    twice = next((id for id, count in Counter(slot.id for slot in slots).items() if count > 1), None)
+    if twice is not None:  # a DELETE of one would take the other with it
+        raise ValueError(f"slot {twice} stands twice in reservation {wire.id}")
     return Reservation(wire.id, User(wire.user.id, wire.user.name), wire.model_name, wire.model_id, slots)
 
 

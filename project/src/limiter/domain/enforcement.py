@@ -156,7 +156,7 @@ def _next_slot(spell: IdleSpell, planned: Sequence[Step], facts: EnforcementFact
             and one.slot.end > facts.at
             and _is_ripe(one, facts.at)
         ]
-        if len(going) == len(present):
+        if {one.id for one in going} == present:
             return Delete(reservation.id, tuple(going), whole=True)
         return Delete(reservation.id, (slot,), whole=False)
     return Wait(Reason.REFUSED)

@@ -216,6 +216,7 @@ async def test_a_bad_entry_does_not_hide_that_another_was_missed(platform: Platf
         {"slots": [{"id": "", "start": BASE, "end": BASE + 1}]},
         {"slots": [{"id": "s", "start": BASE + 1, "end": BASE}]},
         {"slots": [{"id": "s", "start": BASE, "end": BASE}]},
+        {"slots": [{"id": "s", "start": BASE, "end": BASE + 9}, {"id": "s", "start": BASE + 9, "end": BASE + 18}]},
         {"slots": [{"id": "s", "start": BASE, "end": BASE * 1000}]},
         {"slots": [{"id": "s", "start": BASE, "end": 10**400}]},
         {"slots": [{"id": "s", "start": -1, "end": BASE}]},
@@ -297,6 +298,7 @@ async def test_a_reservation_that_is_gone_is_none(
         {"model_name": None},
         {"slots": None},
         {"slots": [{"id": "s", "start": BASE + 1, "end": BASE}]},
+        {"slots": [{"id": "s", "start": BASE, "end": BASE + 9}, {"id": "s", "start": BASE + 9, "end": BASE + 18}]},
     ],
     ids=str,
 )

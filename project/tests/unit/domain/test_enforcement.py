@@ -90,6 +90,13 @@ def test_a_reservation_of_which_a_slot_was_not_named_goes_slot_by_slot(stays: Sl
     assert next_step(enforcing(step(ONE, DONE), step(TWO)), known(left), IDLE) == Delete("r1", (TWO,), whole=False)
 
 
+def test_a_slot_that_was_named_twice_does_not_stand_for_one_that_was_not() -> None:
+    """A reservation that says one id twice is refused where it is read; this is the second bar before a DELETE."""
+    again, other = replace(TWO, id=ONE.id), slot(5 * HOUR, 6 * HOUR, id="not named")
+    found = next_step(enforcing(step(ONE), step(again)), known(reservation(ONE, again, other)), IDLE)
+    assert found == Delete("r1", (ONE,), whole=False)
+
+
 def test_the_last_slot_of_a_reservation_takes_it_along() -> None:
     found = next_step(enforcing(step(ONE, DONE), step(TWO)), known(reservation(TWO)), IDLE)
     assert found == Delete("r1", (TWO,), whole=True)

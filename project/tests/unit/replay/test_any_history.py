@@ -78,6 +78,7 @@ class Platform:
     used: dict[str, int] = field(default_factory=dict)
     booked: dict[str, Reservation] = field(default_factory=dict)
     reservations: int = 0
+    added: int = 0  # slots, each with an id of its own
     keeps: list[Keep] = field(default_factory=list)
     paused: bool = False
     answer: str = "yes"  # what the booking service says to a DELETE
@@ -164,7 +165,8 @@ class Platform:
         if self.booked:
             booked = self.booked[sorted(self.booked)[pick % len(self.booked)]]
             start = max((slot.end for slot in booked.slots), default=at(self.now))
-            added = Slot(start, start + timedelta(minutes=8), f"added {self.now}", booked.id)
+            self.added += 1
+            added = Slot(start, start + timedelta(minutes=8), f"added {self.added}", booked.id)
             self.booked[booked.id] = replace(booked, slots=(*booked.slots, added))
 
     def give_back(self, pick: int, *, one: bool = True) -> None:
