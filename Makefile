@@ -54,7 +54,7 @@ unit: install ## the tests that need no server, in half a minute
 # What breaks servers is measured in seconds, so it does not run beside everything else.
 test: install ## all tests, against private Postgres, pgbouncer and RabbitMQ
 	$(PY) -m pytest -m "not chaos" --numprocesses 3 --dist worksteal
-	$(PY) -m pytest -m chaos --numprocesses 2 --dist worksteal
+	$(PY) -m pytest project/tests/chaos --numprocesses 3 --dist worksteal
 
 faults: install ## three replicas under seeded faults: FAULT_SEEDS=1,2 FAULT_SECONDS=180 make faults
 	$(PY) -m dev.chaos.run

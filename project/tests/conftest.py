@@ -32,21 +32,21 @@ TIERS = ("unit", "integration", "service", "chaos")
 SCHEMA = "limiter_test"
 START = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 
-# Each run tries the same examples, so that what passed passes again; the long search (STATE_EXAMPLES) draws new ones.
+# Each run tries the same examples, so that what passed passes again; a long search (STATE_EXAMPLES) draws new ones.
 settings.register_profile("same", derandomize=True, database=None, deadline=None)
-settings.load_profile("default" if "STATE_EXAMPLES" in os.environ else "same")
+settings.load_profile("default" if any(name.endswith("_EXAMPLES") for name in os.environ) else "same")
 
 # Stopped time must not stop what measures the tests: `--durations` would be nonsense.
 freezegun.configure(extend_ignore_list=["_pytest", "pluggy", "xdist", "execnet"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier, and put first what waits for a minute of real time: others run meanwhile."""
+    """Mark each test with its tier, and put first what waits longest in real time: others run meanwhile."""
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
         assert tier in TIERS, f"{item.path} is in none of {', '.join(TIERS)}"
         item.add_marker(tier)
-    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
+    items.sort(key=lambda item: -sum(mark.args[0] for mark in item.iter_markers("waits")))
 
 
 def pytest_collection_finish() -> None:

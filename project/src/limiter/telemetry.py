@@ -43,6 +43,9 @@ class Telemetry:
         )
         self._success = self._gauge("job_last_success_timestamp_seconds", "Unix time of the last good run.", "job")
         self._observed = self._gauge("models_observed", "Running models under observation.")
+        self._replicas = self._gauge("fleet_replicas", "Replicas of the running models.")
+        self._budget = self._gauge("fleet_budget_replicas", "Replicas that may be asked for.", "tag")
+        self._full = self._gauge("models_fleet_full", "Models that need replicas which the budget does not grant.")
         self._in_progress = self._gauge("actions_in_progress", "Models with an action in progress, by kind.", "kind")
         self._pending = self._gauge("events_pending", "Events not yet confirmed by the broker.")
 
@@ -116,13 +119,21 @@ class Telemetry:
         finally:
             self._latency.labels(service).observe(perf_counter() - started)
 
-    def show_fleet(self, observed: float, in_progress: Mapping[str, float], pending: float) -> None:
-        """Set the gauges about the whole fleet, as just read from Postgres."""
-        self._observed.set(observed)
+    def show_budget(self, limits: Mapping[str, int]) -> None:
+        """Show the budget of each tag; that of all models is the one without a tag."""
+        for tag, most in limits.items():
+            self._budget.labels(tag).set(most)
+
+    def show_fleet(
+        self, observed: tuple[float, float, float], in_progress: Mapping[str, float], pending: float
+    ) -> None:
+        """Set the gauges about the whole fleet, as just read from Postgres: models, replicas, models without enough."""
+        for gauge, value in zip((self._observed, self._replicas, self._full), observed, strict=True):
+            gauge.set(value)
         for kind in KINDS:
             self._in_progress.labels(kind).set(in_progress.get(kind, 0))
         self._pending.set(pending)
 
     def hide_fleet(self) -> None:
         """Postgres cannot be read: show no number rather than an old one."""
-        self.show_fleet(nan, dict.fromkeys(KINDS, nan), nan)
+        self.show_fleet((nan, nan, nan), dict.fromkeys(KINDS, nan), nan)

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import aio_pika
+import pytest
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from sqlalchemy import func, insert, select
 
@@ -133,6 +134,7 @@ async def kill_when(services: Services, bench: Bench, sent: int) -> int:
     return then
 
 
+@pytest.mark.waits(25)
 async def test_each_of_ten_thousand_events_arrives_in_order_although_rabbitmq_is_killed_twice(
     services: Services, make_bench: MakeBench
 ) -> None:

@@ -20,7 +20,7 @@ from tests.replicas import FAST, replicas
 ALWAYS = set(Job) - {Job.EVENT_DISPATCH}  # that one runs only when there is an event to send
 
 
-@pytest.mark.waits
+@pytest.mark.waits(65)
 async def test_two_replicas_run_each_job_once_per_interval_for_60_intervals(
     services: Services, schema: str, platform: Platform, tmp_path: Path
 ) -> None:

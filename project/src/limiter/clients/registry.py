@@ -1,5 +1,6 @@
 """ModelRegistry: the running models."""
 
+from collections.abc import Collection
 from functools import partial
 from uuid import UUID
 
@@ -27,6 +28,14 @@ class _Entry(BaseModel):
     instance: _Instance
 
 
+class _Tag(BaseModel):
+    tag: Storable
+
+
+class _TaggedEntry(_Entry):
+    tags: list[_Tag]
+
+
 class _Named(BaseModel):
     id: UUID
 
@@ -42,9 +51,11 @@ _PAGE = TypeAdapter(_Page)
 class Registry:
     """Reads the running models, pages of at most 100 fetched side by side."""
 
-    def __init__(self, service: ServiceClient, page_size: int) -> None:
+    def __init__(self, service: ServiceClient, page_size: int, tags: Collection[str] = ()) -> None:
+        """Of the models' tags only these are kept; without any, tags are not looked at."""
         self._service = service
         self._page_size = page_size
+        self._tags = frozenset(tags)
 
     async def running(self) -> Fleet:
         """Every running model; an entry not as the contract says is counted, and known by its id at most.
@@ -58,7 +69,10 @@ class Registry:
         read = [(item, self._entry(item)) for item in items]
         entries = [entry for _, entry in read if entry is not None]
         running = [entry for entry in entries if entry.status == "RUNNING" and not entry.deleted]
-        models = {entry.id: ServedModel(entry.id, entry.name, entry.instance.replicas) for entry in running}
+        models = {
+            entry.id: ServedModel(entry.id, entry.name, entry.instance.replicas, self._tags_of(entry))
+            for entry in running
+        }
         understood = {entry.id for entry in entries}
         named = [_id(item) for item, entry in read if entry is None]
         unreadable = frozenset(id for id in named if id is not None) - understood
@@ -72,7 +86,7 @@ class Registry:
 
     def _entry(self, item: object) -> _Entry | None:
         try:
-            return _Entry.model_validate(item)
+            return (_TaggedEntry if self._tags else _Entry).model_validate(item)
         except ValidationError as error:
             shown = item.get("id") if isinstance(item, dict) else item
             logger.bind(event="entry_refused", peer=self._service.name).warning(
@@ -80,6 +94,10 @@ class Registry:
             )
             self._service.telemetry.refused(self._service.name, 1)
             return None
+
+    def _tags_of(self, entry: _Entry) -> frozenset[str]:
+        tags = entry.tags if isinstance(entry, _TaggedEntry) else []
+        return self._tags.intersection(one.tag for one in tags)
 
 
 def _id(item: object) -> UUID | None:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from limiter.config import kinds as kind
 from limiter.config.base import FromEnvironment, given, ordered
 from limiter.config.overrides import Override
+from limiter.domain.budget import FleetBudget
 from limiter.domain.command import CommandPacing
 from limiter.domain.idle_rule import IdleRule
 from limiter.domain.policy import Policy
@@ -37,6 +38,8 @@ class PolicySettings(FromEnvironment):
     scale_down_step: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     scale_cooldown_seconds: kind.SecondsOrZero = 60
     scale_commands_per_run: kind.Count = 50
+    scale_fleet_max_replicas: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    scale_fleet_budgets: kind.Json[dict[Annotated[str, Field(min_length=1)], kind.Count]] = Field(default_factory=dict)
     scale_min_replicas: kind.Count = 1
     scale_max_replicas: kind.Count = 8
     command_backoff_first_seconds: kind.Seconds = 60
@@ -139,6 +142,7 @@ class PolicySettings(FromEnvironment):
             pacing=self._pacing(Override()),
             enforce_per_run=self.idle_enforce_max_per_run,
             commands_per_run=self.scale_commands_per_run,
+            budget=FleetBudget(self.scale_fleet_max_replicas, self.scale_fleet_budgets),
             saga_timeout=_d(self.saga_timeout_seconds),
             retention=_d(self.history_retention_seconds),
             dry_run=self.dry_run,

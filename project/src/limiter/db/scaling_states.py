@@ -9,8 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.bulk import upsert
 from limiter.db.tables import scaling_state
+from limiter.domain.audit import standing_of
+from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import ScalingState
 
+FLEET_FULL = standing_of(Decision.HOLD, Reason.FLEET_FULL)
 COLUMNS = (
     "model_id",
     "model_name",
@@ -44,6 +47,9 @@ async def save(
     await upsert(connection, scaling_state, COLUMNS, changed)
 
 
-async def observed(connection: AsyncConnection) -> int:
-    """How many models are under observation."""
-    return await connection.scalar(select(func.count()).select_from(scaling_state)) or 0
+async def observed(connection: AsyncConnection) -> tuple[int, int, int]:
+    """How many models are under observation, how many replicas they have, and how many models get no more of them."""
+    full = func.count().filter(scaling_state.c.standing == FLEET_FULL)
+    found = await connection.execute(select(func.count(), func.coalesce(func.sum(scaling_state.c.replicas), 0), full))
+    models, replicas, without = found.one()
+    return models, replicas, without

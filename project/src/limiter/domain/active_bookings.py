@@ -85,6 +85,13 @@ def _instance_of(fleet: Fleet, reservation: Reservation) -> ServedModel | None:
     return of_name[0] if of_name else None
 
 
+def booked_now(fleet: Fleet, bookings: Bookings, now: datetime) -> frozenset[UUID]:
+    """The running models of which somebody's slot runs now."""
+    running = (one for one in bookings.reservations if any(slot.covers(now) for slot in one.slots))
+    models = (_instance_of(fleet, reservation) for reservation in running)
+    return frozenset(model.id for model in models if model is not None)
+
+
 def rows(slots: Sequence[Slot], gap: timedelta) -> list[tuple[Slot, ...]]:
     """Slots in order of start, cut into unbroken rows: a pause of up to `gap` does not break one."""
     cut: list[list[Slot]] = []

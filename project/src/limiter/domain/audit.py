@@ -24,6 +24,7 @@ _WORDS: dict[Reason, str] = {
     Reason.STABILIZING: "{rps_per_replica} RPS per replica on {replicas}: the wish to go {wish} must hold for "
     "{needed_seconds}",
     Reason.AT_MAX: "{rps_per_replica} RPS per replica: it would go up, and {replicas} is the maximum",
+    Reason.FLEET_FULL: "{rps_per_replica} RPS per replica on {replicas}",
     Reason.COMMANDS_LIMIT: "{rps_per_replica} RPS per replica on {replicas}: the run sends no more commands",
     Reason.COMMAND_UNFINISHED: "an earlier command for this model is unfinished",
     Reason.COOLING_DOWN: "an earlier command for this model has just ended",
@@ -68,6 +69,8 @@ _WORDS_OF_ACT: dict[tuple[Decision, Reason], str] = {
     (Decision.UNINSTALL, Reason.DEADLINE_PASSED): "nobody uses or needs it: uninstalled",
     (Decision.HOLD, Reason.USED_AGAIN): "not uninstalled: used again",
 }
+# What a model was not given of what it needs; `full` names the budget.
+_BUDGET = "; {wished} wished for, {granted} granted: {asked} of {full} {budget} replicas are asked for"
 # The same where the numbers are not known: in the middle of a cancelling.
 _WORDS_WITHOUT_NUMBERS: dict[Reason, str] = {
     Reason.BACKING_OFF: "a command for this model has just failed",
@@ -92,6 +95,7 @@ class DecisionRecord:
         """The numbers in words; a name ending in `_at` is a moment in Unix seconds, one in `_seconds` a duration."""
         plain = None if self.numbers else _WORDS_WITHOUT_NUMBERS.get(self.reason)
         words = _WORDS_OF_ACT.get((self.decision, self.reason)) or plain or _WORDS[self.reason]
+        words += _BUDGET if "wished" in self.numbers else ""
         return words.format_map({name: self._shown(name, value) for name, value in self.numbers.items()})
 
     def _shown(self, name: str, value: float | int | str) -> str:

@@ -8,7 +8,8 @@ from math import inf
 from typing import NamedTuple
 from uuid import UUID
 
-from limiter.domain.audit import DecisionRecord, standing_of
+from limiter.domain.audit import DecisionRecord, Numbers, standing_of
+from limiter.domain.budget import FLEET, Grant, Wish, granted
 from limiter.domain.command import Command, CommandKind
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
@@ -41,6 +42,7 @@ class FleetDecisions(NamedTuple):
 
     decided: list[ModelDecision]
     settled: list[ScalingState]
+    short: bool = False  # the budget did not grant everything
 
     def counts(self) -> Counter[tuple[Decision, Reason]]:
         """How often each decision was taken for each reason."""
@@ -61,10 +63,12 @@ def decide_fleet(
     latest: Mapping[UUID, Command],
     now: datetime,
     saga_seconds: Mapping[str, float] | None = None,
+    booked: frozenset[UUID] = frozenset(),
 ) -> FleetDecisions:
     """The decision for every running model at `now`; `latest` is the latest command of each.
 
-    `saga_seconds` are how long a scale up of each name usually takes, where that is known.
+    `saga_seconds` are how long a scale up of each name usually takes, where that is known. The `booked` are the models
+    of which a slot runs now: they go first where the fleet's budget is short.
     """
     waiting, still = [], []
     quiet, recent = (
@@ -80,7 +84,12 @@ def decide_fleet(
             load = load_of(model, fleet, observation, rule, (saga_seconds or {}).get(model.name))
             before, last = scaling_state(model, remembered, now), latest.get(model.id)
             waiting.append(_Waiting(model, rule, before, load, last, policy.pacing_of(model.name).blocks(last, now)))
-    return FleetDecisions(_bounded(policy.commands_per_run, waiting, now), still)
+    verdicts = [one.verdict(now) for one in waiting]
+    short = _within_budget(policy, fleet, waiting, verdicts, booked, now) if policy.budget.limits else {}
+    left_out = _bound(policy.commands_per_run, waiting, verdicts, now)
+    why = {n: numbers for n, numbers in short.items() if n not in left_out}
+    decided = [one.recorded(verdicts[n], now, why.get(n, {})) for n, one in enumerate(waiting)]
+    return FleetDecisions(decided, still, bool(short))
 
 
 class _Waiting(NamedTuple):
@@ -99,29 +108,72 @@ class _Waiting(NamedTuple):
         replicas = self.before.replicas
         if replicas < self.rule.min_replicas:
             return inf
-        return max(self.load.expected(self.rule.lead_most), self.load.tick) / (self.rule.target_rps * replicas)
+        return max(self.load.expected(self.rule.lead_most), self.load.tick) / (self.rule.target_rps * (replicas or 1))
 
     def verdict(self, now: datetime, blocked: Reason | None = None) -> ScaleDecision:
         return decide(self.rule, self.before, self.load, blocked or self.blocked, now)
 
-    def recorded(self, verdict: ScaleDecision, now: datetime) -> ModelDecision:
+    @property
+    def held(self) -> int:
+        """What is asked for already: the registry may be late to show what a command has just made of the model."""
+        last, replicas = self.last, self.model.replicas
+        counts = last and (last.unfinished or self.blocked is Reason.COOLING_DOWN)
+        return max(replicas, last.replicas or 0) if counts and last and last.kind is CommandKind.SCALE_UP else replicas
+
+    def wish(self, verdict: ScaleDecision) -> Wish:
+        wished = verdict.replicas if verdict.decision is Decision.SCALE_UP else 0
+        return Wish(self.model, self.held, self.rule.min_replicas, wished, self.urgency)
+
+    def recorded(self, verdict: ScaleDecision, now: datetime, short: Numbers) -> ModelDecision:
         standing = standing_of(verdict.decision, verdict.reason)
         if standing == self.before.standing and verdict.decision is Decision.HOLD:
             return ModelDecision(self.model, verdict, None)
         failures = self.last.failures if self.last else 0
-        why = {**numbers(self.rule, self.before, self.load, verdict, now), "failures": failures}
+        why = {**numbers(self.rule, self.before, self.load, verdict, now), "failures": failures, **short}
         record = DecisionRecord(now, self.model.id, self.model.name, None, verdict.decision, verdict.reason, why)
         marked = replace(verdict.scaling_state, standing=standing)
         return ModelDecision(self.model, verdict._replace(scaling_state=marked), record)
 
 
-def _bounded(most: int, waiting: Sequence[_Waiting], now: datetime) -> list[ModelDecision]:
-    """At most so many commands, for the most overloaded models; the others are held, and go on from where they are."""
-    verdicts = [one.verdict(now) for one in waiting]
+def _within_budget(
+    policy: Policy,
+    fleet: Fleet,
+    waiting: Sequence[_Waiting],
+    verdicts: list[ScaleDecision],
+    booked: frozenset[UUID],
+    now: datetime,
+) -> dict[int, Numbers]:
+    """Change the verdicts to what the fleet's budget grants; returns why, for those that it does not grant in full."""
+    deciding = {one.model.id for one in waiting}
+    others = [model for model in fleet.models + fleet.last_known if model.id not in deciding]
+    wishes = [one.wish(verdict) for one, verdict in zip(waiting, verdicts, strict=True)]
+    short = {}
+    for n, grant in enumerate(granted(policy.budget, others, wishes, booked)):
+        if grant.full is not None:
+            if grant.replicas > grant.wish.held:
+                verdicts[n] = verdicts[n]._replace(replicas=grant.replicas)
+            else:
+                verdicts[n] = waiting[n].verdict(now, Reason.FLEET_FULL)
+            short[n] = _why_short(grant)
+    return short
+
+
+def _why_short(grant: Grant) -> Numbers:
+    whose = "the fleet's" if grant.full == FLEET else f"the {grant.full} budget's"
+    asked, wished = grant.asked, grant.wish.wished
+    return {"wished": wished, "granted": grant.replicas, "asked": asked, "budget": grant.most, "full": whose}
+
+
+def _bound(most: int, waiting: Sequence[_Waiting], verdicts: list[ScaleDecision], now: datetime) -> set[int]:
+    """At most so many commands, for the most overloaded; the others are held, and go on from where they are.
+
+    Returns which are left out.
+    """
     acting = [number for number, verdict in enumerate(verdicts) if verdict.decision is not Decision.HOLD]
-    for number in sorted(acting, key=lambda n: -waiting[n].urgency)[most:]:
+    left_out = sorted(acting, key=lambda n: -waiting[n].urgency)[most:]
+    for number in left_out:
         verdicts[number] = waiting[number].verdict(now, Reason.COMMANDS_LIMIT)
-    return [one.recorded(verdicts[number], now) for number, one in enumerate(waiting)]
+    return set(left_out)
 
 
 def load_of(

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     WITHIN_TARGET = "within_target"  # neither too much nor too little
     STABILIZING = "stabilizing"  # overloaded or underused, but not for the whole stabilization yet
     AT_MAX = "at_max"  # overloaded, and the maximum is reached
+    FLEET_FULL = "fleet_full"  # the budget leaves no replica for it
     COMMANDS_LIMIT = "commands_limit"  # this run sends as many commands as it may, to models that are more overloaded
     COMMAND_UNFINISHED = "command_unfinished"  # an earlier command for this model still runs
     COOLING_DOWN = "cooling_down"  # an earlier scale finished a moment ago

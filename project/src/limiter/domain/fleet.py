@@ -9,11 +9,15 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One running instance of an ML model; several may share a name, and so their traffic."""
+    """One running instance of an ML model; several may share a name, and so their traffic.
+
+    `tags` are those of its registry tags that have a budget; None if they are not known.
+    """
 
     id: UUID
     name: str
     replicas: int
+    tags: frozenset[str] | None = frozenset()
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Fleet:
     def with_last_known(self, scaling_states: "Iterable[ScalingState]") -> "Fleet":
         """This fleet, with the instances that are not among the understood and not certainly gone, as last known."""
         missing = tuple(
-            ServedModel(state.model_id, state.name, state.replicas)
+            ServedModel(state.model_id, state.name, state.replicas, None)
             for state in scaling_states
             if state.model_id not in self.by_id and not self.is_gone(state.model_id)
         )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from limiter.domain.budget import FleetBudget
 from limiter.domain.command import CommandPacing
 from limiter.domain.idle_rule import IdleRule
 from limiter.domain.scaling_rule import ScalingRule
@@ -26,6 +27,7 @@ class Policy:
     surge_window: timedelta = timedelta(seconds=1800)  # cancellings begun within it count together
     keep_longest: timedelta = timedelta(days=7)
     commands_per_run: int = 50
+    budget: FleetBudget = field(default_factory=FleetBudget)
     own_pacing: Mapping[str, CommandPacing] = field(default_factory=dict)
 
     def scaling(self, name: str) -> ScalingRule:

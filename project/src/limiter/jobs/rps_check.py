@@ -3,12 +3,17 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID, uuid4
 
+from loguru import logger
+
+from limiter.clients.booking import Booking
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.errors import ServiceError
 from limiter.clients.registry import Registry
 from limiter.db import decisions, ledger, readings, saga_times, scaling_states
+from limiter.domain.active_bookings import booked_now
 from limiter.domain.audit import DecisionRecord
 from limiter.domain.command import Command, CommandKind, new_command
 from limiter.domain.deciding import FleetDecisions, decide_fleet
@@ -39,6 +44,7 @@ class RpsCheck:
     """The only job that writes readings; without the registry's list it still remembers the calls."""
 
     registry: Registry
+    booking: Booking
     entrypoint: Entrypoint
     commands: Commands
     policy: Policy
@@ -59,14 +65,15 @@ class RpsCheck:
             self.telemetry.targets_restarted(observation.restarts)
             self._record(run, before, scrapes, None, [])
             raise fleet
-        decisions_made = decide_fleet(
-            self.policy, running, observation, before.scaling_states, before.latest, run.now, before.saga_seconds
-        )
+        decide = partial(decide_fleet, self.policy, running, observation, before.scaling_states, before.latest, run.now)
+        decisions_made, booked = decide(before.saga_seconds), frozenset[UUID]()
+        if decisions_made.short and (booked := await self._booked(run, running)):
+            decisions_made = decide(before.saga_seconds, booked)
         for (decision, reason), times in decisions_made.counts().items():
             self.telemetry.decided(decision, reason, times)
         commands, records = await self._save(run, running, before, observation, decisions_made)
         self.telemetry.targets_restarted(observation.restarts)
-        self._record(run, before, scrapes, fleet, records)
+        self._record(run, before, scrapes, fleet, records, booked)
         for record in records:
             log_decision(record)
         await self.commands.send_all(run, commands)
@@ -76,6 +83,14 @@ class RpsCheck:
             return await self.registry.running()
         except ServiceError as error:
             return error
+
+    async def _booked(self, run: Run, fleet: Fleet) -> frozenset[UUID]:
+        """Of which models a slot runs now; if that cannot be read, it gives none precedence."""
+        try:
+            return booked_now(fleet, await self.booking.bookings(run.now), run.now)
+        except ServiceError as error:
+            logger.bind(event="bookings_unread").warning("the budget is shared without the bookings: {}", error)
+            return frozenset()
 
     async def _remembered(self, run: Run) -> _Remembered:
         since = run.now - 2 * self.policy.longest_rest - self.policy.saga_timeout
@@ -123,6 +138,7 @@ class RpsCheck:
         scrapes: Sequence[Scrape],
         fleet: Fleet | None,
         records: list[DecisionRecord],
+        booked: frozenset[UUID] = frozenset(),
     ) -> None:
         remembered = (before.memory, before.scaling_states)
-        self.recorder.tick(run.now, scrapes, fleet, before.latest, records, remembered, before.saga_seconds)
+        self.recorder.tick(run.now, scrapes, fleet, before.latest, records, remembered, before.saga_seconds, booked)

@@ -68,7 +68,10 @@ class Encoder:
         return fields | {name: value for name, value in extra.items() if value}
 
     def fleet(self, fleet: Fleet) -> dict[str, Any]:
-        models = {str(model.id): [model.name, model.replicas] for model in fleet.models}
+        models = {
+            str(model.id): [model.name, model.replicas] + ([sorted(model.tags)] if model.tags else [])
+            for model in fleet.models
+        }
         extra = {"partial": not fleet.complete, "unreadable": sorted(map(str, fleet.unreadable))}
         given = {name: value for name, value in extra.items() if value}
         return {"models": self._deltas.encode("fleet", models)} | given

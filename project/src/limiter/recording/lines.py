@@ -27,7 +27,10 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One run of rps_check; `fleet` is None if the registry did not answer."""
+    """One run of rps_check; `fleet` is None if the registry did not answer.
+
+    `booked` are the models of which a slot ran, where the budget was short; else they were not read.
+    """
 
     at: datetime
     scrapes: tuple[Scrape, ...]
@@ -35,6 +38,7 @@ class Tick:
     commands: dict[UUID, Command]
     found: list[DecisionRecord]
     saga_seconds: dict[str, float] = field(default_factory=dict)
+    booked: frozenset[UUID] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

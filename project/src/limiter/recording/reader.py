@@ -60,8 +60,9 @@ class Reader:
         commands = self._made_once("commands", line["commands"], values.command)
         fleet = self._fleet(line["fleet"]) if line["fleet"] else None
         found = RECORDS.validate_python(line["found"])
+        booked = frozenset(map(UUID, line.get("booked", ())))
         sagas = self._deltas.decode("sagas", line["sagas"])
-        return Tick(values.time(line["at"]), self._scrapes(line["scrapes"]), fleet, commands, found, sagas)
+        return Tick(values.time(line["at"]), self._scrapes(line["scrapes"]), fleet, commands, found, sagas, booked)
 
     def _idle(self, line: dict[str, Any]) -> Idle:
         cancelled = [

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Recorder:
         records: list[DecisionRecord],
         before: tuple[Memory, Mapping[UUID, ScalingState]],
         saga_seconds: Mapping[str, float],
+        booked: Collection[UUID] = (),
     ) -> None:
         """One run of rps_check, after its commit; `before` is what was remembered when it began."""
         if self.on:
@@ -57,7 +58,7 @@ class Recorder:
                 "sagas": self._encoder.saga_seconds(saga_seconds),
                 "found": RECORDS.dump_python(records, mode="json"),
             }
-            self._write(line)
+            self._write(line | ({"booked": sorted(map(str, booked))} if booked else {}))
 
     def idle(self, job: str, at: datetime, trace: RunTrace) -> None:
         """One run of an idle job, at its end."""

@@ -23,7 +23,8 @@ def slot(fields: list[Any], reservation_id: str) -> Slot:
 
 
 def model(id: str, fields: list[Any]) -> ServedModel:
-    return ServedModel(UUID(id), *fields)
+    name, replicas, *tags = fields
+    return ServedModel(UUID(id), name, replicas, frozenset(*tags))
 
 
 def command(id: str, fields: dict[str, Any]) -> Command:

@@ -88,7 +88,7 @@ class Player:
         self._sagas.settle(tick.at, tick.commands)
         fleet = self._replicas.of(tick.fleet) if tick.fleet else None
         self.simulation.saga_seconds = tick.saga_seconds
-        found = self.simulation.tick(tick.at, tick.scrapes, fleet)
+        found = self.simulation.tick(tick.at, tick.scrapes, fleet, tick.booked)
         self._sagas.note_planned()
         self._memories[_stamp(self.simulation.memory)] = self.simulation.memory
         while len(self._memories) > MEMORIES:

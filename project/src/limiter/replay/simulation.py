@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from limiter.domain.deciding import decide_fleet
 from limiter.domain.decision import Decision, Reason
@@ -20,7 +20,9 @@ from limiter.replay.enforcement import Found, SimulatedEnforcement
 class Simulation(SimulatedEnforcement):
     """The service's jobs over that state."""
 
-    def tick(self, at: datetime, scrapes: Sequence[Scrape], fleet: Fleet | None) -> Found:
+    def tick(
+        self, at: datetime, scrapes: Sequence[Scrape], fleet: Fleet | None, booked: frozenset[UUID] = frozenset()
+    ) -> Found:
         """rps_check: remember the readings, and decide about the fleet, unless the registry did not answer."""
         states = self.scaling_states
         known = last_known_fleet(states.values()) if fleet is None else fleet.with_last_known(states.values())
@@ -28,7 +30,7 @@ class Simulation(SimulatedEnforcement):
         self.memory = observation.memory
         if fleet is None:
             return []
-        decided = decide_fleet(self.policy, known, observation, states, self.commands, at, self.saga_seconds)
+        decided = decide_fleet(self.policy, known, observation, states, self.commands, at, self.saga_seconds, booked)
         self._remember(known, decided)
         for one in decided.decided:
             if one.acts:

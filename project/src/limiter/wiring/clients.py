@@ -38,7 +38,8 @@ class Clients(Provider):
     @provide
     def registry(self, settings: Settings, http: httpx.AsyncClient, telemetry: Telemetry) -> Registry:
         client = _client("registry", settings.model_registry_url, settings, http, telemetry)
-        return Registry(client, settings.registry_page_size)
+        telemetry.show_budget(settings.policy().budget.limits)
+        return Registry(client, settings.registry_page_size, settings.scale_fleet_budgets)
 
     @provide
     def dispatcher(self, settings: Settings, http: httpx.AsyncClient, telemetry: Telemetry) -> Dispatcher:

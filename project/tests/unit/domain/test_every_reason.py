@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from limiter.domain.audit import DecisionRecord
+from limiter.domain.budget import FleetBudget
 from limiter.domain.command import CommandState
 from limiter.domain.decision import Reason
 from limiter.domain.fleet import Fleet, ServedModel
@@ -184,11 +185,19 @@ def crowded() -> Story:
     return story
 
 
+def short_of_replicas() -> Story:
+    story = Story(policy(budget=FleetBudget(most=2)))
+    for now in range(0, 61, 15):
+        story.tick(now, 12 * 15 if now else 0)
+    return story
+
+
 STORIES: dict[Reason, Callable[[], Story]] = {
     Reason.OVERLOADED: lambda: loaded(12, 60),
     Reason.EXPECTED_OVERLOAD: growing,
     Reason.BURST: lambda: loaded(50, 15, policy(replace(SCALING, burst_factor=2))),
     Reason.COMMANDS_LIMIT: crowded,
+    Reason.FLEET_FULL: short_of_replicas,
     Reason.UNDERUSED: lambda: loaded(1, 600, replicas=2),
     Reason.BELOW_MIN: lambda: loaded(1, 0, policy(replace(SCALING, min_replicas=2))),
     Reason.ABOVE_MAX: lambda: loaded(1, 15, policy(replace(SCALING, max_replicas=2)), replicas=3),

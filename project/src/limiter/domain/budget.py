@@ -1,0 +1,79 @@
+"""The fleet's budget: how many replicas may be asked for, and who gets those that are left."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from uuid import UUID
+
+from limiter.domain.fleet import ServedModel
+
+FLEET = ""  # stands for the budget of all models where others go by their tag
+
+
+@dataclass(frozen=True, slots=True)
+class FleetBudget:
+    """How many replicas all models may have together (0: as many as they need), and those with a registry tag."""
+
+    most: int = 0
+    by_tag: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def limits(self) -> Mapping[str, int]:
+        """The budgets there are, by tag; that of all models is `FLEET`."""
+        return {FLEET: self.most, **self.by_tag} if self.most else self.by_tag
+
+    def of(self, tags: frozenset[str] | None) -> list[str]:
+        """The budgets that a model with these tags draws on; one whose tags are not known draws on all."""
+        return [tag for tag in self.limits if tag == FLEET or tags is None or tag in tags]
+
+
+class Wish(NamedTuple):
+    """What a model is to have: `held` of it is asked for already, `minimum` is what it must have in any case."""
+
+    model: ServedModel
+    held: int
+    minimum: int
+    wished: int
+    urgency: float
+
+
+class Grant(NamedTuple):
+    """What a model gets; `full` is the budget that leaves no more, and `asked` of its `most` replicas are asked for."""
+
+    wish: Wish
+    replicas: int
+    full: str | None = None
+    most: int = 0
+    asked: int = 0
+
+
+def granted(
+    budget: FleetBudget, others: Iterable[ServedModel], wishes: Sequence[Wish], booked: frozenset[UUID]
+) -> list[Grant]:
+    """What each gets of its wish: minimums first, then who is booked now, then who is most overloaded.
+
+    The `others` wish for nothing more, and have what they have.
+    """
+    limits, asked = budget.limits, Counter[str]()
+    for model, replicas in [(one, one.replicas) for one in others] + [(wish.model, wish.held) for wish in wishes]:
+        asked.update(dict.fromkeys(budget.of(model.tags), replicas))
+    has = [wish.held for wish in wishes]
+    order = sorted(range(len(wishes)), key=lambda n: (wishes[n].model.id not in booked, -wishes[n].urgency))
+    for only_minimum in (True, False):
+        for n in order:
+            wish = wishes[n]
+            goal = min(wish.minimum, wish.wished) if only_minimum else wish.wished
+            left = [limits[tag] - asked[tag] for tag in budget.of(wish.model.tags)]
+            more = max(0, min([goal - has[n], *left]))
+            has[n] += more
+            asked.update(dict.fromkeys(budget.of(wish.model.tags), more))
+    return [_grant(budget, wish, replicas, asked) for wish, replicas in zip(wishes, has, strict=True)]
+
+
+def _grant(budget: FleetBudget, wish: Wish, replicas: int, asked: Mapping[str, int]) -> Grant:
+    if replicas >= wish.wished:
+        return Grant(wish, wish.wished)
+    limits = budget.limits
+    full = min(budget.of(wish.model.tags), key=lambda tag: limits[tag] - asked[tag])
+    return Grant(wish, replicas, full, limits[full], asked[full])

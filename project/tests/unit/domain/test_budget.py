@@ -1,0 +1,195 @@
+"""Who gets the replicas that the fleet's budget leaves, and what is told to those who do not."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import inf
+from uuid import UUID
+
+import pytest
+
+from limiter.domain.budget import FLEET, FleetBudget, Wish, granted
+from limiter.domain.command import Command, CommandKind, CommandState
+from limiter.domain.deciding import FleetDecisions, decide_fleet
+from limiter.domain.decision import Decision, Reason
+from limiter.domain.fleet import Fleet, ScalingState, ServedModel
+from tests.unit.domain.build import SCALING, Readings, at, command, policy, served
+
+NOBODY: frozenset[UUID] = frozenset()
+
+
+def wish(number: int, held: int, wished: int, urgency: float = 1.0, minimum: int = 1, *tags: str) -> Wish:
+    return Wish(ServedModel(UUID(int=number), f"m{number}", held, frozenset(tags)), held, minimum, wished, urgency)
+
+
+def given(budget: FleetBudget, *wishes: Wish, others: int = 0, booked: tuple[int, ...] = ()) -> list[int]:
+    rest = [ServedModel(UUID(int=90), "other", others)] if others else []
+    return [one.replicas for one in granted(budget, rest, wishes, frozenset(map(UUID, [f"{n:032x}" for n in booked])))]
+
+
+def test_without_a_budget_every_wish_is_granted() -> None:
+    assert FleetBudget().limits == {}
+    assert given(FleetBudget(), wish(1, 1, 1000)) == [1000]
+
+
+def test_what_is_left_goes_to_the_most_overloaded_and_in_part_to_the_next() -> None:
+    wishes = wish(1, 1, 4, 2.0), wish(2, 1, 4, 3.0), wish(3, 1, 4, 1.0)
+    assert given(FleetBudget(12), *wishes) == [4, 4, 4]
+    assert given(FleetBudget(8), *wishes) == [3, 4, 1]
+    assert given(FleetBudget(3), *wishes) == [1, 1, 1]
+
+
+def test_the_booked_come_before_the_more_overloaded_and_minimums_before_both() -> None:
+    wishes = wish(1, 1, 4, 2.0), wish(2, 1, 4, 3.0), wish(3, 0, 2, inf, 2)
+    assert given(FleetBudget(7), *wishes, booked=(1,)) == [4, 1, 2]
+    assert given(FleetBudget(4), *wishes, booked=(1,)) == [1, 1, 2]
+    assert given(FleetBudget(3), *wishes, booked=(1,)) == [1, 1, 1]
+
+
+def test_a_minimum_is_granted_first_and_what_is_wished_above_it_waits_its_turn() -> None:
+    assert given(FleetBudget(6), wish(1, 0, 4, 1.0, 2), wish(2, 1, 4, 9.0)) == [2, 4]
+
+
+def test_what_others_have_counts_and_nothing_is_taken_from_a_fleet_that_has_more() -> None:
+    assert given(FleetBudget(10), wish(1, 2, 8), others=5) == [5]
+    assert given(FleetBudget(10), wish(1, 2, 8), others=9) == [2]
+    assert given(FleetBudget(10), wish(1, 5, 8), wish(2, 0, 1), others=20) == [5, 0]
+
+
+def test_a_model_draws_on_the_budget_of_each_of_its_tags_and_on_that_of_all() -> None:
+    budget = FleetBudget(20, {"a100": 4, "eu": 3})
+    assert given(budget, wish(1, 1, 9, 1.0, 1, "a100")) == [4]
+    assert given(budget, wish(1, 1, 9, 1.0, 1, "a100", "eu")) == [3]
+    assert given(budget, wish(1, 1, 9, 1.0, 1, "another")) == [9]
+    assert given(budget, wish(1, 1, 9), others=15) == [5]
+    assert given(FleetBudget(0, {"a100": 4}), wish(1, 1, 99), wish(2, 4, 5, 1.0, 1, "a100")) == [99, 4]
+
+
+def test_a_model_whose_tags_are_not_known_counts_in_every_budget() -> None:
+    lost = ServedModel(UUID(int=9), "lost", 3, None)
+    (found,) = granted(FleetBudget(0, {"a100": 4}), [lost], [wish(1, 0, 4, 1.0, 1, "a100")], NOBODY)
+    assert (found.replicas, found.full, found.most, found.asked) == (1, "a100", 4, 4)
+
+
+def test_the_budget_that_leaves_least_is_told() -> None:
+    one = wish(1, 1, 9, 1.0, 1, "a100")
+    (found,) = granted(FleetBudget(5, {"a100": 8}), [], [one], NOBODY)
+    assert (found.replicas, found.full, found.most, found.asked) == (5, FLEET, 5, 5)
+    (found,) = granted(FleetBudget(8, {"a100": 5}), [], [one], NOBODY)
+    assert (found.full, found.most, found.asked) == ("a100", 5, 5)
+    (found,) = granted(FleetBudget(9, {"a100": 9}), [], [one], NOBODY)
+    assert (found.replicas, found.full) == (9, None)
+
+
+# --- the fleet's decisions --------------------------------------------------------------------------------------------
+
+
+def crowd(
+    rates: Mapping[str, float],
+    budget: FleetBudget,
+    booked: frozenset[UUID] = NOBODY,
+    latest: Mapping[UUID, Command] | None = None,
+    fleet: Fleet | None = None,
+    most: int = 50,
+) -> FleetDecisions:
+    """Models of one replica each, named by letters, overloaded for long at these calls per second."""
+    readings = Readings()
+    for now in range(0, 61, 15):
+        observation = readings.tick(now, a={name: rate * now for name, rate in rates.items()})
+    running = fleet or Fleet(tuple(served(number, name) for number, name in enumerate(rates, 1)))
+    before = {
+        model.id: ScalingState(model.id, model.name, model.replicas, at(0), overloaded_since=at(-100))
+        for model in running.models
+    }
+    rules = policy(budget=budget, commands_per_run=most)
+    return decide_fleet(rules, running, observation, before, latest or {}, at(60), None, booked)
+
+
+def wanted(decisions: FleetDecisions) -> dict[str, int | Reason]:
+    return {one.model.name: one.verdict.replicas if one.acts else one.verdict.reason for one in decisions.decided}
+
+
+RATES = {"a": 25.0, "b": 29.0, "c": 21.0}
+
+
+def test_the_most_overloaded_is_scaled_and_the_others_are_held_with_what_they_had_waited_for() -> None:
+    decisions = crowd(RATES, FleetBudget(5))
+    assert wanted(decisions) == {"a": Reason.FLEET_FULL, "b": 3, "c": Reason.FLEET_FULL}
+    assert decisions.short
+    assert {one.verdict.scaling_state.overloaded_since for one in decisions.decided if not one.acts} == {at(-100)}
+    assert wanted(crowd(RATES, FleetBudget(6))) == {"a": 2, "b": 3, "c": Reason.FLEET_FULL}
+    assert wanted(crowd(RATES, FleetBudget(9))) == {"a": 3, "b": 3, "c": 3}
+    assert not crowd(RATES, FleetBudget(9)).short
+    assert not crowd(RATES, FleetBudget()).short
+
+
+def test_a_booked_model_comes_first() -> None:
+    assert wanted(crowd(RATES, FleetBudget(5), frozenset({UUID(int=3)}))) == {
+        "a": Reason.FLEET_FULL,
+        "b": Reason.FLEET_FULL,
+        "c": 3,
+    }
+
+
+def test_what_was_wished_for_granted_and_asked_for_is_recorded_and_told() -> None:
+    records = {one.record.model_name: one.record for one in crowd(RATES, FleetBudget(6)).decided if one.record}
+    budget = {"wished": 3, "granted": 2, "asked": 6, "budget": 6, "full": "the fleet's"}
+    assert records["a"].numbers.items() >= budget.items()
+    assert records["a"].why.endswith("1 → 2; 3 wished for, 2 granted: 6 of the fleet's 6 replicas are asked for")
+    assert "wished" not in records["b"].numbers
+    assert (records["c"].decision, records["c"].reason) == (Decision.HOLD, Reason.FLEET_FULL)
+    assert records["c"].why == (
+        "21.0 RPS per replica on 1; 3 wished for, 1 granted: 6 of the fleet's 6 replicas are asked for"
+    )
+
+
+def test_a_tags_budget_is_told_by_its_name() -> None:
+    tagged = Fleet((ServedModel(UUID(int=1), "a", 1, frozenset({"a100"})),))
+    (one,) = crowd({"a": 25.0}, FleetBudget(0, {"a100": 1}), fleet=tagged).decided
+    assert one.record is not None
+    assert one.record.why.endswith("1 of the a100 budget's 1 replicas are asked for")
+
+
+def test_a_model_that_this_run_leaves_out_is_told_that_and_nothing_of_the_budget() -> None:
+    decisions = crowd(RATES, FleetBudget(8), most=1)
+    assert wanted(decisions) == {"a": Reason.COMMANDS_LIMIT, "b": 3, "c": Reason.COMMANDS_LIMIT}
+    assert ["wished" in one.record.numbers for one in decisions.decided if one.record] == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("state", "finished", "counts"),
+    [
+        (CommandState.PLANNED, None, True),
+        (CommandState.SUBMITTED, None, True),
+        (CommandState.STUCK, None, True),
+        (CommandState.COMPLETED, 1, True),  # the registry may not show it yet
+        (CommandState.COMPLETED, 0, False),  # the cooldown of 60 s is over
+        (CommandState.FAILED, 30, False),
+    ],
+)
+def test_a_command_that_is_under_way_or_has_just_ended_counts_as_done(
+    state: CommandState, finished: float | None, counts: bool
+) -> None:
+    sent = replace(command(state, finished), model_id=UUID(int=3), replicas=4, model_name="c")
+    found = wanted(crowd(RATES, FleetBudget(9), latest={UUID(int=3): sent}))
+    assert (found["a"], found["b"]) == ((2, 3) if counts else (3, 3))
+
+
+def test_a_command_down_frees_nothing_before_it_is_seen() -> None:
+    down = replace(
+        command(CommandState.SUBMITTED), model_id=UUID(int=3), replicas=1, kind=CommandKind.SCALE_DOWN, model_name="c"
+    )
+    fleet = Fleet((served(1, "a"), served(2, "b"), served(3, "c", 4)))
+    assert wanted(crowd(RATES, FleetBudget(6), latest={UUID(int=3): down}, fleet=fleet))["b"] is Reason.FLEET_FULL
+
+
+def test_models_that_were_last_known_to_run_count() -> None:
+    lost = ScalingState(UUID(int=9), "lost", 4, at(0))
+    fleet = Fleet((served(1, "a"),), unreadable=frozenset({UUID(int=9)})).with_last_known([lost])
+    assert wanted(crowd({"a": 25.0}, FleetBudget(6), fleet=fleet)) == {"a": 2}
+
+
+def test_a_model_below_its_minimum_is_held_too_if_nothing_is_left() -> None:
+    rules = policy(replace(SCALING, min_replicas=2), budget=FleetBudget(1))
+    fleet, observation = Fleet((served(1, "a"),)), Readings().tick(0, a={"a": 0.0})
+    (one,) = decide_fleet(rules, fleet, observation, {}, {}, at(0)).decided
+    assert one.verdict.reason is Reason.FLEET_FULL
