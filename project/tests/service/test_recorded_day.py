@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 
+from dev.fake_platform.platform import Platform
 from limiter.config.policy import PolicySettings
 from limiter.config.settings import load_as
 from limiter.db import tables
@@ -22,6 +23,7 @@ from limiter.replay.summary import Summary, summarize
 from tests.bench import Bench
 from tests.conftest import ROOT, START, MakeBench
 from tests.service.day import SETTINGS, Day
+from tests.service.test_scaling_service import ANN, crowd, tick
 
 SHIPPED = ROOT / "docs" / "day.jsonl.gz"
 WHOLE = os.environ.get("RECORD_DAY", "")
@@ -70,6 +72,22 @@ async def test_a_replay_decides_as_the_service_did(
     assert replayed.recorded == audited.total() > 50
     _came_to_something(replayed)
     assert not bench.platform.violations
+
+
+async def test_a_replay_grants_what_the_service_did(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, tmp_path: Path
+) -> None:
+    path = tmp_path / "recording.jsonl"
+    budget = {"SCALE_FLEET_MAX_REPLICAS": 9, "SCALE_FLEET_BUDGETS": '{"a100": 4}'}
+    bench = await make_bench(**budget, RECORD_READINGS=path)
+    crowd(platform, "a", "b", tags=("a100",))
+    crowd(platform, "c", "d")
+    platform.add_reservation(ANN, "ann", "a", slots=[(START, START + timedelta(hours=2))])
+    await tick(bench, time, 12)
+    replayed = as_recorded(path)
+    assert (replayed.missing, replayed.extra) == (Counter(), Counter())
+    assert {(one.model_name, one.reason) for one in replayed.found} >= {("b", Reason.FLEET_FULL), ("a", Reason.BURST)}
+    assert {model.name: model.replicas for model in platform.models} == {"a": 3, "b": 1, "c": 2, "d": 3}
 
 
 def _flat(numbers: dict[str, float | int | str]) -> tuple[tuple[str, float | int | str], ...]:

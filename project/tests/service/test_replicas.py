@@ -95,15 +95,18 @@ async def test_health_and_metrics_say_what_they_should(
     services: Services, schema: str, platform: Platform, tmp_path: Path
 ) -> None:
     platform.add_model("a")
-    async with replicas(1, environment(services, schema, platform, **FAST), tmp_path) as (replica,):
+    variables = environment(services, schema, platform, **FAST, SCALE_FLEET_MAX_REPLICAS=5)
+    async with replicas(1, variables, tmp_path) as (replica,):
         await replica.ready()
         ready = (await replica.get("/health/readiness")).json()
         assert ready["dependencies"] == dict.fromkeys(("database", "rabbitmq", "scheduler", "clock"), "ok")
         assert (await replica.get("/health/liveness")).status_code == 200
         page = await replica.until(lambda page: "rps_limiter_models_observed 1.0" in page.text, "/metrics")
+        assert "rps_limiter_fleet_replicas 1.0" in page.text
+        assert 'rps_limiter_fleet_budget_replicas{tag=""} 5.0' in page.text
         for kind in ("scale_up", "scale_down", "uninstall", "cancel_booking"):
             assert f'rps_limiter_actions_in_progress{{kind="{kind}"}} 0.0' in page.text
-        for name in ("models_cancelled_total", "slots_cancelled_total", "events_pending"):
+        for name in ("models_fleet_full", "models_cancelled_total", "slots_cancelled_total", "events_pending"):
             assert f"rps_limiter_{name} 0.0" in page.text
         assert (await replica.get("/nothing")).status_code == 404
 

@@ -96,6 +96,60 @@ async def test_one_run_sends_no_more_commands_than_it_may_and_the_next_ones_the_
     assert bench.count("decisions_total", decision="hold", reason="commands_limit") == 3 + 1
 
 
+ANN = "00000000-0000-0000-0000-0000000000a1"
+
+
+def crowd(platform: Platform, *names: str, tags: tuple[str, ...] = ()) -> None:
+    """Models of one replica, each of which needs three, the later ones a little more urgently."""
+    for number, name in enumerate(names):
+        platform.add_model(name).tags = list(tags)
+        platform.set_rate(name, 24 + number)
+
+
+async def test_the_budget_goes_to_who_is_booked_now_then_to_the_most_overloaded_and_is_never_exceeded(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SCALE_FLEET_MAX_REPLICAS=9, SCALE_COOLDOWN_SECONDS=0)
+    crowd(platform, "a", "b", "c", "d")
+    platform.add_reservation(ANN, "ann", "a", slots=[(START, START + timedelta(hours=2))])
+    platform.add_reservation(ANN, "ann", "b", slots=[(START + timedelta(hours=1), START + timedelta(hours=2))])
+    await tick(bench, time, 10)
+    assert {model.name: model.replicas for model in platform.models} == {"a": 3, "b": 1, "c": 2, "d": 3}
+    assert bench.count("decisions_total", decision="hold", reason="fleet_full") > 0
+    (held,) = [row for row in await bench.rows(tables.decision) if row.model_name == "b" and row.reason == "fleet_full"]
+    assert held.numbers.items() >= {"wished": 3, "granted": 1, "asked": 9, "budget": 9, "full": "the fleet's"}.items()
+    platform.set_rate("a", 0)
+    await tick(bench, time, 60)
+    assert sum(model.replicas for model in platform.models) == 9
+    assert {model.name: model.replicas for model in platform.models} == {"a": 1, "b": 3, "c": 2, "d": 3}
+    assert platform.violations == []
+
+
+async def test_the_bookings_are_read_only_where_the_budget_is_short_and_without_them_overload_decides(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SCALE_FLEET_MAX_REPLICAS=4)
+    crowd(platform, "a", "b")
+    platform.add_reservation(ANN, "ann", "a", slots=[(START, START + timedelta(hours=2))])
+    platform.fault("booking", Fault.status(503))
+    await tick(bench, time)
+    assert [exchange for exchange in platform.history if exchange.service == "booking"] == []
+    await tick(bench, time, 3)
+    assert {model.name: model.replicas for model in platform.models} == {"a": 1, "b": 3}
+    assert [exchange for exchange in platform.history if exchange.service == "booking"] != []
+
+
+async def test_a_tags_budget_binds_its_models_only(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SCALE_FLEET_BUDGETS='{"a100": 3}')
+    crowd(platform, "a", "b", tags=("a100", "blue"))
+    crowd(platform, "c", "d")
+    await tick(bench, time, 6)
+    assert {model.name: model.replicas for model in platform.models} == {"a": 1, "b": 2, "c": 3, "d": 3}
+    assert bench.count("fleet_budget_replicas", tag="a100") == 3
+
+
 async def test_the_traffic_of_a_name_is_shared_by_all_its_instances(
     make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
 ) -> None:

@@ -111,7 +111,10 @@ class _Waiting(NamedTuple):
         return max(self.load.expected(self.rule.lead_most), self.load.tick) / (self.rule.target_rps * (replicas or 1))
 
     def verdict(self, now: datetime, blocked: Reason | None = None) -> ScaleDecision:
-        return decide(self.rule, self.before, self.load, blocked or self.blocked, now)
+        found = decide(self.rule, self.before, self.load, blocked or self.blocked, now)
+        if found.decision is Decision.SCALE_UP and self.before.replicas < found.replicas <= self.held:
+            return found._replace(decision=Decision.HOLD, reason=Reason.COOLING_DOWN, replicas=self.before.replicas)
+        return found
 
     @property
     def held(self) -> int:

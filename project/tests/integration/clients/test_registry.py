@@ -222,3 +222,25 @@ async def test_a_page_of_another_shape_breaks_the_contract(
     with pytest.raises(ContractBroken, match=r"^registry: "):
         await Registry(make_service("registry"), 100).running()
     assert len(platform.history) == 1
+
+
+async def test_only_the_tags_that_have_a_budget_are_kept(platform: Platform, make_service: MakeService) -> None:
+    platform.add_model("m").tags = ["a100", "blue"]
+    platform.add_model("n")
+    fleet = await Registry(make_service("registry"), 100, {"a100", "l4"}).running()
+    assert {model.name: model.tags for model in fleet.models} == {"m": {"a100"}, "n": frozenset()}
+    fleet = await Registry(make_service("registry"), 100).running()
+    assert {model.tags for model in fleet.models} == {frozenset()}
+
+
+@pytest.mark.parametrize("tags", [None, "a100", [None], [{"id": 1}], [{"id": 1, "tag": None}]], ids=str)
+async def test_tags_that_cannot_be_understood_matter_only_where_a_tag_has_a_budget(
+    platform: Platform, make_service: MakeService, tags: object
+) -> None:
+    grow(platform, 2)
+    platform.fault("registry", edited(lambda body: body["items"][1].update(tags=tags)))
+    fleet = await Registry(make_service("registry"), 100, {"a100"}).running()
+    assert {model.id.int for model in fleet.models} == {1}
+    assert fleet.unreadable == {UUID(int=2)}
+    fleet = await Registry(make_service("registry"), 100).running()
+    assert {model.id.int for model in fleet.models} == {1, 2}

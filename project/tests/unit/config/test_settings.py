@@ -236,6 +236,29 @@ def test_a_wrong_rule_of_a_model_stops_the_start(own: str, why: str) -> None:
     assert why in refused(POLICY_OVERRIDES=f'{{"own": {own}}}')
 
 
+def test_the_budgets_by_tag_stand_beside_that_of_all() -> None:
+    assert settings().policy().budget.limits == {}
+    both = settings(SCALE_FLEET_MAX_REPLICAS="9", SCALE_FLEET_BUDGETS='{"a100": 4, "l4": 6}')
+    assert both.policy().budget.limits == {"": 9, "a100": 4, "l4": 6}
+    assert settings(SCALE_FLEET_BUDGETS='{"a100": 4}').policy().budget.limits == {"a100": 4}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "rule"),
+    [
+        ("SCALE_FLEET_BUDGETS", '{"a100": 0}', "greater than or equal to 1"),
+        ("SCALE_FLEET_BUDGETS", '{"": 4}', "at least 1 character"),
+        ("SCALE_FLEET_BUDGETS", '{"a100": 1.5}', "integer"),
+        ("SCALE_FLEET_BUDGETS", "[4]", "dictionary"),
+        ("SCALE_FLEET_MAX_REPLICAS", "-1", "greater than or equal to 0"),
+    ],
+)
+def test_a_wrong_budget_stops_the_start(variable: str, value: str, rule: str) -> None:
+    text = refused(**{variable: value})
+    assert variable in text
+    assert rule in text
+
+
 def test_of_all_unbooking_modes_a_model_may_have_any() -> None:
     for mode in UnbookingMode:
         assert settings(POLICY_OVERRIDES=f'{{"own": {{"unbooking_mode": "{mode}"}}}}').policy().idle("own").mode is mode

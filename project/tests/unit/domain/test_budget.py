@@ -174,6 +174,19 @@ def test_a_command_that_is_under_way_or_has_just_ended_counts_as_done(
     assert (found["a"], found["b"]) == ((2, 3) if counts else (3, 3))
 
 
+def test_what_a_command_has_just_made_is_not_asked_for_again_while_the_registry_does_not_show_it() -> None:
+    """A burst does not wait for the cooldown; it does for what is there already."""
+    readings, fleet = Readings(), Fleet((served(1, "a"),))
+    readings.tick(0, a={"a": 0.0})
+    observation = readings.tick(15, a={"a": 15 * 36.0})
+    rules = policy(replace(SCALING, burst_factor=2))
+    for made, found in ((4, (Decision.HOLD, Reason.COOLING_DOWN)), (3, (Decision.SCALE_UP, Reason.BURST))):
+        last = {UUID(int=1): replace(command(CommandState.COMPLETED, 14), model_name="a", replicas=made)}
+        (one,) = decide_fleet(rules, fleet, observation, {}, last, at(15)).decided
+        assert (one.verdict.decision, one.verdict.reason) == found
+        assert one.verdict.replicas == (4 if one.acts else 1)
+
+
 def test_a_command_down_frees_nothing_before_it_is_seen() -> None:
     down = replace(
         command(CommandState.SUBMITTED), model_id=UUID(int=3), replicas=1, kind=CommandKind.SCALE_DOWN, model_name="c"

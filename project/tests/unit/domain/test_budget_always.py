@@ -49,7 +49,7 @@ STEPS = st.builds(
 
 
 @dataclass
-class World:
+class Platform:
     """The platform: how many replicas each model really has, and what the registry shows of it."""
 
     budget: FleetBudget
@@ -123,14 +123,14 @@ def one_history(
         SCALING, min_replicas=minimum, burst_factor=2, up_window=secs(30), up_stabilization=secs(0), down_step=0,
         down_window=secs(30), down_stabilization=secs(30),
     )  # fmt: skip
-    budget = FleetBudget(most, by_tag)
-    world = World(budget, tags, Simulation(policy(quick, budget=budget)), booked=frozenset(UUID(int=n) for n in booked))
+    budget, now = FleetBudget(most, by_tag), frozenset(UUID(int=n) for n in booked)
+    platform = Platform(budget, tags, Simulation(policy(quick, budget=budget)), booked=now)
     for step in steps:
-        planned = len(world.simulation.planned) if not step.restart else 0
-        records = world.tick(step)
-        ups = [one for one in world.simulation.planned[planned:] if one.kind is CommandKind.SCALE_UP]
+        planned = len(platform.simulation.planned) if not step.restart else 0
+        records = platform.tick(step)
+        ups = [one for one in platform.simulation.planned[planned:] if one.kind is CommandKind.SCALE_UP]
         for tag in {tag for one in ups for tag in budget.of(tags[one.model_id.int])}:
-            assert world.asked(tag) <= budget.limits[tag], f"{tag or 'the fleet'} was given more than there is"
+            assert platform.asked(tag) <= budget.limits[tag], f"{tag or 'the fleet'} was given more than there is"
         for one in records:
             COUNTS[f"{one.decision}:{one.reason}"] += 1
             if one.reason is Reason.FLEET_FULL:
