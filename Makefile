@@ -74,7 +74,7 @@ mutants: install ## break domain/ in every small way, and see whether its tests 
 
 compare: install ## our scaling beside HPA's and Knative's: make compare [TRACE=calls.csv TARGET=1.5] [JSON=points.json]
 	[ -z "$(PICTURES)" ] || .venv/bin/pip install --quiet --requirement requirements-extra.txt
-	TRACE="$(TRACE)" TARGET="$(or $(TARGET),10)" JSON="$(JSON)" PICTURES="$(PICTURES)" $(PY) -m dev.studies.scaler_comparison
+	TRACE="$(TRACE)" TARGET="$(or $(TARGET),10)" JSON="$(JSON)" PICTURES="$(PICTURES)" SETTINGS='$(SETTINGS)' $(PY) -m dev.studies.scaler_comparison
 
 steady: install ## how often we change direction under a day of each constant load
 	$(PY) -m dev.studies.constant_load

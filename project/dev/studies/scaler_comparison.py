@@ -4,7 +4,8 @@ TRACE=file.csv TARGET=1.5 JSON=points.json PICTURES=docs make compare
 
 Each scaler is told that a replica carries from 50 % to 130 % of what it really does; replicas are ready after 40 s, and
 after 120 s. TRACE is a load of your own, lines of `second,calls`, of which a replica carries TARGET calls per second.
-JSON is where to write every point of every scaler, PICTURES the folder for a picture of each load.
+JSON is where to write every point of every scaler, PICTURES the folder for a picture of each load. SETTINGS is a JSON
+object of settings to try in place of the defaults: SETTINGS='{"SCALE_DOWN_HEADROOM": 0.95}'.
 """
 
 import json
@@ -13,10 +14,13 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dev.studies import loads
 from dev.studies.scalers import Cluster, Scaler, hpa, knative, oracle, ours, simulate
+from limiter.config.policy import PolicySettings
 
 TARGET = 10.0  # calls per second that a replica carries, of the loads that are drawn
 READY_AFTER = (40, 120)  # seconds
@@ -29,6 +33,7 @@ SCALERS: Mapping[str, Callable[[float], Scaler]] = {
 }
 DEFAULTS = {"rps-limiter": 1.0, "hpa": 1.0, "knative": 0.7, "oracle": 1.0}
 _LOADS: dict[str, tuple[loads.Calls, float]] = {}  # of this process
+_TRIED: dict[str, Any] = {}  # settings in place of the defaults, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,8 @@ class Point:
 
 
 def point(load: str, calls: loads.Calls, target: float, scaler: str, utilization: float, ready_after: int) -> Point:
-    cluster: Cluster = simulate(calls, target, ready_after, SCALERS[scaler](target * utilization))
+    made: Callable[[float], Scaler] = partial(ours, **_TRIED) if scaler == "rps-limiter" else SCALERS[scaler]
+    cluster: Cluster = simulate(calls, target, ready_after, made(target * utilization))
     return Point(
         load=load,
         scaler=scaler,
@@ -90,13 +96,30 @@ def sweep(given: Mapping[str, tuple[loads.Calls, float]]) -> list[Point]:
         for scaler in SCALERS
         for utilization in UTILIZATIONS
     ]
-    with ProcessPoolExecutor(initializer=_LOADS.update, initargs=(given,)) as pool:
+    with ProcessPoolExecutor(initializer=_begin, initargs=(given, dict(_TRIED))) as pool:
         return list(pool.map(_task, tasks, chunksize=4))
+
+
+def _begin(given: Mapping[str, tuple[loads.Calls, float]], settings: Mapping[str, Any]) -> None:
+    _LOADS.update(given)
+    _TRIED.update(settings)
 
 
 def _task(task: tuple[str, str, float, int]) -> Point:
     load, scaler, utilization, ready_after = task
     return point(load, *_LOADS[load], scaler, utilization, ready_after)
+
+
+def tried(text: str) -> dict[str, object]:
+    """The settings to try in place of the defaults; raises ValueError naming the one that is wrong and its rule."""
+    given = json.loads(text or "{}")
+    if not isinstance(given, dict):
+        raise ValueError(f"{text}: not a JSON object")
+    settings = {name.lower(): value for name, value in given.items()}
+    if unknown := settings.keys() - PolicySettings.model_fields.keys():
+        raise ValueError(f"{min(unknown).upper()}: there is no such setting")
+    ours(TARGET, **settings)
+    return settings
 
 
 def draw(points: Sequence[Point], load: str, path: Path) -> None:
@@ -126,6 +149,11 @@ def draw(points: Sequence[Point], load: str, path: Path) -> None:
 
 def main() -> int:
     given = {load: (calls, TARGET) for load, calls in loads.shapes().items()}
+    try:
+        _TRIED.update(tried(os.environ.get("SETTINGS", "")))
+    except ValueError as error:
+        print(f"SETTINGS: {error}", file=sys.stderr)
+        return 1
     if trace := os.environ.get("TRACE"):
         try:
             given["trace"] = (loads.trace(Path(trace)), float(os.environ.get("TARGET", TARGET)))

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from dev.studies.loads import Calls
 from limiter.config.policy import PolicySettings
-from limiter.domain.command import CommandState
+from limiter.domain.command import CommandKind, CommandState
 from limiter.domain.fleet import Fleet, ServedModel
 from limiter.domain.usage import ScrapedPage
 from limiter.replay.simulation import Simulation
@@ -159,12 +159,11 @@ def _needed(cluster: Cluster, target: float) -> list[int]:
 
 @dataclass
 class Ours:
-    """rps_check on a page with one model, whose commands take as long as a replica needs, those downwards too."""
+    """rps_check on a page with one model, whose commands upwards take as long as a replica needs."""
 
     settings: PolicySettings
     interval: int
     asked: list[tuple[int, int]] = field(default_factory=list)
-    down_to: int | None = None
 
     def __post_init__(self) -> None:
         self.simulation = Simulation(self.settings.policy())
@@ -182,10 +181,7 @@ class Ours:
 
     def _send(self, cluster: Cluster, replicas: int) -> None:
         self.asked.append((cluster.second, replicas))
-        if replicas < cluster.ready:
-            self.down_to = replicas
-        else:
-            cluster.ask(replicas)
+        cluster.ask(replicas)
 
     def _settle(self, cluster: Cluster, now: datetime) -> None:
         """End the command that has taken effect."""
@@ -193,12 +189,7 @@ class Ours:
         if command is None or not command.unfinished or cluster.coming:
             return
         took = (now - command.planned_at).total_seconds()
-        if self.down_to is not None:
-            if took < cluster.ready_after:
-                return
-            cluster.ask(self.down_to)
-            self.down_to = None
-        else:
+        if command.kind is CommandKind.SCALE_UP:
             self.simulation.saga_seconds = {NAME: took}
         self.simulation.commands[ID] = replace(command, state=CommandState.COMPLETED, finished_at=now)
 
