@@ -25,6 +25,7 @@ from limiter.db import idle_spells, keeps, settlement, surges
 from limiter.domain.audit import counted
 from limiter.domain.command import Command, CommandState
 from limiter.domain.keep import Keep
+from limiter.domain.shard import EVERY_MODEL, Shard
 from limiter.effects.closing import SpellClosing
 from limiter.runner.claim import RunState
 from limiter.runner.job_table import JobTable
@@ -64,9 +65,13 @@ class Handlers:
     patience: float
     most_changes: int
     longest_keep: timedelta
+    shard: Shard = EVERY_MODEL
 
     async def carry_out(self, request: ControlRequest) -> Answer:
         """Do what is asked; raises Refused, and what the database raises while it is away."""
+        if isinstance(request, (ExplainRequest, KeepRequest, UnkeepRequest)) and not self.shard.minds(request.model):
+            whose = f"{self.shard.of_name(request.model)}/{self.shard.of}"
+            raise Refused(f"{request.command}.model: {request.model!r} is minded by SHARD={whose}, not by {self.shard}")
         try:
             return await HANDLERS[request.command](self, request)
         except WrongClock as error:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from limiter.domain.shard import EVERY_MODEL, Shard
+
 MOST = 1e18  # calls: no counter gets there, and sums of larger ones could overflow
 
 LABEL = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*)="([^"\\\n]*)"')
@@ -29,11 +31,15 @@ class NoFamily(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Which family to read: its name, the label with the model's name, and labels a series must carry to count."""
+    """Which family to read: its name, the label with the model's name, and labels a series must carry to count.
+
+    Of the models, only those of the shard count.
+    """
 
     metric: str
     label: str
     match: Mapping[str, str] = field(default_factory=dict)
+    shard: Shard = EVERY_MODEL
 
 
 @dataclass(slots=True)
@@ -57,6 +63,8 @@ class SeriesCache:
         name = labels.get(self.family.label)
         # No running model is named so, and Postgres could not store it.
         if name is None or "\x00" in name or any(labels.get(key) != value for key, value in self.family.match.items()):
+            return None
+        if not self.family.shard.minds(name):
             return None
         return ",".join(f"{key}={labels[key]!r}" for key in sorted(labels)), name
 

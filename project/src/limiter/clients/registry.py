@@ -11,6 +11,7 @@ from limiter.clients.concurrency import gathered
 from limiter.clients.decoding import Storable, decode, describe_validation
 from limiter.clients.http import ServiceClient
 from limiter.domain.fleet import Fleet, ServedModel
+from limiter.domain.shard import EVERY_MODEL, Shard
 
 MOST = 1_000_000  # models, or replicas of one: an answer that tells of more is broken, not large
 PATH = "/v2/models/running/find-by"
@@ -51,16 +52,19 @@ _PAGE = TypeAdapter(_Page)
 class Registry:
     """Reads the running models, pages of at most 100 fetched side by side."""
 
-    def __init__(self, service: ServiceClient, page_size: int, tags: Collection[str] = ()) -> None:
+    def __init__(
+        self, service: ServiceClient, page_size: int, tags: Collection[str] = (), shard: Shard = EVERY_MODEL
+    ) -> None:
         """Of the models' tags only these are kept; without any, tags are not looked at."""
         self._service = service
         self._page_size = page_size
         self._tags = frozenset(tags)
+        self._shard = shard
 
     async def running(self) -> Fleet:
-        """Every running model; an entry not as the contract says is counted, and known by its id at most.
+        """Every running model that is minded here.
 
-        Raises ServiceError.
+        An entry that is not as the contract says is counted, and known by its id at most. Raises ServiceError.
         """
         first = await self._page(0)
         offsets = range(self._page_size, first.total, self._page_size)
@@ -68,7 +72,7 @@ class Registry:
         items = [item for page in (first, *rest) for item in page.items]
         read = [(item, self._entry(item)) for item in items]
         entries = [entry for _, entry in read if entry is not None]
-        running = [entry for entry in entries if entry.status == "RUNNING" and not entry.deleted]
+        running = [entry for entry in entries if self._counts(entry)]
         models = {
             entry.id: ServedModel(entry.id, entry.name, entry.instance.replicas, self._tags_of(entry))
             for entry in running
@@ -94,6 +98,9 @@ class Registry:
             )
             self._service.telemetry.refused(self._service.name, 1)
             return None
+
+    def _counts(self, entry: _Entry) -> bool:
+        return entry.status == "RUNNING" and not entry.deleted and self._shard.minds(entry.name)
 
     def _tags_of(self, entry: _Entry) -> frozenset[str]:
         tags = entry.tags if isinstance(entry, _TaggedEntry) else []

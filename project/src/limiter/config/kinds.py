@@ -11,6 +11,8 @@ from apscheduler.triggers.cron import CronTrigger
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from limiter.domain.shard import Shard
+
 Value = TypeVar("Value")
 
 
@@ -80,6 +82,18 @@ def _hours(text: str) -> str:
     return text
 
 
+def shard(text: str) -> Shard:
+    """The share that k/n names; raises ValueError."""
+    number, _, of = text.partition("/")
+    return Shard(int(number), int(of))
+
+
+def _shard(text: str) -> str:
+    if not re.fullmatch(r"\d{1,4}/[1-9]\d{0,3}", text, re.ASCII) or shard(text).number >= shard(text).of:
+        raise ValueError("must be k/n with 0 <= k < n, such as 0/2 and 1/2")
+    return text
+
+
 def _asyncpg_url(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith("postgresql+asyncpg://"):
         raise ValueError("must start with postgresql+asyncpg://")
@@ -121,6 +135,7 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_asyncpg_url)]
 Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split), Field(min_length=1), AfterValidator(_distinct)]
 TimeZone = Annotated[str, AfterValidator(_zone)]
 Cron = Annotated[str, AfterValidator(_cron)]
+ShareOfModels = Annotated[str, AfterValidator(_shard)]
 Hours = Annotated[str, AfterValidator(_hours)]
 Json = Annotated[Value, NoDecode, BeforeValidator(_json)]
 Schema = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]

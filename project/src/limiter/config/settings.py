@@ -52,6 +52,8 @@ class Settings(MigrationSettings, PolicySettings):
     control_wait_seconds: kind.Seconds = 2
     control_explain_changes: kind.Count = 50
 
+    shard: kind.ShareOfModels = "0/1"
+    scale_fleet_budget_of_shard: bool = False
     model_registry_url: kind.Url
     model_dispatcher_url: kind.Url
     booking_service_url: kind.Url
@@ -130,6 +132,16 @@ class Settings(MigrationSettings, PolicySettings):
             # Booked time from before the bookings were read would never add up to the limit.
             rule = f"IDLE_LIMIT_SECONDS <= BOOKING_LOOKBACK_SECONDS{of}"
             ordered(rule, idle.limit.total_seconds(), self.booking_lookback_seconds)
+        return self
+
+    @model_validator(mode="after")
+    def _shard_rule(self) -> Self:
+        budgets = self.scale_fleet_max_replicas or self.scale_fleet_budgets
+        if budgets and kind.shard(self.shard).of > 1 and not self.scale_fleet_budget_of_shard:
+            raise ValueError(
+                f"SHARD={self.shard}: with SCALE_FLEET_MAX_REPLICAS or SCALE_FLEET_BUDGETS only if they are meant for "
+                "this share alone: SCALE_FLEET_BUDGET_OF_SHARD=true"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """Who has booked which model when."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -80,6 +80,11 @@ class Bookings:
             return self
         others = tuple(one for one in self.reservations if one.id != id)
         return Bookings(others if reservation is None else (*others, reservation), self.unreadable)
+
+    def of_models(self, ids: Container[UUID], minded: Callable[[str], bool]) -> "Bookings":
+        """The reservations of these models, and of every model whose name is minded here."""
+        kept = (one for one in self.reservations if one.model_id in ids or minded(one.model_name))
+        return Bookings(tuple(kept), self.unreadable)
 
     def of_user(self, user_id: UUID) -> "Bookings":
         """The reservations of one user."""

@@ -17,6 +17,7 @@ from limiter.domain.fleet import Fleet
 from limiter.domain.job import Job
 from limiter.domain.policy import Policy
 from limiter.domain.reservations import Bookings
+from limiter.domain.shard import Shard
 from limiter.domain.snapshot import BookingKey, PriorState, Snapshot, take_snapshot
 from limiter.domain.usage import Scrape
 from limiter.runner.run import Run
@@ -33,12 +34,15 @@ class SnapshotReader:
     policy: Policy
     telemetry: Telemetry
     clock: Callable[[], datetime]
+    shard: Shard
 
     async def read(self, run: Run, at: datetime, key: BookingKey | None = None) -> Snapshot:
         """The whole platform at `at`; raises ServiceError if fleet or bookings cannot be read whole."""
         fleet, bookings, scrapes = await asyncio.gather(
             self.registry.running(), self.booking.bookings(at), self.entrypoint.scrape()
         )
+        if self.shard.of > 1:
+            bookings = bookings.of_models(fleet.by_id, self.shard.minds)
         return await self._snapshot(run, at, fleet, bookings, scrapes, key)
 
     async def read_fresh(self, run: Run, key: BookingKey) -> Snapshot:

@@ -12,6 +12,7 @@ from limiter.api.control import Control
 from limiter.api.handlers import Handlers
 from limiter.api.http import Health
 from limiter.api.queues import Queues
+from limiter.config.kinds import shard
 from limiter.config.settings import Settings
 from limiter.effects.closing import SpellClosing
 from limiter.runner.job_table import JobTable
@@ -62,6 +63,7 @@ class Api(Provider):
             patience=settings.control_wait_seconds,
             most_changes=settings.control_explain_changes,
             longest_keep=seconds(settings.keep_longest_seconds),
+            shard=shard(settings.shard),
         )
 
     @provide

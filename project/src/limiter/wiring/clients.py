@@ -16,6 +16,7 @@ from limiter.clients.exposition import Family
 from limiter.clients.http import ServiceClient
 from limiter.clients.notifier import Notifier
 from limiter.clients.registry import Registry
+from limiter.config.kinds import shard
 from limiter.config.settings import Settings
 from limiter.domain.job import Job
 from limiter.telemetry import Telemetry
@@ -39,7 +40,8 @@ class Clients(Provider):
     def registry(self, settings: Settings, http: httpx.AsyncClient, telemetry: Telemetry) -> Registry:
         client = _client("registry", settings.model_registry_url, settings, http, telemetry)
         telemetry.show_budget(settings.policy().budget.limits)
-        return Registry(client, settings.registry_page_size, settings.scale_fleet_budgets)
+        budgets = settings.scale_fleet_budgets
+        return Registry(client, settings.registry_page_size, budgets, shard(settings.shard))
 
     @provide
     def dispatcher(self, settings: Settings, http: httpx.AsyncClient, telemetry: Telemetry) -> Dispatcher:
@@ -56,13 +58,13 @@ class Clients(Provider):
         urls = settings.entrypoint_metrics_urls
         clients = [_client("entrypoint", url, settings, http, telemetry) for url in urls]
         label, match = settings.entrypoint_model_label, settings.entrypoint_match_labels
-        gauge = settings.entrypoint_inflight_metric
+        gauge, share = settings.entrypoint_inflight_metric, shard(settings.shard)
         telemetry.watch_targets(urls)
         return Entrypoint(
             clients=clients,
-            family=Family(settings.entrypoint_calls_metric, label, match),
+            family=Family(settings.entrypoint_calls_metric, label, match, share),
             clock=utc_now,
-            in_flight=Family(gauge, label, match) if gauge else None,
+            in_flight=Family(gauge, label, match, share) if gauge else None,
             oldest=seconds(2 * settings.rps_check_interval_seconds),
         )
 

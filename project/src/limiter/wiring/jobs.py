@@ -10,6 +10,7 @@ from limiter.clients.dispatcher import Dispatcher
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.notifier import Notifier
 from limiter.clients.registry import Registry
+from limiter.config.kinds import shard
 from limiter.config.settings import Settings
 from limiter.db import outbox
 from limiter.domain.job import Job
@@ -49,9 +50,16 @@ class Jobs(Provider):
 
     @provide
     def reader(
-        self, registry: Registry, booking: Booking, entrypoint: Entrypoint, policy: Policy, telemetry: Telemetry
+        self,
+        settings: Settings,
+        registry: Registry,
+        booking: Booking,
+        entrypoint: Entrypoint,
+        policy: Policy,
+        telemetry: Telemetry,
     ) -> SnapshotReader:
-        return SnapshotReader(registry, booking, entrypoint, policy, telemetry, utc_now)
+        share = shard(settings.shard)
+        return SnapshotReader(registry, booking, entrypoint, policy, telemetry, utc_now, share)
 
     @provide
     def writer(self, settings: Settings) -> EventWriter:

@@ -259,6 +259,18 @@ def test_a_wrong_budget_stops_the_start(variable: str, value: str, rule: str) ->
     assert rule in text
 
 
+@pytest.mark.parametrize("value", ["0/0", "2/2", "-1/2", "1", "a/2", "1/2/3", "١/2"])
+def test_a_wrong_share_stops_the_start(value: str) -> None:
+    assert "must be k/n" in refused(SHARD=value)
+
+
+@pytest.mark.parametrize("budget", [{"SCALE_FLEET_MAX_REPLICAS": "9"}, {"SCALE_FLEET_BUDGETS": '{"a100": 4}'}])
+def test_a_budget_beside_a_share_must_be_meant_for_it(budget: dict[str, str]) -> None:
+    assert "SCALE_FLEET_BUDGET_OF_SHARD=true" in refused(SHARD="0/2", **budget)
+    assert settings(SHARD="0/2", SCALE_FLEET_BUDGET_OF_SHARD="true", **budget)
+    assert settings(SHARD="0/1", **budget)
+
+
 def test_of_all_unbooking_modes_a_model_may_have_any() -> None:
     for mode in UnbookingMode:
         assert settings(POLICY_OVERRIDES=f'{{"own": {{"unbooking_mode": "{mode}"}}}}').policy().idle("own").mode is mode
