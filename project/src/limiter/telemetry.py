@@ -44,7 +44,7 @@ class Telemetry:
         self._success = self._gauge("job_last_success_timestamp_seconds", "Unix time of the last good run.", "job")
         self._observed = self._gauge("models_observed", "Running models under observation.")
         self._replicas = self._gauge("fleet_replicas", "Replicas of the running models.")
-        self._budget = self._gauge("fleet_budget_replicas", "Replicas that may be asked for.", "tag")
+        self._budget = self._gauge("fleet_budget", "Replicas that may be asked for.", "tag")
         self._full = self._gauge("models_fleet_full", "Models that need replicas which the budget does not grant.")
         self._in_progress = self._gauge("actions_in_progress", "Models with an action in progress, by kind.", "kind")
         self._pending = self._gauge("events_pending", "Events not yet confirmed by the broker.")

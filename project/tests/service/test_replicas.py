@@ -103,7 +103,7 @@ async def test_health_and_metrics_say_what_they_should(
         assert (await replica.get("/health/liveness")).status_code == 200
         page = await replica.until(lambda page: "rps_limiter_models_observed 1.0" in page.text, "/metrics")
         assert "rps_limiter_fleet_replicas 1.0" in page.text
-        assert 'rps_limiter_fleet_budget_replicas{tag=""} 5.0' in page.text
+        assert 'rps_limiter_fleet_budget{tag=""} 5.0' in page.text
         for kind in ("scale_up", "scale_down", "uninstall", "cancel_booking"):
             assert f'rps_limiter_actions_in_progress{{kind="{kind}"}} 0.0' in page.text
         for name in ("models_fleet_full", "models_cancelled_total", "slots_cancelled_total", "events_pending"):

@@ -149,7 +149,7 @@ async def test_a_tags_budget_binds_its_models_only(
     crowd(platform, "c", "d")
     await tick(bench, time, 6)
     assert {model.name: model.replicas for model in platform.models} == {"a": 1, "b": 2, "c": 3, "d": 3}
-    assert bench.count("fleet_budget_replicas", tag="a100") == 3
+    assert bench.count("fleet_budget", tag="a100") == 3
 
 
 async def test_the_traffic_of_a_name_is_shared_by_all_its_instances(
