@@ -143,7 +143,7 @@ class Bench:
         """Critical errors by reason."""
         samples = [sample for family in self.telemetry.registry.collect() for sample in family.samples]
         name = "rps_limiter_critical_errors_total"
-        return {sample.labels["reason"]: sample.value for sample in samples if sample.name == name}
+        return {sample.labels["reason"]: sample.value for sample in samples if sample.name == name and sample.value}
 
 
 @asynccontextmanager

@@ -13,3 +13,5 @@ replay    -> the same functions over a recording, under any settings
 api       -> health and metrics, commands by hand, the announcements from which users' addresses are learned
 ctl       -> the command line that sends commands by hand
 """
+
+VERSION = "1.0.0"  # the same as in pyproject.toml

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Literal
 from uuid import uuid4
 
@@ -238,13 +239,35 @@ async def test_a_database_that_comes_later_is_joined(
             waiting = await replica.until(lambda answer: answer.status_code == 503)
             assert waiting.json()["dependencies"]["database"].startswith("unavailable")
             assert (await replica.get("/health/liveness")).status_code == 200
+            await replica.until(lambda _: bool(criticals(replica, "database_unavailable")))
             await asyncio.to_thread(server.start)
             await replica.ready()
             await two_runs(services, schema)
-            assert criticals(replica, "database_unavailable")
             assert await replica.end() == 0
     finally:
         await asyncio.to_thread(server.start)
+
+
+async def test_health_and_metrics_answer_within_a_second_while_pgbouncer_hangs_and_say_what_is_missing(
+    services: Services, schema: str, platform: Platform, tmp_path: Path
+) -> None:
+    async with replicas(1, environment(services, schema, platform, **FAST), tmp_path) as (replica,):
+        await replica.ready()
+        services.pgbouncer.freeze()
+        try:
+            for _ in range(3):
+                began = monotonic()
+                health, page = await asyncio.gather(replica.get("/health/readiness"), replica.get("/metrics"))
+                assert monotonic() - began <= 1.0
+                assert health.status_code == 503
+                assert health.json()["dependencies"]["database"] == "unavailable: no answer in time"
+                assert "rps_limiter_models_observed NaN" in page.text
+                assert "rps_limiter_ready 0.0" in page.text
+        finally:
+            services.pgbouncer.thaw()
+        await replica.ready()
+        page = await replica.until(lambda page: "rps_limiter_models_observed 0.0" in page.text, "/metrics")
+        assert "rps_limiter_ready 1.0" in page.text
 
 
 async def test_a_database_lost_in_the_middle_of_the_start_is_waited_for(

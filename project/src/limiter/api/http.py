@@ -1,6 +1,10 @@
 """Health and metrics over HTTP."""
 
-from dataclasses import dataclass
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from faststream.rabbit import RabbitBroker
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -11,12 +15,29 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from limiter.db import idle_spells, ledger, outbox, scaling_states
+from limiter.db import status
 from limiter.db.engine import DATABASE_ERRORS
+from limiter.domain.fleet_numbers import FleetNumbers
 from limiter.runner.scheduler import JobScheduler
 from limiter.telemetry import Telemetry
 
-OK = "ok"
+OK, SILENT = "ok", "unavailable: no answer in time"
+Found = TypeVar("Found")
+
+
+class Reads:
+    """Reads that may hang: one of a name at a time, and nobody waits for it longer than he has patience."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, asyncio.Task[Any]] = {}
+
+    async def of(self, name: str, read: Callable[[], Awaitable[Found]], patience: float, late: Found) -> Found:
+        """What it reads, or `late`; then it goes on, and whoever asks next waits for the same read."""
+        running = self._running.get(name)
+        if running is None or running.done():
+            running = self._running[name] = asyncio.ensure_future(read())
+        done, _ = await asyncio.wait({running}, timeout=patience)
+        return running.result() if done else late
 
 
 @dataclass(frozen=True)
@@ -28,7 +49,8 @@ class Health:
     scheduler: JobScheduler
     telemetry: Telemetry
     liveness_timeout: float
-    ping_timeout: float
+    patience: float
+    reads: Reads = field(default_factory=Reads)
     warnings: tuple[str, ...] = ()  # settings that are allowed but hardly meant
 
     def alive(self) -> str:
@@ -39,10 +61,14 @@ class Health:
         return OK
 
     async def dependencies(self) -> dict[str, str]:
-        """Each dependency by name, OK or what is wrong with it."""
+        """Each dependency by name, OK or what is wrong with it; waited for no longer than `patience`."""
+        database, rabbitmq = await asyncio.gather(
+            self.reads.of("database", self._database, self.patience, SILENT),
+            self.reads.of("rabbitmq", self._rabbitmq, self.patience, SILENT),
+        )
         return {
-            "database": await self._database(),
-            "rabbitmq": await self._rabbitmq(),
+            "database": database,
+            "rabbitmq": rabbitmq,
             "scheduler": self._scheduler(),
             "clock": "off the database's clock" if self.scheduler.skewed else OK,
         }
@@ -56,23 +82,30 @@ class Health:
         return OK
 
     async def _rabbitmq(self) -> str:
-        return OK if await self.broker.ping(self.ping_timeout) else "unavailable: not connected"
+        return OK if await self.broker.ping(self.patience) else "unavailable: not connected"
 
     def _scheduler(self) -> str:
         if self.scheduler.draining:
             return "draining"
         return "not started" if self.scheduler.silent_for() is None else self.alive()
 
-    async def show_fleet(self) -> None:
-        """Read the fleet's gauges from Postgres, so that every replica tells the same."""
+    async def show(self) -> None:
+        """Set the gauges: what Postgres tells of the fleet, so that every replica tells the same, and our own state."""
+        found, dependencies = await asyncio.gather(
+            self.reads.of("numbers", self._numbers, self.patience, None), self.dependencies()
+        )
+        if found is None:
+            self.telemetry.fleet.hide()
+        else:
+            self.telemetry.fleet.show(found, time.time())
+        self.telemetry.show_ready(all(state == OK for state in dependencies.values()))
+
+    async def _numbers(self) -> FleetNumbers | None:
         try:
             async with self.engine.connect() as connection:
-                in_progress = await ledger.in_progress(connection)
-                in_progress["cancel_booking"] = await idle_spells.enforcing(connection)
-                pending = await outbox.pending(connection)
-                self.telemetry.show_fleet(await scaling_states.observed(connection), in_progress, pending)
+                return await status.numbers(connection)
         except DATABASE_ERRORS:
-            self.telemetry.hide_fleet()
+            return None
 
 
 def http_app(health: Health) -> Starlette:
@@ -89,7 +122,7 @@ def http_app(health: Health) -> Starlette:
         return JSONResponse(page, 200 if ready else 503)
 
     async def metrics(_: Request) -> Response:
-        await health.show_fleet()
+        await health.show()
         return Response(generate_latest(health.telemetry.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return Starlette(

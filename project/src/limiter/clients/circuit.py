@@ -16,6 +16,11 @@ class Circuit:
     failed: int = 0
     open_until: float = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are refused now, or the next is only a trial."""
+        return self.failed >= self.failures
+
     def allows(self) -> bool:
         """Whether a call may be made now; after the rest, the first to ask is the one that tries."""
         if self.failed < self.failures:

@@ -6,6 +6,7 @@ from dishka import Provider, Scope, provide
 from faststream.rabbit import RabbitBroker
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from limiter import VERSION
 from limiter.api.announcements import Announcements
 from limiter.api.broker import Consumer
 from limiter.api.control import Control
@@ -100,12 +101,13 @@ class Api(Provider):
         scheduler: JobScheduler,
         telemetry: Telemetry,
     ) -> Health:
+        telemetry.show_service(VERSION, dry_run=settings.dry_run)
         return Health(
             engine=engine,
             broker=broker,
             scheduler=scheduler,
             telemetry=telemetry,
             liveness_timeout=settings.liveness_timeout_seconds,
-            ping_timeout=settings.rabbitmq_timeout_seconds,
+            patience=settings.health_timeout_seconds,
             warnings=tuple(settings.warnings.values()),
         )

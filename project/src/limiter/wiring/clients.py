@@ -39,7 +39,7 @@ class Clients(Provider):
     @provide
     def registry(self, settings: Settings, http: httpx.AsyncClient, telemetry: Telemetry) -> Registry:
         client = _client("registry", settings.model_registry_url, settings, http, telemetry)
-        telemetry.show_budget(settings.policy().budget.limits)
+        telemetry.fleet.show_budget(settings.policy().budget.limits)
         budgets = settings.scale_fleet_budgets
         return Registry(client, settings.registry_page_size, budgets, shard(settings.shard))
 

@@ -1,23 +1,27 @@
 """Every metric this service exposes, and the alarm."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from math import nan
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from loguru import logger
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.job import Job
 from limiter.domain.usage import Gap, ScrapeProblem
+from limiter.telemetry import labels
+from limiter.telemetry.fleet import PREFIX, FleetGauges
 
-if TYPE_CHECKING:
-    pass
-
-PREFIX = "rps_limiter_"
-KINDS = ("scale_up", "scale_down", "uninstall", "cancel_booking")
+disable_created_metrics()  # type: ignore[no-untyped-call]  # another series for each of ours, which nobody reads
 
 
 class Telemetry:
@@ -25,6 +29,8 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.fleet = FleetGauges(self.registry)
+        self.left_alone: set[tuple[str, str]] = set()  # external services whose circuit is open
         self._criticals = self._counter("critical_errors", "Errors that a person must look at: the alarm.", "reason")
         self._runs = self._counter("job_runs", "Ended runs of each job.", "job", "outcome")
         self._missed = self._counter("job_missed", "Intervals in which no replica ran the job.", "job")
@@ -42,21 +48,48 @@ class Telemetry:
             "http_request_seconds", "Seconds that external services take to answer.", "peer"
         )
         self._success = self._gauge("job_last_success_timestamp_seconds", "Unix time of the last good run.", "job")
-        self._observed = self._gauge("models_observed", "Running models under observation.")
-        self._replicas = self._gauge("fleet_replicas", "Replicas of the running models.")
-        self._budget = self._gauge("fleet_budget", "Replicas that may be asked for.", "tag")
-        self._full = self._gauge("models_fleet_full", "Models that need replicas which the budget does not grant.")
-        self._in_progress = self._gauge("actions_in_progress", "Models with an action in progress, by kind.", "kind")
-        self._pending = self._gauge("events_pending", "Events not yet confirmed by the broker.")
+        self._build = self._gauge("build_info", "1; the label tells the version.", "version")
+        self._dry_run = self._gauge("dry_run", "1 while nothing is commanded, cancelled or sent.")
+        self._ready = self._gauge("ready", "1 while this replica has all that it needs.")
+        self._circuits = self._gauge("circuit_open", "1 while the external service is left alone.", "peer")
+        self._stalls = Histogram(
+            PREFIX + "event_loop_stall_seconds",
+            "How much later than it should the event loop went on.",
+            registry=self.registry,
+            buckets=labels.STALLS,
+        )
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._show_zeros()
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(PREFIX + name, text, labels, registry=self.registry)
+    def _show_zeros(self) -> None:
+        """Every label set of a closed list is there from the start: a counter that appears with 1 shows no increase."""
+        for reason in labels.CRITICALS:
+            self._criticals.labels(reason)
+        for job in Job:
+            self._missed.labels(job)
+            for outcome in labels.OUTCOMES:
+                self._runs.labels(job, outcome)
+        for decision, reasons in (*labels.OF_ACTS, (Decision.WITHDRAW, labels.WITHDRAWN), (Decision.HOLD, Reason)):
+            for reason in reasons:
+                self._decisions.labels(decision, reason)
+        for stage in labels.STAGES:
+            for outcome in labels.SENT:
+                self._events.labels(stage, outcome)
+        for service in labels.PEERS:
+            self._circuits.labels(service)
+            self._refused.labels(service)
+            for outcome in ("ok", "rejected", "no_answer", "unreachable"):
+                self._requests.labels(service, outcome)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return Gauge(PREFIX + name, text, labels, registry=self.registry)
+    def _counter(self, name: str, text: str, *names: str) -> Counter:
+        return Counter(PREFIX + name, text, names, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
-        return Histogram(PREFIX + name, text, labels, registry=self.registry)
+    def _gauge(self, name: str, text: str, *names: str) -> Gauge:
+        return Gauge(PREFIX + name, text, names, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *names: str) -> Histogram:
+        return Histogram(PREFIX + name, text, names, registry=self.registry, buckets=labels.RUNS)
 
     def critical(self, reason: str, detail: object, **ids: object) -> None:
         """Count and log an error that a person must look at."""
@@ -73,7 +106,8 @@ class Telemetry:
 
     def watch_targets(self, targets: Iterable[str]) -> None:
         """Show the restarts of these targets from the start, with 0."""
-        for target in targets:
+        self.fleet.targets = tuple(targets)
+        for target in self.fleet.targets:
             self._restarts.labels(target)
 
     def targets_restarted(self, gaps: Iterable[Gap]) -> None:
@@ -119,21 +153,19 @@ class Telemetry:
         finally:
             self._latency.labels(service).observe(perf_counter() - started)
 
-    def show_budget(self, limits: Mapping[str, int]) -> None:
-        """Show the budget of each tag; that of all models is the one without a tag."""
-        for tag, most in limits.items():
-            self._budget.labels(tag).set(most)
+    def show_service(self, version: str, *, dry_run: bool) -> None:
+        """Show what this replica is; it does not change."""
+        self._build.labels(version).set(1)
+        self._dry_run.set(dry_run)
 
-    def show_fleet(
-        self, observed: tuple[float, float, float], in_progress: Mapping[str, float], pending: float
-    ) -> None:
-        """Set the gauges about the whole fleet, as just read from Postgres: models, replicas, models without enough."""
-        for gauge, value in zip((self._observed, self._replicas, self._full), observed, strict=True):
-            gauge.set(value)
-        for kind in KINDS:
-            self._in_progress.labels(kind).set(in_progress.get(kind, 0))
-        self._pending.set(pending)
+    def show_ready(self, ready: bool) -> None:
+        self._ready.set(ready)
 
-    def hide_fleet(self) -> None:
-        """Postgres cannot be read: show no number rather than an old one."""
-        self.show_fleet((nan, nan, nan), dict.fromkeys(KINDS, nan), nan)
+    def circuit(self, service: str, url: str, *, is_open: bool) -> None:
+        """Note whether an external service is left alone for now; of several at one name, whether any is."""
+        (self.left_alone.add if is_open else self.left_alone.discard)((service, url))
+        self._circuits.labels(service).set(any(name == service for name, _ in self.left_alone))
+
+    def stalled(self, seconds: float) -> None:
+        """Note how much later than it should the event loop went on."""
+        self._stalls.observe(seconds)

@@ -1,0 +1,119 @@
+"""What stands now, for the metrics and the status page: short statements over open rows and small tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import extract, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from limiter.db import idle_spells, ledger, scaling_states
+from limiter.db.tables import cancellation, command, decision, idle_spell, job, job_run, outbox, scaling_state, target
+from limiter.db.tables import usage as used
+from limiter.domain.command import UNFINISHED
+from limiter.domain.fleet_numbers import FleetNumbers
+from limiter.domain.idle_spell import OPEN_STATES, SpellState, StepState
+
+Row = Mapping[str, Any]
+NOW = func.now()
+
+
+async def numbers(connection: AsyncConnection) -> FleetNumbers:
+    """The numbers about the whole fleet."""
+    models, replicas, without = await scaling_states.observed(connection)
+    in_progress = await ledger.in_progress(connection)
+    in_progress["cancel_booking"] = await idle_spells.enforcing(connection)
+    states = select(command.c.state, func.count()).where(command.c.state.in_(UNFINISHED)).group_by(command.c.state)
+    spells = select(idle_spell.c.state, func.count()).where(idle_spell.c.state.in_(OPEN_STATES))
+    due = select(extract("epoch", func.min(idle_spell.c.not_before))).where(idle_spell.c.state == SpellState.WARNED)
+    waiting = select(func.count(), extract("epoch", NOW - func.min(outbox.c.next_attempt_at)))
+    pending, oldest = (await connection.execute(waiting.where(outbox.c.published_at.is_(None)))).one()
+    return FleetNumbers(
+        models=models,
+        replicas=replicas,
+        without_enough=without,
+        in_progress=in_progress,
+        commands=await _pairs(connection, states),
+        spells=await _pairs(connection, spells.group_by(idle_spell.c.state)),
+        next_deadline=_number(await connection.scalar(due)),
+        pending=pending,
+        oldest_event=None if oldest is None else max(0.0, float(oldest)),
+        paused=await _pairs(connection, select(job.c.name, job.c.paused)),
+        reading_ages=await _pairs(
+            connection, select(target.c.target, func.greatest(0, extract("epoch", NOW - target.c.read_at)))
+        ),
+    )
+
+
+async def jobs(connection: AsyncConnection) -> Sequence[Row]:
+    """Each job with its last run."""
+    last = select(job_run).distinct(job_run.c.job).order_by(job_run.c.job, job_run.c.epoch.desc()).subquery("last")
+    columns = [last.c[name] for name in ("state", "cause", "started_at", "ended_at", "replica_id", "error")]
+    query = select(job, *columns).outerjoin(last, last.c.job == job.c.name).order_by(job.c.name)
+    return await _rows(connection, query)
+
+
+async def who_is_next(connection: AsyncConnection, limit: int) -> Sequence[Row]:
+    """The open spells, the nearest deadline first, with how many named slots are left and when they are."""
+    left = cancellation.c.state.in_((StepState.NAMED, StepState.PLANNED))
+    named = (
+        select(
+            cancellation.c.spell_id,
+            func.count().label("slots"),
+            func.min(cancellation.c.slot_start).label("first_start"),
+            func.max(cancellation.c.slot_end).label("last_end"),
+        )
+        .where(left)
+        .group_by(cancellation.c.spell_id)
+        .subquery("named")
+    )
+    names = ("user_name", "model_name", "state", "idle_since", "delivered_at", "not_before", "dry_run", "reason")
+    query = select(*(idle_spell.c[name] for name in names), func.coalesce(named.c.slots, 0).label("slots"))
+    query = query.add_columns(named.c.first_start, named.c.last_end)
+    query = query.outerjoin(named, named.c.spell_id == idle_spell.c.id).where(idle_spell.c.state.in_(OPEN_STATES))
+    return await _rows(connection, query.order_by(idle_spell.c.not_before, idle_spell.c.id).limit(limit))
+
+
+async def models(connection: AsyncConnection, limit: int, offset: int) -> Sequence[Row]:
+    """The observed models in the order of their names."""
+    names = ("model_name", "replicas", "standing", "first_seen_at", "overloaded_since", "underused_since")
+    query = select(*(scaling_state.c[name] for name in names), used.c.last_used_at)
+    query = query.outerjoin(used, used.c.model_name == scaling_state.c.model_name)
+    query = query.order_by(scaling_state.c.model_name, scaling_state.c.model_id)
+    return await _rows(connection, query.limit(limit).offset(offset))
+
+
+async def commands(connection: AsyncConnection, limit: int) -> Sequence[Row]:
+    """The unfinished commands, the oldest first."""
+    names = ("model_name", "kind", "replicas", "state", "reason", "planned_at", "sent_at", "saga_id", "error")
+    query = select(*(command.c[name] for name in names)).where(command.c.state.in_(UNFINISHED))
+    return await _rows(connection, query.order_by(command.c.planned_at).limit(limit))
+
+
+async def targets(connection: AsyncConnection) -> Sequence[Row]:
+    """The metrics pages, as they were last read well."""
+    names = ("target", "read_at", "rate", "silent", "stale")
+    return await _rows(connection, select(*(target.c[name] for name in names)).order_by(target.c.target))
+
+
+async def events(connection: AsyncConnection, limit: int) -> Sequence[Row]:
+    """The events that the broker has not confirmed, the oldest first."""
+    names = ("stage", "routing_key", "attempts", "next_attempt_at", "error")
+    query = select(*(outbox.c[name] for name in names)).where(outbox.c.published_at.is_(None))
+    return await _rows(connection, query.order_by(outbox.c.sequence).limit(limit))
+
+
+async def last_decisions(connection: AsyncConnection, limit: int) -> Sequence[Row]:
+    """The last decisions, the newest first."""
+    return await _rows(connection, select(decision).order_by(decision.c.id.desc()).limit(limit))
+
+
+async def _rows(connection: AsyncConnection, query: Any) -> Sequence[Row]:
+    return [dict(row) for row in (await connection.execute(query)).mappings()]
+
+
+async def _pairs(connection: AsyncConnection, query: Any) -> dict[str, Any]:
+    return {key: float(value) for key, value in await connection.execute(query)}
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,78 @@
+"""The gauges about the whole fleet, which every replica reads from Postgres, so that all tell the same."""
+
+from collections.abc import Mapping
+from math import nan
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from limiter.domain.command import UNFINISHED
+from limiter.domain.fleet_numbers import FleetNumbers
+from limiter.domain.idle_spell import OPEN_STATES
+from limiter.domain.job import Job
+from limiter.telemetry.labels import KINDS
+
+PREFIX = "rps_limiter_"
+
+
+class FleetGauges:
+    """Models, commands, spells, events, jobs and readings as they stand."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self.targets: tuple[str, ...] = ()
+        self._observed = self._gauge("models_observed", "Running models under observation.")
+        self._replicas = self._gauge("fleet_replicas", "Replicas of the running models.")
+        self._budget = self._gauge("fleet_budget", "Replicas that may be asked for.", "tag")
+        self._full = self._gauge("models_fleet_full", "Models that need replicas which the budget does not grant.")
+        self._in_progress = self._gauge("actions_in_progress", "Models with an action in progress, by kind.", "kind")
+        self._pending = self._gauge("events_pending", "Events not yet confirmed by the broker.")
+        self._oldest_event = self._gauge("outbox_oldest_age_seconds", "Age of the oldest event not yet confirmed.")
+        self._next_deadline = self._gauge("next_deadline_timestamp_seconds", "Unix time of the next cancelling.")
+        self._commands = self._gauge("commands", "Unfinished commands, by state.", "state")
+        self._spells = self._gauge("spells", "Open idle spells, by state.", "state")
+        self._paused = self._gauge("job_paused", "1 while the job is paused.", "job")
+        self._reading_age = self._gauge("reading_age_seconds", "Since each page was last read well.", "target")
+        self._read_at = self._gauge("fleet_read_timestamp_seconds", "Unix time of the last read of the fleet's gauges.")
+
+    def _gauge(self, name: str, text: str, *names: str) -> Gauge:
+        return Gauge(PREFIX + name, text, names, registry=self._registry)
+
+    def show_budget(self, limits: Mapping[str, int]) -> None:
+        """Show the budget of each tag; that of all models is the one without a tag."""
+        for tag, most in limits.items():
+            self._budget.labels(tag).set(most)
+
+    def show(self, found: FleetNumbers, at: float) -> None:
+        """Set the gauges about the whole fleet, as read from Postgres at `at`, in Unix seconds."""
+        self._observed.set(found.models)
+        self._replicas.set(found.replicas)
+        self._full.set(found.without_enough)
+        self._pending.set(found.pending)
+        self._oldest_event.set(found.oldest_event or 0)
+        self._next_deadline.set(nan if found.next_deadline is None else found.next_deadline)
+        for gauge, values, keys in (
+            (self._in_progress, found.in_progress, KINDS),
+            (self._commands, found.commands, UNFINISHED),
+            (self._spells, found.spells, OPEN_STATES),
+            (self._paused, found.paused, Job),
+        ):
+            for key in keys:
+                gauge.labels(key).set(values.get(key, 0))
+        for target, age in found.reading_ages.items():
+            self._reading_age.labels(target).set(age)
+        self._read_at.set(at)
+
+    def hide(self) -> None:
+        """Postgres cannot be read: show no number rather than an old one."""
+        for gauge in (self._observed, self._replicas, self._full, self._pending, self._oldest_event):
+            gauge.set(nan)
+        self._next_deadline.set(nan)
+        for labelled, keys in (
+            (self._in_progress, KINDS),
+            (self._commands, UNFINISHED),
+            (self._spells, OPEN_STATES),
+            (self._paused, Job),
+            (self._reading_age, self.targets),
+        ):
+            for key in keys:
+                labelled.labels(key).set(nan)
