@@ -90,6 +90,13 @@ def resume(options: dict[str, Any], /, job: str, **signature: str | None) -> Non
 
 
 @main.command()
+@click.pass_obj
+def status(options: dict[str, Any], /) -> None:
+    """Tell what stands now: who is next, jobs, commands, readings."""
+    _send(options, {"command": "status"})
+
+
+@main.command()
 @click.argument("model")
 @click.pass_obj
 def explain(options: dict[str, Any], /, model: str) -> None:

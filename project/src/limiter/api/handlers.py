@@ -18,9 +18,11 @@ from limiter.api.messages import (
     KeepRequest,
     Outcome,
     SettleRequest,
+    StatusRequest,
     UnkeepRequest,
     WithdrawRequest,
 )
+from limiter.api.status import StatusReader, lines
 from limiter.db import idle_spells, keeps, settlement, surges
 from limiter.domain.audit import counted
 from limiter.domain.command import Command, CommandState
@@ -65,6 +67,7 @@ class Handlers:
     patience: float
     most_changes: int
     longest_keep: timedelta
+    status_reader: StatusReader
     shard: Shard = EVERY_MODEL
 
     async def carry_out(self, request: ControlRequest) -> Answer:
@@ -105,6 +108,9 @@ class Handlers:
         if text is None:
             return Answer("failed", f"nothing was ever decided about a model named {request.model!r}")
         return Answer("completed", text)
+
+    async def status(self, request: StatusRequest) -> Answer:
+        return Answer("completed", lines(await self.status_reader.read()))
 
     async def keep(self, request: KeepRequest) -> Answer:
         now = self.now()
@@ -182,6 +188,7 @@ HANDLERS: dict[str, Callable[[Handlers, Any], Awaitable[Answer]]] = {
     "pause_job": Handlers.pause_job,
     "resume_job": Handlers.resume_job,
     "explain": Handlers.explain,
+    "status": Handlers.status,
     "keep": Handlers.keep,
     "unkeep": Handlers.unkeep,
     "allow_surge": Handlers.allow_surge,

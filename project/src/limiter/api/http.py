@@ -1,9 +1,11 @@
 """Health and metrics over HTTP."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from faststream.rabbit import RabbitBroker
@@ -12,15 +14,24 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from limiter.api.status import StatusReader, page
 from limiter.db import status
 from limiter.db.engine import DATABASE_ERRORS
 from limiter.domain.fleet_numbers import FleetNumbers
 from limiter.runner.scheduler import JobScheduler
 from limiter.telemetry import Telemetry
 
+# Nothing is loaded from elsewhere, no script runs, nobody shows the page inside his own, and no cache keeps it.
+SAFE = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
 OK, SILENT = "ok", "unavailable: no answer in time"
 Found = TypeVar("Found")
 
@@ -37,7 +48,12 @@ class Reads:
         if running is None or running.done():
             running = self._running[name] = asyncio.ensure_future(read())
         done, _ = await asyncio.wait({running}, timeout=patience)
-        return running.result() if done else late
+        if not done:
+            return late
+        if self._running.get(name) is running:
+            del self._running[name]
+        result: Found = running.result()
+        return result
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,7 @@ class Health:
     telemetry: Telemetry
     liveness_timeout: float
     patience: float
+    status_reader: StatusReader
     reads: Reads = field(default_factory=Reads)
     warnings: tuple[str, ...] = ()  # settings that are allowed but hardly meant
 
@@ -100,6 +117,16 @@ class Health:
             self.telemetry.fleet.show(found, time.time())
         self.telemetry.show_ready(all(state == OK for state in dependencies.values()))
 
+    async def status(self, page: int) -> dict[str, Any] | None:
+        """What stands now; None if Postgres does not tell in time."""
+        return await self.reads.of(f"status {page}", partial(self._status, page), self.patience, None)
+
+    async def _status(self, page: int) -> dict[str, Any] | None:
+        try:
+            return await self.status_reader.read(page)
+        except DATABASE_ERRORS:
+            return None
+
     async def _numbers(self) -> FleetNumbers | None:
         try:
             async with self.engine.connect() as connection:
@@ -125,8 +152,26 @@ def http_app(health: Health) -> Starlette:
         await health.show()
         return Response(generate_latest(health.telemetry.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    async def found(request: Request) -> dict[str, Any] | Response:
+        number = request.query_params.get("page", "1")
+        if not re.fullmatch(r"[1-9]\d{0,5}", number, re.ASCII):
+            return PlainTextResponse(f"page: {number[:40]!r} is not a whole number from 1 to 999999\n", 422)
+        return await health.status(int(number)) or PlainTextResponse(
+            "Postgres does not answer: nothing is known\n", 503
+        )
+
+    async def status_page(request: Request) -> Response:
+        shown = await found(request)
+        return shown if isinstance(shown, Response) else HTMLResponse(page(shown), headers=SAFE)
+
+    async def status_json(request: Request) -> Response:
+        shown = await found(request)
+        return shown if isinstance(shown, Response) else JSONResponse(shown, headers=SAFE)
+
     return Starlette(
         routes=[
+            Route("/", status_page),
+            Route("/status", status_json),
             Route("/health/liveness", liveness),
             Route("/health/readiness", readiness),
             Route("/metrics", metrics),

@@ -73,6 +73,12 @@ class ExplainRequest(Request):
     model: Text
 
 
+class StatusRequest(Request):
+    """Tell what stands now: who is next, jobs, commands, readings."""
+
+    command: Literal["status"]
+
+
 class KeepRequest(SignedRequest):
     """Leave the bookings of a model alone until then: one user's, or everybody's."""
 
@@ -113,7 +119,14 @@ class WithdrawRequest(SignedRequest):
 
 
 ControlRequest = (
-    JobRequest | ExplainRequest | KeepRequest | UnkeepRequest | AllowSurgeRequest | SettleRequest | WithdrawRequest
+    JobRequest
+    | StatusRequest
+    | ExplainRequest
+    | KeepRequest
+    | UnkeepRequest
+    | AllowSurgeRequest
+    | SettleRequest
+    | WithdrawRequest
 )
 CONTROL_MESSAGE: TypeAdapter[ControlRequest] = TypeAdapter(Annotated[ControlRequest, Field(discriminator="command")])
 

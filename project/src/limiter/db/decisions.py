@@ -67,7 +67,7 @@ async def standing(connection: AsyncConnection) -> dict[BookingKey, str]:
 async def for_model(connection: AsyncConnection, name: str, limit: int) -> list[DecisionRecord]:
     """The latest changes of decision about every instance of a name and their bookings, the newest first."""
     query = select(decision).where(decision.c.model_name == name).order_by(decision.c.id.desc()).limit(limit)
-    return [_record(row) for row in await connection.execute(query)]
+    return [record_of(row) for row in await connection.execute(query)]
 
 
 def outdated(before: datetime, long_before: datetime) -> ColumnElement[bool]:
@@ -88,7 +88,7 @@ def _later_about_model() -> ColumnElement[bool]:
     return exists().where(same, later.c.user_id.is_(None), later.c.id > decision.c.id).correlate_except(later)
 
 
-def _record(row: Any) -> DecisionRecord:
+def record_of(row: Any) -> DecisionRecord:
     return DecisionRecord(
         row.decided_at.astimezone(UTC),
         row.model_id,

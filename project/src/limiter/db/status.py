@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import extract, func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import idle_spells, ledger, scaling_states
+from limiter.db.decisions import record_of
 from limiter.db.tables import cancellation, command, decision, idle_spell, job, job_run, outbox, scaling_state, target
 from limiter.db.tables import usage as used
+from limiter.domain.audit import DecisionRecord
 from limiter.domain.command import UNFINISHED
 from limiter.domain.fleet_numbers import FleetNumbers
 from limiter.domain.idle_spell import OPEN_STATES, SpellState, StepState
@@ -46,7 +49,9 @@ async def numbers(connection: AsyncConnection) -> FleetNumbers:
 
 async def jobs(connection: AsyncConnection) -> Sequence[Row]:
     """Each job with its last run."""
-    last = select(job_run).distinct(job_run.c.job).order_by(job_run.c.job, job_run.c.epoch.desc()).subquery("last")
+    last = (
+        select(job_run).ext(distinct_on(job_run.c.job)).order_by(job_run.c.job, job_run.c.epoch.desc()).subquery("last")
+    )
     columns = [last.c[name] for name in ("state", "cause", "started_at", "ended_at", "replica_id", "error")]
     query = select(job, *columns).outerjoin(last, last.c.job == job.c.name).order_by(job.c.name)
     return await _rows(connection, query)
@@ -102,9 +107,10 @@ async def events(connection: AsyncConnection, limit: int) -> Sequence[Row]:
     return await _rows(connection, query.order_by(outbox.c.sequence).limit(limit))
 
 
-async def last_decisions(connection: AsyncConnection, limit: int) -> Sequence[Row]:
-    """The last decisions, the newest first."""
-    return await _rows(connection, select(decision).order_by(decision.c.id.desc()).limit(limit))
+async def last_decisions(connection: AsyncConnection, limit: int) -> list[tuple[DecisionRecord, bool]]:
+    """The last decisions, the newest first, and whether each was of a dry run."""
+    found = await connection.execute(select(decision).order_by(decision.c.id.desc()).limit(limit))
+    return [(record_of(row), row.dry_run) for row in found]
 
 
 async def _rows(connection: AsyncConnection, query: Any) -> Sequence[Row]:

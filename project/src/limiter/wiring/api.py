@@ -13,6 +13,7 @@ from limiter.api.control import Control
 from limiter.api.handlers import Handlers
 from limiter.api.http import Health
 from limiter.api.queues import Queues
+from limiter.api.status import StatusReader
 from limiter.config.kinds import shard
 from limiter.config.settings import Settings
 from limiter.effects.closing import SpellClosing
@@ -47,6 +48,25 @@ class Api(Provider):
         )
 
     @provide
+    def status_reader(
+        self,
+        settings: Settings,
+        engine: AsyncEngine,
+        telemetry: Telemetry,
+        specs: Sequence[JobSpec],
+        table: JobTable,
+    ) -> StatusReader:
+        return StatusReader(
+            engine=engine,
+            telemetry=telemetry,
+            specs=specs,
+            clock=utc_now,
+            replica_id=table.replica_id,
+            dry_run=settings.dry_run,
+            shard=shard(settings.shard),
+        )
+
+    @provide
     def handlers(
         self,
         settings: Settings,
@@ -54,6 +74,7 @@ class Api(Provider):
         scheduler: JobScheduler,
         table: JobTable,
         closing: SpellClosing,
+        status_reader: StatusReader,
     ) -> Handlers:
         return Handlers(
             engine=engine,
@@ -65,6 +86,7 @@ class Api(Provider):
             most_changes=settings.control_explain_changes,
             longest_keep=seconds(settings.keep_longest_seconds),
             shard=shard(settings.shard),
+            status_reader=status_reader,
         )
 
     @provide
@@ -100,6 +122,7 @@ class Api(Provider):
         broker: RabbitBroker,
         scheduler: JobScheduler,
         telemetry: Telemetry,
+        status_reader: StatusReader,
     ) -> Health:
         telemetry.show_service(VERSION, dry_run=settings.dry_run)
         return Health(
@@ -109,5 +132,6 @@ class Api(Provider):
             telemetry=telemetry,
             liveness_timeout=settings.liveness_timeout_seconds,
             patience=settings.health_timeout_seconds,
+            status_reader=status_reader,
             warnings=tuple(settings.warnings.values()),
         )

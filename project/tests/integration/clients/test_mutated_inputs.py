@@ -240,6 +240,7 @@ async def test_control_messages() -> None:
         patience=1.0,
         most_changes=10,
         longest_keep=timedelta(days=7),
+        status_reader=parts,
     )
     handler = Control(broker=parts, handlers=handlers)
 

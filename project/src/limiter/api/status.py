@@ -1,0 +1,164 @@
+"""What stands now, for an operator: as a page, as JSON, and as lines of text. It only reads."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from limiter import VERSION
+from limiter.db import status
+from limiter.domain.audit import DecisionRecord, counted, duration
+from limiter.domain.shard import Shard
+from limiter.runner.spec import JobSpec
+from limiter.telemetry import Telemetry
+
+PER_PAGE = 50  # models; a page of all of a large fleet would take seconds to read and to show
+MOST = 50  # rows of every other list
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class StatusReader:
+    """Reads what the status tells; e-mail addresses are no part of it."""
+
+    engine: AsyncEngine
+    telemetry: Telemetry
+    specs: Sequence[JobSpec]
+    clock: Callable[[], datetime]
+    replica_id: UUID
+    dry_run: bool
+    shard: Shard
+
+    async def read(self, page: int = 1) -> dict[str, Any]:
+        """The status as values that JSON knows, models from this page on; raises what the database raises."""
+        now = self.clock()
+        async with self.engine.connect() as connection:
+            numbers = await status.numbers(connection)
+            jobs = await status.jobs(connection)
+            spells = await status.who_is_next(connection, MOST)
+            models = await status.models(connection, PER_PAGE, PER_PAGE * (page - 1))
+            commands = await status.commands(connection, MOST)
+            targets = await status.targets(connection)
+            events = await status.events(connection, MOST)
+            decisions = await status.last_decisions(connection, 20)
+        return {
+            "version": VERSION,
+            "dry_run": self.dry_run,
+            "shard": str(self.shard),
+            "replica": str(self.replica_id),
+            "at": now.isoformat(),
+            "jobs": [self._job(row) for row in jobs],
+            "next": [_next(row, now) for row in spells],
+            "next_total": int(sum(numbers.spells.values())),
+            "models": [_plain(row) for row in models],
+            "models_total": numbers.models,
+            "page": page,
+            "pages": max(1, -(-numbers.models // PER_PAGE)),
+            "replicas": numbers.replicas,
+            "without_enough": numbers.without_enough,
+            "commands": [_plain(row) for row in commands],
+            "commands_total": int(sum(numbers.commands.values())),
+            "targets": [_plain(row) | {"age_seconds": _since(row["read_at"], now)} for row in targets],
+            "left_alone": sorted(f"{name} {url}" for name, url in self.telemetry.left_alone),
+            "events": [_plain(row) for row in events],
+            "events_total": numbers.pending,
+            "decisions": [_decision(record, dry=dry) for record, dry in decisions],
+        }
+
+    def _job(self, row: status.Row) -> dict[str, Any]:
+        spec = next((one for one in self.specs if one.name == row["name"]), None)
+        names = ("name", "next_due_at", "paused", "paused_at", "paused_by", "paused_reason", "state", "cause")
+        more = ("started_at", "ended_at", "replica_id", "error")
+        return _plain({name: row[name] for name in (*names, *more)}) | {"interval_seconds": spec and spec.interval}
+
+
+def _next(row: status.Row, now: datetime) -> dict[str, Any]:
+    """One open spell, and how far it is from its warning to its deadline, in per cent; None before the delivery."""
+    delivered, deadline = row["delivered_at"], row["not_before"]
+    whole = (deadline - delivered).total_seconds() if delivered else 0
+    done = None if not delivered else 100 if whole <= 0 else round(100 * (now - delivered).total_seconds() / whole)
+    return _plain(row) | {"progress": None if done is None else min(100, max(0, done))}
+
+
+def _decision(record: DecisionRecord, *, dry: bool) -> dict[str, Any]:
+    would = "would " if dry and record.decision != "hold" else ""
+    return {
+        "at": record.at.isoformat(),
+        "model_name": record.model_name,
+        "user_id": str(record.user_id) if record.user_id else None,
+        "decision": f"{would}{record.decision}",
+        "reason": str(record.reason),
+        "why": record.why,
+    }
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _value(value) for name, value in row.items()}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return str(value) if isinstance(value, UUID) else value
+
+
+def _since(at: datetime, now: datetime) -> float:
+    return max(0.0, (now - at).total_seconds())
+
+
+# --- as a page and as text --------------------------------------------------------------------------------------------
+
+
+def _moment(at: str | None) -> str:
+    return datetime.fromisoformat(at).strftime("%m-%d %H:%M:%S") if at else "never"
+
+
+def _until(at: str | None, now: str) -> str:
+    """How far a moment is from now, in words."""
+    if at is None:
+        return "not known"
+    seconds = (datetime.fromisoformat(at) - datetime.fromisoformat(now)).total_seconds()
+    return f"in {duration(seconds)}" if seconds >= 0 else f"{duration(-seconds)} ago"
+
+
+_PAGES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+_PAGES.filters |= {"moment": _moment, "until": _until, "duration": duration, "counted": counted}
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """The status as an HTML page."""
+    return _PAGES.get_template("status.html").render(found)
+
+
+def lines(found: Mapping[str, Any]) -> str:
+    """The status in lines of text, the most urgent first."""
+    at = found["at"]
+    shard = "" if found["shard"] == "0/1" else f", share {found['shard']}"
+    text = [f"rps-limiter {found['version']}{shard}{', DRY RUN: nothing is done' if found['dry_run'] else ''}"]
+    text.append(f"who is next ({found['next_total']}):")
+    for one in found["next"]:
+        slots, deadline = counted(one["slots"], "slot"), _until(one["not_before"], at)
+        told = f"warned {_until(one['delivered_at'], at)}" if one["delivered_at"] else "warning not delivered"
+        text.append(f"  {one['user_name']} of {one['model_name']}: {slots}, {one['state']}, {told}, due {deadline}")
+    text.append("jobs:")
+    for job in found["jobs"]:
+        paused = f", PAUSED by {job['paused_by'] or 'somebody'}: {job['paused_reason'] or 'no reason given'}"
+        last = f"{job['state']} {_until(job['started_at'], at)}" if job["started_at"] else "never run"
+        text.append(f"  {job['name']}: {last}{paused if job['paused'] else ''}")
+    enough = f", {counted(found['without_enough'], 'model')} without enough" if found["without_enough"] else ""
+    text.append(f"fleet: {counted(found['models_total'], 'model')}, {counted(found['replicas'], 'replica')}{enough}")
+    for one in found["commands"]:
+        text.append(f"  {one['kind']} {one['model_name']}: {one['state']} since {_until(one['planned_at'], at)}")
+    for one in found["targets"]:
+        text.append(f"  {one['target']}: read {duration(one['age_seconds'])} ago{', silent' if one['silent'] else ''}")
+    text += [f"  left alone: {name}" for name in found["left_alone"]]
+    text.append(f"events that wait: {found['events_total']}")
+    return "\n".join(text)
