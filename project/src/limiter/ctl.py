@@ -179,8 +179,8 @@ def _send(options: dict[str, Any], fields: dict[str, Any]) -> None:
         raise click.ClickException(f"there is no queue {queue!r}: no replica has ever started here") from None
     except (OSError, ValueError, aio_pika.exceptions.AMQPError) as error:
         raise click.ClickException(f"RabbitMQ: {error}") from None
-    is_explanation = request["command"] == "explain" and reply.get("outcome") == "completed"
-    click.echo(reply["detail"] if is_explanation else json.dumps(reply, indent=2, ensure_ascii=False))
+    is_text = request["command"] in ("explain", "status") and reply.get("outcome") == "completed"
+    click.echo(reply["detail"] if is_text else json.dumps(reply, indent=2, ensure_ascii=False))
     click.get_current_context().exit(0 if reply.get("outcome") in DONE else 1)
 
 

@@ -95,6 +95,16 @@ async def test_explain_prints_the_decisions_as_text_and_not_as_json(make_bench: 
     assert "{" not in out
 
 
+async def test_status_prints_what_stands_as_text(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    bench.platform.add_model("m")
+    await bench.run(Job.RPS_CHECK)
+    code, out, _ = await ctl("status", **reaching(bench))
+    assert code == 0
+    assert out.startswith("rps-limiter 1.0.0\nwho is next (0):\njobs:\n")
+    assert "fleet: 1 model, 1 replica\n" in out
+
+
 async def test_explain_exits_1_for_a_model_about_which_nothing_was_decided(make_bench: MakeBench) -> None:
     code, out, _ = await ctl("explain", "GigaChad", **reaching(await make_bench()))
     assert (code, json.loads(out)["outcome"]) == (1, "failed")
