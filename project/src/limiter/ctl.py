@@ -17,6 +17,7 @@ import aio_pika
 import click
 
 from limiter.clients.rabbitmq import connect
+from limiter.config.base import from_file
 from limiter.config.settings import Settings
 from limiter.domain.job import Job
 
@@ -38,8 +39,23 @@ class Duration(click.ParamType[timedelta]):
         return timedelta(seconds=float(found[1]) * UNITS[found[2] or "s"])
 
 
+def _url_in_file() -> str | None:
+    try:
+        return from_file("RABBITMQ_URL")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--url", envvar="RABBITMQ_URL", show_envvar=True, required=True, metavar="URL", help="RabbitMQ.")
+@click.option(
+    "--url",
+    envvar="RABBITMQ_URL",
+    show_envvar=True,
+    default=_url_in_file,
+    required=True,
+    metavar="URL",
+    help="RabbitMQ; or RABBITMQ_URL_FILE, a file with the URL.",
+)
 @click.option(
     "--queue",
     envvar="CONTROL_QUEUE",

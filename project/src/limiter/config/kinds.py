@@ -2,9 +2,10 @@
 
 import json
 import re
+import ssl
 from datetime import datetime, time
 from typing import Annotated, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger
@@ -82,6 +83,22 @@ def _hours(text: str) -> str:
     return text
 
 
+def trusting(file: str) -> ssl.SSLContext:
+    """TLS that trusts the machine's authorities and those of the file; raises OSError, of which SSLError is one."""
+    context = ssl.create_default_context()
+    if file:
+        context.load_verify_locations(file)
+    return context
+
+
+def _ca_file(file: str) -> str:
+    try:
+        trusting(file)
+    except OSError as error:
+        raise ValueError(f"must be a file of certificates in PEM: {error.strerror or error}") from None
+    return file
+
+
 def shard(text: str) -> Shard:
     """The share that k/n names; raises ValueError."""
     number, _, of = text.partition("/")
@@ -97,6 +114,8 @@ def _shard(text: str) -> str:
 def _asyncpg_url(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith("postgresql+asyncpg://"):
         raise ValueError("must start with postgresql+asyncpg://")
+    if "sslmode" in parse_qs(urlsplit(value.get_secret_value()).query):
+        raise ValueError("sslmode is libpq's word: asyncpg takes ?ssl=require or ?ssl=verify-full")
     return value
 
 
@@ -135,6 +154,7 @@ DatabaseUrl = Annotated[SecretStr, AfterValidator(_asyncpg_url)]
 Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split), Field(min_length=1), AfterValidator(_distinct)]
 TimeZone = Annotated[str, AfterValidator(_zone)]
 Cron = Annotated[str, AfterValidator(_cron)]
+CaFile = Annotated[str, AfterValidator(_ca_file)]
 ShareOfModels = Annotated[str, AfterValidator(_shard)]
 Hours = Annotated[str, AfterValidator(_hours)]
 Json = Annotated[Value, NoDecode, BeforeValidator(_json)]

@@ -6,13 +6,10 @@ from apscheduler.triggers.cron import CronTrigger
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from limiter.config import kinds as kind
-from limiter.config.base import FromEnvironment, ordered
+from limiter.config.base import SECRETS, FromEnvironment, ordered
 from limiter.config.policy import PolicySettings
 from limiter.domain.address import is_address
 from limiter.domain.job import Job
-
-SECRETS = {"DATABASE_URL", "MIGRATIONS_DATABASE_URL", "RABBITMQ_URL", "BOOKING_SERVICE_TOKEN"}
-
 
 Loaded = TypeVar("Loaded", bound=FromEnvironment)
 
@@ -67,6 +64,7 @@ class Settings(MigrationSettings, PolicySettings):
     booking_page_size: Annotated[int, Field(ge=1, le=1000)] = 1000
     booking_lookback_seconds: kind.SecondsOrZero = 604_800
     http_timeout_seconds: kind.Seconds = 5
+    http_ca_file: kind.CaFile = ""
     http_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     http_retry_first_seconds: kind.Seconds = 0.2
     http_concurrency: kind.Count = 10

@@ -16,7 +16,7 @@ from limiter.clients.exposition import Family
 from limiter.clients.http import ServiceClient
 from limiter.clients.notifier import Notifier
 from limiter.clients.registry import Registry
-from limiter.config.kinds import shard
+from limiter.config.kinds import shard, trusting
 from limiter.config.settings import Settings
 from limiter.domain.job import Job
 from limiter.telemetry import Telemetry
@@ -32,7 +32,8 @@ class Clients(Provider):
     async def http(self, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         # Twice the calls made at once: four services may be asked side by side.
         limits = httpx.Limits(max_connections=2 * settings.http_concurrency)
-        timeout, verify = settings.http_timeout_seconds, _needs_certificates(settings)
+        timeout = settings.http_timeout_seconds
+        verify = trusting(settings.http_ca_file) if _needs_certificates(settings) else False
         async with httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False, verify=verify) as client:
             yield client
 

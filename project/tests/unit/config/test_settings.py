@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from limiter.config.base import SECRETS
 from limiter.config.overrides import Override
 from limiter.config.settings import Settings, WrongSettings, load
 from limiter.domain.job import Job
@@ -257,6 +259,55 @@ def test_a_wrong_budget_stops_the_start(variable: str, value: str, rule: str) ->
     text = refused(**{variable: value})
     assert variable in text
     assert rule in text
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_may_stand_in_a_file(tmp_path: Path, name: str) -> None:
+    values = REQUIRED | {"MIGRATIONS_DATABASE_URL": REQUIRED["DATABASE_URL"], "BOOKING_SERVICE_TOKEN": "s3cret"}
+    file = tmp_path / "secret"
+    file.write_text(values[name] + "\n")
+    found = settings(**values | {name: "", f"{name}_FILE": str(file)})
+    assert getattr(found, name.lower()).get_secret_value() == values[name]
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_in_two_places_or_in_none_is_refused_without_showing_it(tmp_path: Path, name: str) -> None:
+    missing = tmp_path / "missing"
+    assert f"{name}_FILE={str(missing)!r}: No such file or directory" in refused(
+        **{name: "", f"{name}_FILE": str(missing)}
+    )
+    file = tmp_path / "secret"
+    file.write_bytes(b"s3cret")
+    text = refused(**{name: "s3cret", f"{name}_FILE": str(file)})
+    assert f"{name} and {name}_FILE are both set: only one of them may be" in text
+    assert "s3cret" not in text
+    file.write_bytes(b"s3cret\xff")
+    text = refused(**{name: "", f"{name}_FILE": str(file)})
+    assert f"{name}_FILE={str(file)!r}: not UTF-8 text" in text
+    assert "s3cret" not in text
+
+
+def test_what_is_wrong_with_a_secret_in_a_file_is_told_without_it(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("mysql://user:s3cret@host/d")
+    text = refused(DATABASE_URL="", DATABASE_URL_FILE=str(file))
+    assert "DATABASE_URL=(hidden): must start with postgresql+asyncpg://" in text
+    assert "s3cret" not in text
+
+
+def test_the_word_for_tls_of_another_library_is_refused_with_the_right_one() -> None:
+    text = refused(DATABASE_URL="postgresql+asyncpg://u:s3cret@h/d?sslmode=require")
+    assert "DATABASE_URL=(hidden): sslmode is libpq's word: asyncpg takes ?ssl=require" in text
+    assert "s3cret" not in text
+    assert settings(DATABASE_URL="postgresql+asyncpg://u:p@h/d?ssl=require")
+
+
+def test_a_file_of_authorities_must_be_one(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    assert "HTTP_CA_FILE=" in refused(HTTP_CA_FILE=str(file))
+    file.write_text("no certificate")
+    text = refused(HTTP_CA_FILE=str(file))
+    assert f"HTTP_CA_FILE={str(file)!r}: must be a file of certificates in PEM" in text
 
 
 @pytest.mark.parametrize("value", ["0/0", "2/2", "-1/2", "1", "a/2", "1/2/3", "\N{ARABIC-INDIC DIGIT ONE}/2"])

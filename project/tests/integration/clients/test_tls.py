@@ -1,0 +1,49 @@
+"""External services over TLS with an authority of one's own: real handshakes."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+from limiter.domain.job import Job
+from tests.conftest import MakeBench
+
+EMPTY = b'{"items": [], "total": 0, "offset": 0, "limit": 100}'
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(EMPTY) + EMPTY
+
+
+@asynccontextmanager
+async def registry_over_tls(authority: trustme.CA) -> AsyncIterator[str]:
+    """The URL of a registry without models, whose certificate this authority has signed."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readline() not in (b"\r\n", b""):
+            pass
+        writer.write(ANSWER)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "localhost", 0, ssl=context)
+    async with server:
+        yield f"https://localhost:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_service_is_trusted_by_the_file_of_authorities_alone(
+    make_bench: MakeBench, tmp_path: Path, known: bool
+) -> None:
+    authority, another = trustme.CA(), trustme.CA()
+    file = tmp_path / "ca.pem"
+    (authority if known else another).cert_pem.write_to_path(str(file))
+    async with registry_over_tls(authority) as url:
+        bench = await make_bench(MODEL_REGISTRY_URL=url, HTTP_CA_FILE=file, HTTP_ATTEMPTS=1)
+        report = await bench.attempt(Job.RPS_CHECK)
+    assert report.state == ("completed" if known else "failed")
+    assert report.detail is None if known else "certificate verify failed" in (report.detail or "")
+    assert ("registry_unavailable" in bench.criticals()) is not known
