@@ -146,8 +146,8 @@ def lines(found: Mapping[str, Any]) -> str:
     text.append(f"who is next ({found['next_total']}):")
     for one in found["next"]:
         slots, deadline = counted(one["slots"], "slot"), _until(one["not_before"], at)
-        told = f"warned {_until(one['delivered_at'], at)}" if one["delivered_at"] else "warning not delivered"
-        text.append(f"  {one['user_name']} of {one['model_name']}: {slots}, {one['state']}, {told}, due {deadline}")
+        warned = f"warned {_until(one['delivered_at'], at)}" if one["delivered_at"] else "warning not delivered"
+        text.append(f"  {one['user_name']} of {one['model_name']}: {slots}, {one['state']}, {warned}, due {deadline}")
     text.append("jobs:")
     for job in found["jobs"]:
         paused = f", PAUSED by {job['paused_by'] or 'somebody'}: {job['paused_reason'] or 'no reason given'}"
