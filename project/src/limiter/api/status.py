@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from limiter import VERSION
 from limiter.db import status
-from limiter.domain.audit import DecisionRecord, counted, duration
+from limiter.domain.audit import DecisionRecord, counted, duration, in_words
 from limiter.domain.shard import Shard
 from limiter.runner.spec import JobSpec
 from limiter.telemetry import Telemetry
@@ -87,12 +87,11 @@ def _next(row: status.Row, now: datetime) -> dict[str, Any]:
 
 
 def _decision(record: DecisionRecord, *, dry: bool) -> dict[str, Any]:
-    would = "would " if dry and record.decision != "hold" else ""
     return {
         "at": record.at.isoformat(),
         "model_name": record.model_name,
         "user_id": str(record.user_id) if record.user_id else None,
-        "decision": f"{would}{record.decision}",
+        "decision": in_words(record.decision, dry_run=dry),
         "reason": str(record.reason),
         "why": record.why,
     }

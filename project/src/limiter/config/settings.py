@@ -153,7 +153,9 @@ class Settings(MigrationSettings, PolicySettings):
     @property
     def warnings(self) -> dict[str, str]:
         """What is allowed but hardly meant, by the name of its event in the log."""
-        if self.booking_service_token.get_secret_value() or self.dry_run:
+        if self.dry_run:
+            return {"dry_run": "DRY_RUN is on: all is decided and recorded; nothing is commanded, cancelled or sent"}
+        if self.booking_service_token.get_secret_value():
             return {}
         return {"no_booking_token": "BOOKING_SERVICE_TOKEN is empty: BookingService will refuse every cancelling"}
 

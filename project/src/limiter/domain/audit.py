@@ -114,6 +114,11 @@ class DecisionRecord:
         return clock if moment.date() == self.at.astimezone(UTC).date() else f"{moment:%Y-%m-%d} {clock}"
 
 
+def in_words(decision: Decision, *, dry_run: bool) -> str:
+    """The decision, or, in a dry run, that it would be done."""
+    return f"would {decision}" if dry_run and decision is not Decision.HOLD else str(decision)
+
+
 def standing_of(decision: Decision, reason: Reason) -> str:
     """A decision and its reason, as they are compared with the last ones."""
     return decision + ":" + reason

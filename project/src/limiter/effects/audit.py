@@ -7,7 +7,7 @@ from loguru import logger
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import decisions
-from limiter.domain.audit import DecisionRecord, standing_of
+from limiter.domain.audit import DecisionRecord, in_words, standing_of
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.policy import Policy
 from limiter.domain.snapshot import BookingKey, Snapshot
@@ -30,7 +30,7 @@ class Audit:
     def committed(self, record: DecisionRecord) -> RunTrace:
         """Count and log a decision whose transaction is committed."""
         self.telemetry.decided(record.decision, record.reason)
-        log_decision(record)
+        log_decision(record, dry_run=self.policy.dry_run)
         return RunTrace(acted=(record,))
 
     def waits(self, snapshot: Snapshot, key: BookingKey, waiting: DecisionRecord | Reason) -> RunTrace:
@@ -46,11 +46,11 @@ class Audit:
             async with run.write() as connection:
                 await decisions.record(connection, records, dry_run=self.policy.dry_run)
             for record in records:
-                log_decision(record)
+                log_decision(record, dry_run=self.policy.dry_run)
 
 
-def log_decision(record: DecisionRecord) -> None:
-    """One line: the decision, the model, and why."""
+def log_decision(record: DecisionRecord, *, dry_run: bool) -> None:
+    """One line: the decision, the model, and why; in a dry run, what would be done."""
     bound = logger.bind(
         event="decided",
         decision=str(record.decision),
@@ -58,6 +58,7 @@ def log_decision(record: DecisionRecord) -> None:
         model=record.model_name,
         model_id=str(record.model_id),
         user_id=str(record.user_id) if record.user_id else None,
+        dry_run=dry_run,
     )
     level = "DEBUG" if record.decision is Decision.HOLD else "INFO"
-    bound.log(level, "{} {}: {}", record.decision, record.model_name, record.why)
+    bound.log(level, "{} {}: {}", in_words(record.decision, dry_run=dry_run), record.model_name, record.why)

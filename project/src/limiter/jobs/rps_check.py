@@ -75,7 +75,7 @@ class RpsCheck:
         self.telemetry.targets_restarted(observation.restarts)
         self._record(run, before, scrapes, fleet, records, booked)
         for record in records:
-            log_decision(record)
+            log_decision(record, dry_run=self.policy.dry_run)
         await self.commands.send_all(run, commands)
 
     async def _fleet(self) -> Fleet | ServiceError:
