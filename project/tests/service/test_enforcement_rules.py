@@ -1,6 +1,7 @@
 """The rules of a cancelling, step by step: what goes, what stays, what its user is told; N = 60 min, Y = 15."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
 from itertools import pairwise
@@ -11,6 +12,7 @@ from uuid import UUID
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 
+from dev.fake_platform.booking import Slot
 from dev.fake_platform.call import Call
 from dev.fake_platform.faults import Fault
 from limiter.clients.dispatcher import Dispatcher
@@ -434,6 +436,32 @@ async def test_a_spell_with_5000_named_slots_is_warned_and_cancelled_whole(
     (event,) = await enforce(bench, time, 60)
     assert event["cancelled_slots"] == warning["reservation"]["slots_at_risk"]
     assert [(len(gone.slots), gone.slot_id) for gone in bench.platform.deletions] == [(500, None)] * 10
+
+
+@pytest.mark.parametrize("models", [2, 1000])
+async def test_a_fresh_look_before_each_delete_costs_the_same_whatever_the_fleets_size(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, models: int
+) -> None:
+    """Both metrics pages, the one reservation by its id, and the DELETE itself."""
+    bench = await make_bench(UNBOOKING_MODE="ALL")
+    for number in range(models - 1):
+        bench.platform.add_model("m" if number == 0 else f"other{number}")
+    bench.platform.add_model("used")
+    bench.platform.set_rate("used", 1.0)
+    book(bench, 0, 0, 120)
+    book(bench, 0, *range(120, 141))
+    await bench.run(Job.RPS_CHECK)
+    time.move_to(START + minutes(45))
+    await bench.run(Job.RPS_CHECK, Job.IDLE_WARNING, Job.EVENT_DISPATCH)
+    assert await bench.stages() == ["warning"]
+    later = int((START + minutes(150)).timestamp())
+    bench.platform.reservations[1].slots.append(Slot(later, later + 600))  # so that it does not go whole
+    await enforce(bench, time, 60)
+    asked = [(exchange.service, exchange.method) for exchange in bench.platform.history]
+    deletes = [number for number, (_, method) in enumerate(asked) if method == "DELETE"]
+    assert len(deletes) == 20
+    one_look = Counter({("entrypoint", "GET"): 2, ("booking", "GET"): 1, ("booking", "DELETE"): 1})
+    assert [Counter(asked[before + 1 : at + 1]) for before, at in pairwise(deletes)] == [one_look] * 19
 
 
 async def surging(make_bench: MakeBench, time: FrozenDateTimeFactory) -> Bench:
