@@ -28,7 +28,7 @@ logs: ## follow the limiter's logs
 	project/dev/install.sh
 	@touch $@
 
-.PHONY: install run migrate trigger status explain demo
+.PHONY: install run migrate trigger doctor status explain demo
 install: .venv/installed ## everything needed, in .venv (and Debian packages when missing)
 
 migrate: install ## alembic upgrade head, with the environment from .env
@@ -39,6 +39,9 @@ run: install ## one replica, with the environment from .env
 
 trigger: install ## run a job by hand: make trigger JOB=idle_enforce [COMMAND=run|pause|resume]
 	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m limiter.ctl "$(or $(COMMAND),run)" "$(JOB)"
+
+doctor: install ## whether everything a replica needs is there, with the environment from .env
+	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m limiter.ctl doctor
 
 status: install ## who is next, jobs, commands, readings: as text
 	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m limiter.ctl status

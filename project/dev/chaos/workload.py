@@ -15,7 +15,7 @@ import aio_pika
 from dev.chaos.history import GivenBack, Kept, Paused, Received
 from dev.fake_platform.booking import Reservation, Slot
 from dev.fake_platform.platform import Platform
-from limiter.ctl import ask
+from limiter.ctl.asking import ask
 
 ALWAYS_USED = frozenset({"steady"})
 KEEP_SECONDS = 10.0

@@ -4,7 +4,7 @@ import asyncio
 
 import aio_pika
 
-from limiter.ctl import ask
+from limiter.ctl.asking import ask
 
 QUEUE = "rps_limiter.control"
 TIMEOUT = 30.0  # seconds to wait for a reply

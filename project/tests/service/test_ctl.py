@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -196,6 +197,18 @@ async def test_a_missing_url_is_named() -> None:
     code, out, err = await ctl_process("run", "saga_poll")
     assert (code, out) == (2, "")
     assert "RABBITMQ_URL" in err
+
+
+async def test_the_url_may_stand_in_a_file(make_bench: MakeBench, services: Services, tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text(services.rabbitmq_url + "\n")
+    bench = await make_bench()
+    reaching_by_file = reaching(bench) | {"RABBITMQ_URL": "", "RABBITMQ_URL_FILE": str(file)}
+    code, out, _ = await ctl("status", **reaching_by_file)
+    assert (code, out.splitlines()[0]) == (0, "rps-limiter 1.0.0")
+    code, out, err = await ctl("status", RABBITMQ_URL="", RABBITMQ_URL_FILE=str(tmp_path / "missing"))
+    assert (code, out) == (2, "")
+    assert "No such file or directory" in err
 
 
 async def test_without_a_queue_it_says_that_no_replica_ever_started(services: Services) -> None:

@@ -28,7 +28,7 @@ WORDS = """
 RETIRED = set(WORDS.split())
 # The control command is called `explain`.
 ALLOWED = {
-    "explain": ("src/limiter/ctl.py", "src/limiter/api/", "tests/service/test_ctl.py", "tests/service/test_control.py"),
+    "explain": ("src/limiter/ctl/", "src/limiter/api/", "tests/service/test_ctl.py", "tests/service/test_control.py"),
     "told": ("dev/demo/", "tests/unit/demo/"),  # what a user is told
 }
 # These name the tables of version 1.0.0, as the migrations do.

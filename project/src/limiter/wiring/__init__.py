@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from dishka import make_async_container
+from dishka import AsyncContainer, make_async_container
 
+from limiter.api.doctor import Doctor
 from limiter.config.settings import Settings
 from limiter.wiring.api import Api
 from limiter.wiring.clients import Clients
@@ -12,14 +13,27 @@ from limiter.wiring.jobs import Jobs
 from limiter.wiring.replica import Replica
 from limiter.wiring.stores import Stores
 
-__all__ = ["Replica", "compose"]
+__all__ = ["Replica", "compose", "compose_doctor"]
 
 
 @asynccontextmanager
 async def compose(settings: Settings) -> AsyncIterator[Replica]:
     """One replica, every object of it made once; the graph is checked when it is made."""
+    async with _container(settings) as container:
+        yield await container.get(Replica)
+
+
+@asynccontextmanager
+async def compose_doctor(settings: Settings) -> AsyncIterator[Doctor]:
+    """What looks whether a replica would have all that it needs."""
+    async with _container(settings) as container:
+        yield await container.get(Doctor)
+
+
+@asynccontextmanager
+async def _container(settings: Settings) -> AsyncIterator[AsyncContainer]:
     container = make_async_container(Stores(), Clients(), Jobs(), Api(), context={Settings: settings})
     try:
-        yield await container.get(Replica)
+        yield container
     finally:
         await container.close()

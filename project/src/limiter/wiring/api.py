@@ -10,10 +10,15 @@ from limiter import VERSION
 from limiter.api.announcements import Announcements
 from limiter.api.broker import Consumer
 from limiter.api.control import Control
+from limiter.api.doctor import Doctor
 from limiter.api.handlers import Handlers
 from limiter.api.http import Health
 from limiter.api.queues import Queues
 from limiter.api.status import StatusReader
+from limiter.clients.booking import Booking
+from limiter.clients.dispatcher import Dispatcher
+from limiter.clients.entrypoint import Entrypoint
+from limiter.clients.registry import Registry
 from limiter.config.kinds import shard
 from limiter.config.settings import Settings
 from limiter.effects.closing import SpellClosing
@@ -44,6 +49,30 @@ class Api(Provider):
             clock=utc_now,
             telemetry=telemetry,
             longest_tick=settings.tick_longest_seconds,
+            skew_limit=settings.clock_skew_limit_seconds,
+        )
+
+    @provide
+    def doctor(
+        self,
+        settings: Settings,
+        engine: AsyncEngine,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        booking: Booking,
+        entrypoint: Entrypoint,
+    ) -> Doctor:
+        return Doctor(
+            engine=engine,
+            registry=registry,
+            dispatcher=dispatcher,
+            booking=booking,
+            entrypoint=entrypoint,
+            clock=utc_now,
+            schema=settings.database_schema,
+            rabbitmq_url=settings.rabbitmq_url.get_secret_value(),
+            rabbitmq_timeout=settings.rabbitmq_timeout_seconds,
+            exchange=settings.notifier_exchange,
             skew_limit=settings.clock_skew_limit_seconds,
         )
 

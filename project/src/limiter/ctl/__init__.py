@@ -7,43 +7,23 @@ command was carried out, 1 if it was not or no reply came, 2 if it was not under
 import asyncio
 import json
 import logging
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import aio_pika
 import click
 
-from limiter.clients.rabbitmq import connect
 from limiter.config.base import from_file
 from limiter.config.settings import Settings
+from limiter.ctl.asking import Duration, ask
+from limiter.ctl.examining import examine
 from limiter.domain.job import Job
 
 DONE = ("completed", "paused", "resumed")
 JOB = click.Choice([str(job) for job in Job])
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
 Function = TypeVar("Function", bound=Callable[..., None])
-
-
-class Duration(click.ParamType[timedelta]):
-    """Seconds, or a number with its unit: 90m, 2h, 3d."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smhd]?)", str(value))
-        if not found:
-            self.fail(f"{value!r} is neither seconds nor such as 90m, 2h, 3d", param, ctx)
-        return timedelta(seconds=float(found[1]) * UNITS[found[2] or "s"])
-
-
-def _url_in_file() -> str | None:
-    try:
-        return from_file("RABBITMQ_URL")
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,8 +31,6 @@ def _url_in_file() -> str | None:
     "--url",
     envvar="RABBITMQ_URL",
     show_envvar=True,
-    default=_url_in_file,
-    required=True,
     metavar="URL",
     help="RabbitMQ; or RABBITMQ_URL_FILE, a file with the URL.",
 )
@@ -66,10 +44,16 @@ def _url_in_file() -> str | None:
 )
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for the reply.")
 @click.pass_context
-def main(context: click.Context, url: str, queue: str, timeout: float) -> None:
+def main(context: click.Context, url: str | None, queue: str, timeout: float) -> None:
     """Ask the running replicas of rps-limiter."""
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # says once more what our own error says
     context.obj = {"url": url, "queue": queue, "timeout": timeout}
+
+
+@main.command()
+def doctor() -> None:
+    """Check, from the environment of a replica, that all it needs is there; it changes nothing, and asks no replica."""
+    click.get_current_context().exit(examine())
 
 
 def signed(command: Function) -> Function:
@@ -185,8 +169,9 @@ def _send(options: dict[str, Any], fields: dict[str, Any]) -> None:
     """Send the message without the fields that are not given, print the reply, end with its exit code."""
     request = {name: str(value) for name, value in fields.items() if value is not None}
     queue, timeout = options["queue"], options["timeout"]
+    url = options["url"] or _url_in_file()
     try:
-        reply = asyncio.run(ask(options["url"], queue, request, timeout))
+        reply = asyncio.run(ask(url, queue, request, timeout))
     except TimeoutError:
         raise click.ClickException(
             f"no replica answered on {queue!r} within {timeout:g} s; the message may still wait"
@@ -200,24 +185,11 @@ def _send(options: dict[str, Any], fields: dict[str, Any]) -> None:
     click.get_current_context().exit(0 if reply.get("outcome") in DONE else 1)
 
 
-async def ask(url: str, queue: str, request: dict[str, str], timeout: float) -> dict[str, Any]:
-    """Send a control message and return its reply.
-
-    Raises TimeoutError after `timeout` seconds without a reply, aio_pika's DeliveryError if there is no such queue.
-    """
-    identity = uuid4().hex
-    async with asyncio.timeout(timeout), await connect(url) as connection:
-        channel = await connection.channel(on_return_raises=True)
-        answers = await channel.declare_queue(exclusive=True)
-        raw = json.dumps(request | {"request_id": identity}).encode()
-        message = aio_pika.Message(raw, reply_to=answers.name, correlation_id=identity)
-        await channel.default_exchange.publish(message, queue)
-        async with answers.iterator() as arrived:
-            async for answer in arrived:
-                await answer.ack()
-                return dict(json.loads(answer.body))
-    raise ConnectionError("the connection was lost before the reply came")
-
-
-if __name__ == "__main__":
-    main()
+def _url_in_file() -> str:
+    try:
+        url = from_file("RABBITMQ_URL")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if url is None:
+        raise click.UsageError("where is RabbitMQ? Give --url, or set RABBITMQ_URL or RABBITMQ_URL_FILE")
+    return url

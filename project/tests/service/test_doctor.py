@@ -1,0 +1,85 @@
+"""`python -m limiter.ctl doctor`: what it finds on real servers, whole and broken."""
+
+import asyncio
+import os
+import sys
+
+import pytest
+
+from dev.fake_platform.platform import Fault, Platform
+from dev.servers.services import Services
+from tests.bench import environment
+from tests.conftest import ROOT, SCHEMA
+
+
+async def doctor(variables: dict[str, str]) -> tuple[int, list[str]]:
+    """Its exit code, and the lines that it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "limiter.ctl", "doctor"),
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "project/src")} | variables,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    return process.returncode or 0, out.decode().splitlines()
+
+
+@pytest.fixture
+def variables(services: Services, schema: str, platform: Platform) -> dict[str, str]:
+    platform.add_model("m")
+    platform.call("m")
+    return environment(services, schema, platform)
+
+
+async def test_where_all_is_well_it_says_so_line_by_line_and_asks_the_least(
+    variables: dict[str, str], platform: Platform
+) -> None:
+    code, lines = await doctor(variables)
+    assert code == 0, lines
+    assert lines[-1] == "all that a replica needs is there"
+    assert [line.split()[0] for line in lines[:-1]] == ["ok"] * (len(lines) - 1)
+    text = "\n".join(lines)
+    assert f"schema: {SCHEMA} is as this version needs it" in text
+    assert "pooling: by transaction" in text
+    assert "ModelRegistry: 1 running model" in text
+    assert "calls of 1 of 1 running name" in text
+    assert {exchange.method for exchange in platform.history} == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"DATABASE_SCHEMA": "nothing_here"}, "NOT OK  schema: schema 'nothing_here' has no tables of ours"),
+        ({"RABBITMQ_URL": "amqp://guest:wr0ng@127.0.0.1:{rabbitmq}/"}, "NOT OK  RabbitMQ: "),
+        ({"ENTRYPOINT_CALLS_METRIC": "other_total"}, "NOT OK  Entrypoint "),
+        ({"ENTRYPOINT_MODEL_LABEL": "path"}, "NOT OK  Entrypoint, all pages: calls of 0 of 1"),
+        ({"MODEL_REGISTRY_URL": "http://127.0.0.1:9"}, "NOT OK  ModelRegistry: registry: "),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+async def test_what_is_wrong_is_named_the_rest_is_looked_at_too_and_no_secret_is_shown(
+    services: Services, variables: dict[str, str], change: dict[str, str], line: str
+) -> None:
+    ported = {name: value.format(rabbitmq=services.rabbitmq.port) for name, value in change.items()}
+    code, lines = await doctor(variables | ported)
+    assert code == 1
+    assert [one for one in lines if one.startswith(line)], lines
+    assert any(one.startswith("ok      Postgres: version") for one in lines)
+    assert lines[-1].endswith("of them must be seen to")
+    assert "wr0ng" not in "\n".join(lines)
+
+
+async def test_a_wrong_token_is_found_without_cancelling_anything(
+    variables: dict[str, str], platform: Platform
+) -> None:
+    platform.fault("booking", Fault.status(401))
+    code, lines = await doctor(variables)
+    assert code == 1
+    assert any(line.startswith("NOT OK  BookingService: booking: ") and "401" in line for line in lines), lines
+
+
+async def test_wrong_settings_are_told_as_at_a_start(variables: dict[str, str]) -> None:
+    code, lines = await doctor(variables | {"SCALE_MIN_REPLICAS": "9"})
+    assert code == 1
+    assert any("SCALE_MIN_REPLICAS <= SCALE_MAX_REPLICAS" in line for line in lines)
