@@ -68,6 +68,7 @@ class Health:
     patience: float
     status_reader: StatusReader
     reads: Reads = field(default_factory=Reads)
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
     warnings: tuple[str, ...] = ()  # settings that are allowed but hardly meant
 
     def alive(self) -> str:
@@ -123,7 +124,8 @@ class Health:
 
     async def _status(self, page: int) -> dict[str, Any] | None:
         try:
-            return await self.status_reader.read(page)
+            async with self.one_at_a_time:  # however many watch the page, the jobs keep their connections
+                return await self.status_reader.read(page)
         except DATABASE_ERRORS:
             return None
 

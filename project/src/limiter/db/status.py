@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import extract, func, select
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import extract, func, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import idle_spells, ledger, scaling_states
@@ -49,16 +48,17 @@ async def numbers(connection: AsyncConnection) -> FleetNumbers:
 
 async def jobs(connection: AsyncConnection) -> Sequence[Row]:
     """Each job with its last run."""
-    last = (
-        select(job_run).ext(distinct_on(job_run.c.job)).order_by(job_run.c.job, job_run.c.epoch.desc()).subquery("last")
-    )
+    # One look into the index for each job: the runs of a week are hundreds of thousands.
+    newest = select(job_run).where(job_run.c.job == job.c.name).order_by(job_run.c.epoch.desc())
+    last = newest.limit(1).lateral("last")
     columns = [last.c[name] for name in ("state", "cause", "started_at", "ended_at", "replica_id", "error")]
-    query = select(job, *columns).outerjoin(last, last.c.job == job.c.name).order_by(job.c.name)
+    query = select(job, *columns).outerjoin(last, true()).order_by(job.c.name)
     return await _rows(connection, query)
 
 
 async def who_is_next(connection: AsyncConnection, limit: int) -> Sequence[Row]:
     """The open spells, the nearest deadline first, with how many named slots are left and when they are."""
+    is_open = idle_spell.c.state.in_(OPEN_STATES)
     left = cancellation.c.state.in_((StepState.NAMED, StepState.PLANNED))
     named = (
         select(
@@ -67,14 +67,14 @@ async def who_is_next(connection: AsyncConnection, limit: int) -> Sequence[Row]:
             func.min(cancellation.c.slot_start).label("first_start"),
             func.max(cancellation.c.slot_end).label("last_end"),
         )
-        .where(left)
+        .where(left, cancellation.c.spell_id.in_(select(idle_spell.c.id).where(is_open)))
         .group_by(cancellation.c.spell_id)
         .subquery("named")
     )
     names = ("user_name", "model_name", "state", "idle_since", "delivered_at", "not_before", "dry_run", "reason")
     query = select(*(idle_spell.c[name] for name in names), func.coalesce(named.c.slots, 0).label("slots"))
     query = query.add_columns(named.c.first_start, named.c.last_end)
-    query = query.outerjoin(named, named.c.spell_id == idle_spell.c.id).where(idle_spell.c.state.in_(OPEN_STATES))
+    query = query.outerjoin(named, named.c.spell_id == idle_spell.c.id).where(is_open)
     return await _rows(connection, query.order_by(idle_spell.c.not_before, idle_spell.c.id).limit(limit))
 
 
