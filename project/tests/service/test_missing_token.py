@@ -37,6 +37,8 @@ async def test_a_dry_run_says_so_first_and_what_it_would_do(
         await replica.ready()
         page = (await replica.get("/health/readiness")).json()
         shown = await replica.until(lambda page: 'decision="scale_up",reason="burst"} 1.0' in page.text, "/metrics")
+        # It is counted before it is written and logged.
+        await replica.until(lambda _: any(line.get("decision") == "scale_up" for line in replica.lines()))
         lines = replica.lines()
         assert await replica.end() == 0
     assert lines[0]["event"] == "dry_run"
