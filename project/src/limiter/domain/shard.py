@@ -16,7 +16,7 @@ class Shard(NamedTuple):
 
     def of_name(self, name: str) -> int:
         """Which share minds models of this name."""
-        return crc32(name.encode(errors="surrogatepass")) % self.of
+        return crc32(name.encode()) % self.of
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"

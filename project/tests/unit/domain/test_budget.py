@@ -64,6 +64,21 @@ def test_a_model_draws_on_the_budget_of_each_of_its_tags_and_on_that_of_all() ->
     assert given(FleetBudget(0, {"a100": 4}), wish(1, 1, 99), wish(2, 4, 5, 1.0, 1, "a100")) == [99, 4]
 
 
+def test_models_without_the_tag_take_nothing_of_its_budget_whether_they_wish_or_not() -> None:
+    budget = FleetBudget(0, {"a100": 4, "l4": 9})
+    tagged, untagged, other = wish(1, 1, 4, 1.0, 1, "a100"), wish(2, 2, 90, 9.0), wish(3, 1, 9, 9.0, 1, "l4")
+    rest = [ServedModel(UUID(int=90), "other", 50)]
+    assert [one.replicas for one in granted(budget, rest, [tagged, untagged, other], NOBODY)] == [4, 90, 9]
+
+
+def test_a_model_is_told_of_a_budget_that_it_draws_on_however_short_another_is() -> None:
+    budget = FleetBudget(0, {"a100": 4, "l4": 1})
+    wishes = [wish(1, 1, 9, 1.0, 1, "a100"), wish(2, 6, 9, 1.0, 1, "l4")]
+    found = granted(budget, [], wishes, NOBODY)
+    assert [(one.replicas, one.full, one.most, one.asked) for one in found] == [(4, "a100", 4, 4), (6, "l4", 1, 6)]
+    assert [one.wish for one in found] == wishes
+
+
 def test_a_model_whose_tags_are_not_known_counts_in_every_budget() -> None:
     lost = ServedModel(UUID(int=9), "lost", 3, None)
     (found,) = granted(FleetBudget(0, {"a100": 4}), [lost], [wish(1, 0, 4, 1.0, 1, "a100")], NOBODY)
