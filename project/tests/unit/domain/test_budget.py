@@ -92,7 +92,7 @@ def test_the_budget_that_leaves_least_is_told() -> None:
     (found,) = granted(FleetBudget(8, {"a100": 5}), [], [one], NOBODY)
     assert (found.full, found.most, found.asked) == ("a100", 5, 5)
     (found,) = granted(FleetBudget(9, {"a100": 9}), [], [one], NOBODY)
-    assert (found.replicas, found.full) == (9, None)
+    assert (found.wish, found.replicas, found.full) == (one, 9, None)
 
 
 # --- the fleet's decisions --------------------------------------------------------------------------------------------
