@@ -137,6 +137,14 @@ class Health:
             return None
 
 
+async def _status_of(health: Health, request: Request) -> dict[str, Any] | Response:
+    """The status with the page of models that is asked for, or the answer why there is none."""
+    number = request.query_params.get("page", "1")
+    if not re.fullmatch(r"[1-9]\d{0,5}", number, re.ASCII):
+        return PlainTextResponse(f"page: {number[:40]!r} is not a whole number from 1 to 999999\n", 422)
+    return await health.status(int(number)) or PlainTextResponse("Postgres does not answer: nothing is known\n", 503)
+
+
 def http_app(health: Health) -> Starlette:
     """The ASGI application of one replica."""
 
@@ -154,20 +162,12 @@ def http_app(health: Health) -> Starlette:
         await health.show()
         return Response(generate_latest(health.telemetry.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    async def found(request: Request) -> dict[str, Any] | Response:
-        number = request.query_params.get("page", "1")
-        if not re.fullmatch(r"[1-9]\d{0,5}", number, re.ASCII):
-            return PlainTextResponse(f"page: {number[:40]!r} is not a whole number from 1 to 999999\n", 422)
-        return await health.status(int(number)) or PlainTextResponse(
-            "Postgres does not answer: nothing is known\n", 503
-        )
-
     async def status_page(request: Request) -> Response:
-        shown = await found(request)
+        shown = await _status_of(health, request)
         return shown if isinstance(shown, Response) else HTMLResponse(page(shown), headers=SAFE)
 
     async def status_json(request: Request) -> Response:
-        shown = await found(request)
+        shown = await _status_of(health, request)
         return shown if isinstance(shown, Response) else JSONResponse(shown, headers=SAFE)
 
     return Starlette(
