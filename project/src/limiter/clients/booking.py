@@ -1,18 +1,21 @@
 """BookingService: who booked what, and the cancelling of slots. Times there are Unix seconds."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from math import ceil
+from operator import is_
 from urllib.parse import quote
 
 from loguru import logger
 from pydantic import ValidationError
 
 from limiter.clients.concurrency import gathered
-from limiter.clients.decoding import decode, describe_validation
+from limiter.clients.decoding import KnownPages, decode, describe_validation
 from limiter.clients.errors import ContractBroken, Unavailable
 from limiter.clients.http import ServiceClient
-from limiter.clients.reservation_wire import ONE, PAGE, WirePage, WireReservation, to_domain
+from limiter.clients.reservation_wire import ONE, PAGE, WirePage, WireReservation, sound_page, to_domain
 from limiter.domain.reservations import Bookings, Reservation, Slot
 
 PATH = "/api/v1/reservations"
@@ -22,6 +25,21 @@ class _ListChanged(Exception):
     """Somebody booked or cancelled between two pages: what was read is no picture of any moment."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What one page said: the total, how many it lists itself, and the models of those that are not understood."""
+
+    total: int
+    listed: int
+    reservations: Sequence[Reservation]
+    unreadable: Sequence[str] = ()
+
+
+def _sound(raw: bytes) -> _Read | None:
+    page = sound_page(raw)
+    return page and _Read(page[0], len(page[1]), page[1])
+
+
 class Booking:
     """Reads all reservations or none, or a single one, and cancels."""
 
@@ -29,6 +47,9 @@ class Booking:
         self._service = service
         self._page_size = page_size
         self._lookback = lookback
+        self._pages = KnownPages(_sound)
+        self._last: Sequence[_Read] = ()
+        self._bookings = Bookings(())
 
     async def bookings(self, now: datetime) -> Bookings:
         """Every reservation that ends after `now - lookback`; raises ServiceError rather than return a part.
@@ -50,31 +71,40 @@ class Booking:
 
     async def _read(self, since: int) -> Bookings:
         first = await self._page(since, 1)
-        pages = range(2, ceil(first.total / self._page_size) + 1)
-        rest = await gathered([partial(self._page, since, page) for page in pages], self._service.concurrency)
-        items = [item for page in (first, *rest) for item in page.items]
-        if len(items) != first.total or any(page.total != first.total for page in rest):
-            raise _ListChanged(f"{len(items)} reservations read, {first.total} announced")
-        return self._understood(items)
+        numbers = range(2, ceil(first.total / self._page_size) + 1)
+        rest = await gathered([partial(self._page, since, page) for page in numbers], self._service.concurrency)
+        pages = (first, *rest)
+        listed = sum(page.listed for page in pages)
+        if listed != first.total or any(page.total != first.total for page in rest):
+            raise _ListChanged(f"{listed} reservations read, {first.total} announced")
+        if len(pages) == len(self._last) and all(map(is_, pages, self._last)):
+            return self._bookings
+        found = {one.id: one for page in pages for one in page.reservations}
+        unreadable = [name for page in pages for name in page.unreadable]
+        if len(found) + len(unreadable) < listed:
+            raise _ListChanged("a reservation is listed twice")
+        self._last, self._bookings = pages, Bookings(tuple(found.values()), frozenset(unreadable))
+        return self._bookings
 
-    async def _page(self, since: int, page: int) -> WirePage:
+    async def _page(self, since: int, page: int) -> _Read:
+        """The page, the same object as long as nothing on it changes."""
         query: dict[str, int | str] = {"min_end_time": since, "sort_by": "start_time", "sort_order": "asc"}
         raw = await self._service.get(PATH, page=page, page_size=self._page_size, **query)
-        return decode(PAGE, raw, self._service.name, f"page {page}")
+        read = self._pages.read(page, raw)
+        if read is not None:
+            return read
+        return self._one_by_one(decode(PAGE, raw, self._service.name, f"page {page}"))
 
-    def _understood(self, items: list[object]) -> Bookings:
+    def _one_by_one(self, page: WirePage) -> _Read:
         """One bad entry spoils its own model only; one that does not even say its model spoils the list."""
-        good: dict[str, Reservation] = {}
+        good: list[Reservation] = []
         unreadable: list[str] = []
-        for item in items:
+        for item in page.items:
             try:
-                reservation = to_domain(WireReservation.model_validate(item))
-                good[reservation.id] = reservation
+                good.append(to_domain(WireReservation.model_validate(item)))
             except (ValidationError, ValueError) as error:
                 unreadable.append(self._spoiled(item, error))
-        if len(good) + len(unreadable) < len(items):
-            raise _ListChanged("a reservation is listed twice")
-        return Bookings(tuple(good.values()), frozenset(unreadable))
+        return _Read(page.total, len(page.items), good, unreadable)
 
     def _spoiled(self, item: object, error: ValueError) -> str:
         why = describe_validation(error) if isinstance(error, ValidationError) else str(error)

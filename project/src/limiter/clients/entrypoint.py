@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import httpx
 
 from limiter.clients.errors import CircuitOpen, ContractBroken, ServiceError, Unavailable
-from limiter.clients.exposition import BrokenPage, Family, NoFamily, SeriesCache
+from limiter.clients.exposition import NoFamily
 from limiter.clients.http import ServiceClient, check_status
+from limiter.clients.label_sets import BrokenPage, Family
 from limiter.clients.page import PageContent, PageReader
+from limiter.clients.page_order import SeriesCache
 from limiter.domain.usage import FailedScrape, Scrape, ScrapedPage, ScrapeProblem
 
 # Plain text, so that nothing has to be negotiated or unpacked: on a local network compression costs more than it saves.
@@ -23,10 +25,11 @@ class StalePage(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Caches:
-    """What is known of the series of one target."""
+    """What is known of the series of one target; of those who read it first, one goes ahead."""
 
     calls: SeriesCache
     in_flight: SeriesCache | None
+    first: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Entrypoint:
@@ -70,6 +73,12 @@ class Entrypoint:
         raise AssertionError("unreachable: the last attempt returns")
 
     async def _page(self, client: ServiceClient, caches: _Caches) -> ScrapedPage:
+        if caches.calls.page.raws:
+            return await self._read(client, caches)
+        async with caches.first:
+            return await self._read(client, caches)
+
+    async def _read(self, client: ServiceClient, caches: _Caches) -> ScrapedPage:
         reader = PageReader(caches.calls, caches.in_flight)
         async with client.answered("GET metrics"), client.http.stream("GET", client.url, headers=HEADERS) as response:
             check_status(response)
@@ -77,7 +86,7 @@ class Entrypoint:
             try:
                 async for chunk in response.aiter_bytes():
                     reader.feed(chunk)
-                page = reader.finish()
+                page = await asyncio.to_thread(reader.finish)
             except (BrokenPage, NoFamily) as error:
                 raise ContractBroken(str(error)) from error
         return _scraped(client.url, self._clock(), page)

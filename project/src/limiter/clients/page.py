@@ -5,7 +5,9 @@ import re
 import zlib
 from dataclasses import dataclass
 
-from limiter.clients.exposition import BrokenPage, FamilyReader, NoFamily, Series, SeriesCache, shown
+from limiter.clients.exposition import FamilyReader, NoFamily, Series
+from limiter.clients.label_sets import BrokenPage, shown
+from limiter.clients.page_order import SeriesCache
 from limiter.domain.usage import Heartbeat
 
 START_TIME = b"process_start_time_seconds"

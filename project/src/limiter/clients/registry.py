@@ -1,14 +1,20 @@
 """ModelRegistry: the running models."""
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
+from operator import is_
+from sys import intern
+from typing import Annotated
 from uuid import UUID
 
+import msgspec
 from loguru import logger
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from limiter.clients.concurrency import gathered
-from limiter.clients.decoding import Storable, decode, describe_validation
+from limiter.clients.decoding import KnownPages, Storable, decode, describe_validation
 from limiter.clients.http import ServiceClient
 from limiter.domain.fleet import Fleet, ServedModel
 from limiter.domain.shard import EVERY_MODEL, Shard
@@ -49,6 +55,47 @@ class _Page(BaseModel):
 _PAGE = TypeAdapter(_Page)
 
 
+# The same once more, for whole pages at once, in a tenth of the time: what they do not take is read entry by entry.
+class _SoundInstance(msgspec.Struct, gc=False):
+    replicas: Annotated[int, msgspec.Meta(ge=0, le=MOST)]
+
+
+class _SoundTag(msgspec.Struct, gc=False):
+    tag: str
+
+
+class _SoundEntry(msgspec.Struct, gc=False):
+    id: UUID
+    name: Annotated[str, msgspec.Meta(min_length=1)]
+    status: str
+    deleted: bool
+    instance: _SoundInstance
+
+
+class _SoundTaggedEntry(_SoundEntry, gc=False):
+    tags: list[_SoundTag]
+
+
+class _SoundPage(msgspec.Struct, gc=False):
+    items: list[_SoundEntry]
+    total: Annotated[int, msgspec.Meta(ge=0, le=MOST)]
+
+
+class _SoundTaggedPage(msgspec.Struct, gc=False):
+    items: list[_SoundTaggedEntry]
+    total: Annotated[int, msgspec.Meta(ge=0, le=MOST)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What one page said: the running models, the ids of all that was understood, and of what was not."""
+
+    total: int
+    running: Sequence[ServedModel]
+    understood: frozenset[UUID]
+    refused: frozenset[UUID] = frozenset()
+
+
 class Registry:
     """Reads the running models, pages of at most 100 fetched side by side."""
 
@@ -60,6 +107,12 @@ class Registry:
         self._page_size = page_size
         self._tags = frozenset(tags)
         self._shard = shard
+        self._decoder: msgspec.json.Decoder[_SoundPage | _SoundTaggedPage] = msgspec.json.Decoder(
+            _SoundTaggedPage if tags else _SoundPage
+        )
+        self._pages = KnownPages(self._sound)
+        self._last: Sequence[_Read] = ()
+        self._fleet = Fleet(())
 
     async def running(self) -> Fleet:
         """Every running model that is minded here.
@@ -69,24 +122,34 @@ class Registry:
         first = await self._page(0)
         offsets = range(self._page_size, first.total, self._page_size)
         rest = await gathered([partial(self._page, offset) for offset in offsets], self._service.concurrency)
-        items = [item for page in (first, *rest) for item in page.items]
-        read = [(item, self._entry(item)) for item in items]
-        entries = [entry for _, entry in read if entry is not None]
-        running = [entry for entry in entries if self._counts(entry)]
-        models = {
-            entry.id: ServedModel(entry.id, entry.name, entry.instance.replicas, self._tags_of(entry))
-            for entry in running
-        }
-        understood = {entry.id for entry in entries}
-        named = [_id(item) for item, entry in read if entry is None]
-        unreadable = frozenset(id for id in named if id is not None) - understood
-        # Short of an id, somebody else may be running, or an id stands twice and hides another.
-        complete = len(understood) + len(unreadable) == first.total
-        return Fleet(tuple(models.values()), complete, unreadable)
+        pages = (first, *rest)
+        if len(pages) == len(self._last) and all(map(is_, pages, self._last)):
+            return self._fleet
+        fleet = await asyncio.to_thread(_fleet, pages)
+        self._last, self._fleet = pages, fleet
+        return fleet
 
-    async def _page(self, offset: int) -> _Page:
+    async def _page(self, offset: int) -> _Read:
+        """The page, the same object as long as nothing on it changes."""
         raw = await self._service.get(PATH, offset=offset, limit=self._page_size)
-        return decode(_PAGE, raw, self._service.name, f"page at {offset}")
+        read = self._pages.read(offset, raw)
+        if read is not None:
+            return read
+        return self._one_by_one(decode(_PAGE, raw, self._service.name, f"page at {offset}"))
+
+    def _sound(self, raw: bytes) -> _Read | None:
+        """The whole page at once; None if something on it is not as it should be."""
+        try:
+            page = self._decoder.decode(raw)
+        except msgspec.MsgspecError:
+            return None
+        return _Read(page.total, self._running(page.items), frozenset(entry.id for entry in page.items))
+
+    def _one_by_one(self, page: _Page) -> _Read:
+        read = [(item, self._entry(item)) for item in page.items]
+        entries = [entry for _, entry in read if entry is not None]
+        refused = frozenset(id for item, entry in read if entry is None and (id := _id(item)) is not None)
+        return _Read(page.total, self._running(entries), frozenset(entry.id for entry in entries), refused)
 
     def _entry(self, item: object) -> _Entry | None:
         try:
@@ -99,12 +162,27 @@ class Registry:
             self._service.telemetry.refused(self._service.name, 1)
             return None
 
-    def _counts(self, entry: _Entry) -> bool:
-        return entry.status == "RUNNING" and not entry.deleted and self._shard.minds(entry.name)
+    def _running(self, entries: Sequence[_Entry | _SoundEntry]) -> list[ServedModel]:
+        return [
+            ServedModel(entry.id, intern(entry.name), entry.instance.replicas, self._tags_of(entry))
+            for entry in entries
+            if entry.status == "RUNNING" and not entry.deleted and self._shard.minds(entry.name)
+        ]
 
-    def _tags_of(self, entry: _Entry) -> frozenset[str]:
-        tags = entry.tags if isinstance(entry, _TaggedEntry) else []
-        return self._tags.intersection(one.tag for one in tags)
+    def _tags_of(self, entry: _Entry | _SoundEntry) -> frozenset[str]:
+        if not isinstance(entry, _TaggedEntry | _SoundTaggedEntry):
+            return frozenset()
+        return self._tags.intersection(one.tag for one in entry.tags)
+
+
+def _fleet(pages: Sequence[_Read]) -> Fleet:
+    """What the pages say together."""
+    models = {model.id: model for page in pages for model in page.running}
+    understood = frozenset[UUID]().union(*(page.understood for page in pages))
+    unreadable = frozenset[UUID]().union(*(page.refused for page in pages)) - understood
+    # Short of an id, somebody else may be running, or an id stands twice and hides another.
+    complete = len(understood) + len(unreadable) == pages[0].total
+    return Fleet(tuple(models.values()), complete, unreadable)
 
 
 def _id(item: object) -> UUID | None:

@@ -1,7 +1,9 @@
 """The audit: one row per change of decision, and what stands for each booking."""
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -13,7 +15,6 @@ from sqlalchemy import (
     column,
     exists,
     func,
-    insert,
     or_,
     select,
     update,
@@ -21,13 +22,26 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from limiter.db.bulk import AT_A_TIME_IN, insertion, streamed
 from limiter.db.tables import decision, scaling_state
 from limiter.domain.audit import DecisionRecord, standing_of
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.snapshot import BookingKey
 
+COLUMNS = (
+    "decided_at",
+    "model_id",
+    "model_name",
+    "user_id",
+    "decision",
+    "reason",
+    "numbers",
+    "dry_run",
+    "stands",
+)
 
-async def record(connection: AsyncConnection, records: Collection[DecisionRecord], *, dry_run: bool) -> None:
+
+async def record(connection: AsyncConnection, records: Sequence[DecisionRecord], *, dry_run: bool) -> None:
     """Write changed decisions; each is from now on what stands for its booking."""
     if not records:
         return
@@ -39,29 +53,33 @@ async def record(connection: AsyncConnection, records: Collection[DecisionRecord
         theirs = func.unnest(*ids).table_valued(*columns).render_derived(name="theirs")
         same = (decision.c.model_id == theirs.c.model_id) & (decision.c.user_id == theirs.c.user_id)
         await connection.execute(update(decision).where(decision.c.stands, same).values(stands=False))
-    rows = [
-        {
-            "decided_at": found.at,
-            "model_id": found.model_id,
-            "model_name": found.model_name,
-            "user_id": found.user_id,
-            "decision": found.decision,
-            "reason": found.reason,
-            "numbers": dict(found.numbers),
-            "dry_run": dry_run,
-            "stands": found.user_id is not None,
-        }
-        for found in records
-    ]
-    await connection.execute(insert(decision), rows)
+    for start in range(0, len(records), AT_A_TIME_IN):
+        some = records[start : start + AT_A_TIME_IN]
+        rows = await asyncio.to_thread(_rows, some, dry_run)
+        await connection.execute(insertion(decision, COLUMNS, rows))
+
+
+def _rows(records: Sequence[DecisionRecord], dry_run: bool) -> list[tuple[Any, ...]]:
+    return [_row(found, dry_run) for found in records]
+
+
+def _row(found: DecisionRecord, dry_run: bool) -> tuple[Any, ...]:
+    stands = found.user_id is not None
+    about = (found.at, found.model_id, found.model_name, found.user_id)
+    return (*about, found.decision, found.reason, dict(found.numbers), dry_run, stands)
 
 
 async def standing(connection: AsyncConnection) -> dict[BookingKey, str]:
     """The last decision about each booking, and its reason."""
     columns = (decision.c.model_id, decision.c.user_id, decision.c.decision, decision.c.reason)
     latest = select(*columns).ext(distinct_on(decision.c.model_id, decision.c.user_id)).where(decision.c.stands)
-    rows = await connection.execute(latest.order_by(decision.c.model_id, decision.c.user_id, decision.c.id.desc()))
-    return {(row.model_id, row.user_id): standing_of(Decision(row.decision), Reason(row.reason)) for row in rows}
+    latest = latest.order_by(decision.c.model_id, decision.c.user_id, decision.c.id.desc())
+    return {(model, user): _standing(made, reason) async for model, user, made, reason in streamed(connection, latest)}
+
+
+@cache
+def _standing(made: str, reason: str) -> str:
+    return standing_of(Decision(made), Reason(reason))
 
 
 async def for_model(connection: AsyncConnection, name: str, limit: int) -> list[DecisionRecord]:

@@ -1,52 +1,105 @@
 """What rps_check remembers of the readings: counters, use, gaps."""
 
 import json
-from collections.abc import Collection, Mapping
+from array import array
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
+from sys import intern
 from typing import Any
 
 from sqlalchemy import ARRAY, ColumnElement, Text, any_, bindparam, delete, exists, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import tables
-from limiter.db.bulk import upsert
+from limiter.db.bulk import streamed, upsert
+from limiter.domain.columns import Column, Layout, changes, rows
 from limiter.domain.usage import Gap, Memory, Sample, TargetMemory, Usage
 
+SERIES = ("target", "series", "model_name", "value")
 TARGET = ("target", "first_read_at", "read_at", "started_at", "rate", "silent", "matched_at", "page_digest", "stale")
 
 
 async def load(connection: AsyncConnection, targets: Collection[str]) -> Memory:
     """The memory of these targets as the last run of rps_check left it."""
-    counters: dict[str, dict[str, float]] = {target: {} for target in targets}
-    names: dict[str, dict[str, str]] = {target: {} for target in targets}
-    for row in await connection.execute(select(tables.series).where(tables.series.c.target == any_(_texts(targets)))):
-        counters[row.target][row.series] = row.value
-        names[row.target][row.series] = row.model_name
-    known = await connection.execute(select(*(tables.target.c[name] for name in TARGET)))
+    known = await load_targets(connection, targets)
     return Memory(
-        {row.target: _target(row, counters[row.target], names[row.target]) for row in known if row.target in counters},
-        {row.model_name: _usage(row) for row in await connection.execute(select(tables.usage))},
+        {row.target: await _loaded(connection, row) for row in known.values()},
+        {row.model_name: _usage(row) async for row in streamed(connection, select(tables.usage))},
         tuple(Gap(*row) for row in await connection.execute(select(tables.gap))),
     )
 
 
-async def save(connection: AsyncConnection, before: Memory, after: Memory) -> None:
-    """Write what changed, and only that."""
-    await upsert(connection, tables.target, TARGET, _changed(_target_row, before.targets, after.targets))
+async def load_targets(connection: AsyncConnection, targets: Collection[str]) -> dict[str, Any]:
+    """The rows of these targets, without their series."""
+    found = await connection.execute(select(*(tables.target.c[name] for name in TARGET)))
+    return {row.target: row for row in found if row.target in targets}
+
+
+def target_rows(memory: Memory) -> dict[str, tuple[Any, ...]]:
+    """The rows that stand for the targets of this memory."""
+    return {name: _target_row(name, target) for name, target in memory.targets.items()}
+
+
+async def _loaded(connection: AsyncConnection, row: Any) -> TargetMemory:
+    """A target with its series."""
+    series, names, values = list[str](), list[str](), array("d")
+    ours = select(tables.series.c.series, tables.series.c.model_name, tables.series.c.value)
+    async for one, name, value in streamed(connection, ours.where(tables.series.c.target == row.target)):
+        series.append(one)
+        names.append(intern(name))  # each model's name stands in several series of several targets
+        values.append(value)
+    layout = Layout(series, names)
+    return _target(row, Column(layout, values), Column(layout, names))
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The rows that a tick changes, and the series that are gone, by target."""
+
+    targets: Sequence[tuple[Any, ...]]
+    series: Sequence[Iterable[tuple[Any, ...]]]
+    gone: Mapping[str, Collection[str]]
+    usage: Sequence[tuple[Any, ...]]
+    gaps: Sequence[tuple[Any, ...]]
+
+
+def changed(before: Memory, after: Memory) -> Changed:
+    """What to write, and only that; pure work, for a thread."""
+    series = []
+    gone = {}
     for name, target in after.targets.items():
-        await _save_series(connection, before.targets.get(name), target)
-    used = _changed(_usage_row, before.usage, after.usage)
-    await upsert(connection, tables.usage, ("model_name", "last_used_at", "samples"), used)
+        vanished, rewritten = _series(before.targets.get(name), target)
+        series.append(rewritten)
+        if vanished:
+            gone[name] = vanished
     known = set(before.gaps)
-    gaps = [(gap.target, gap.since, gap.until) for gap in after.gaps if gap not in known]
-    await upsert(connection, tables.gap, ("target", "since", "until"), gaps)
+    return Changed(
+        targets=_changed(_target_row, before.targets, after.targets),
+        series=series,
+        gone=gone,
+        usage=_changed(_usage_row, before.usage, after.usage),
+        gaps=[(gap.target, gap.since, gap.until) for gap in after.gaps if gap not in known],
+    )
+
+
+async def save(connection: AsyncConnection, rows: Changed) -> None:
+    """Write what changed."""
+    await upsert(connection, tables.target, TARGET, rows.targets)
+    for target, series in rows.gone.items():
+        ours = (tables.series.c.target == target) & (tables.series.c.series == any_(_texts(series)))
+        await connection.execute(delete(tables.series).where(ours))
+    await upsert(connection, tables.series, SERIES, chain.from_iterable(rows.series))
+    await upsert(connection, tables.usage, ("model_name", "last_used_at", "samples"), rows.usage)
+    await upsert(connection, tables.gap, ("target", "since", "until"), rows.gaps)
 
 
 def _changed(row: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Any]:
     return [row(name, value) for name, value in after.items() if before.get(name) is not value]
 
 
-def _target(row: Any, counters: dict[str, float], names: dict[str, str]) -> TargetMemory:
+def _target(row: Any, counters: Column[float], names: Column[str]) -> TargetMemory:
     return TargetMemory(
         target=row.target,
         first_read_at=row.first_read_at,
@@ -74,20 +127,18 @@ def _usage(row: Any) -> Usage:
     return Usage(row.last_used_at, tuple(Sample(*sample) for sample in json.loads(row.samples)))
 
 
-async def _save_series(connection: AsyncConnection, before: TargetMemory | None, after: TargetMemory) -> None:
+def _series(before: TargetMemory | None, after: TargetMemory) -> tuple[Collection[str], Iterable[tuple[Any, ...]]]:
+    """The series to delete, and the rows to write, made one by one: of a first page they would fill the memory."""
     old = before.counters if before else {}
     if old is after.counters:
-        return
-    gone = old.keys() - after.counters.keys()
-    if gone:
-        ours = (tables.series.c.target == after.target) & (tables.series.c.series == any_(_texts(gone)))
-        await connection.execute(delete(tables.series).where(ours))
-    changed = [
-        (after.target, series, after.names[series], value)
-        for series, value in after.counters.items()
-        if old.get(series) != value
-    ]
-    await upsert(connection, tables.series, ("target", "series", "model_name", "value"), changed)
+        return (), []
+    found = changes(old, after.counters)
+    if found is not None:
+        return found.vanished, ((after.target, *row) for row in found.rows())
+    known = dict(old)
+    all = rows(after.counters, after.names)
+    written = ((after.target, series, name, value) for series, name, value in all if known.get(series) != value)
+    return known.keys() - after.counters.keys(), written
 
 
 async def forget(connection: AsyncConnection, before: datetime) -> None:

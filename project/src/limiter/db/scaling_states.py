@@ -1,17 +1,18 @@
 """What scaling remembers of each running model."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Uuid, any_, bindparam, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from limiter.db.bulk import upsert
+from limiter.db.bulk import streamed, upsert
 from limiter.db.tables import scaling_state
 from limiter.domain.audit import standing_of
 from limiter.domain.decision import Decision, Reason
-from limiter.domain.fleet import ScalingState
+from limiter.domain.fleet import Fleet, ScalingState
 
 FLEET_FULL = standing_of(Decision.HOLD, Reason.FLEET_FULL)
 COLUMNS = (
@@ -29,22 +30,41 @@ _row = attrgetter("model_id", "name", *COLUMNS[2:])
 
 async def load(connection: AsyncConnection) -> dict[UUID, ScalingState]:
     """The state of every model as the last run of rps_check left it."""
-    rows = await connection.execute(select(*(scaling_state.c[name] for name in COLUMNS)))
-    return {row.model_id: ScalingState(*row) for row in rows}
+    rows = streamed(connection, select(*(scaling_state.c[name] for name in COLUMNS)))
+    return {row.model_id: ScalingState(*row) async for row in rows}
 
 
-async def save(
-    connection: AsyncConnection,
-    before: Mapping[UUID, ScalingState],
-    after: Iterable[ScalingState],
-    gone: Collection[UUID] = (),
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The states that a tick changes, and the models that are gone."""
+
+    states: Sequence[ScalingState]
+    gone: Collection[UUID]
+
+    def after(self, before: Mapping[UUID, ScalingState]) -> Mapping[UUID, ScalingState]:
+        """All states with these changes."""
+        if not self.states and not self.gone:
+            return before
+        after = {**before, **{state.model_id: state for state in self.states}}
+        for id in self.gone:
+            del after[id]
+        return after
+
+
+def changed(before: Mapping[UUID, ScalingState], after: Iterable[ScalingState], fleet: Fleet) -> Changed:
+    """What to write, and only that; pure work, for a thread."""
+    return Changed(
+        [state for state in after if before.get(state.model_id) is not state and before.get(state.model_id) != state],
+        [id for id in before if id not in fleet.by_id and fleet.is_gone(id)],
+    )
+
+
+async def save(connection: AsyncConnection, rows: Changed) -> None:
     """Write the changed ones; forget the models that are gone."""
-    if gone:
-        ids = bindparam(None, list(gone), type_=ARRAY(Uuid()))
+    if rows.gone:
+        ids = bindparam(None, list(rows.gone), type_=ARRAY(Uuid()))
         await connection.execute(delete(scaling_state).where(scaling_state.c.model_id == any_(ids)))
-    changed = [_row(state) for state in after if before.get(state.model_id) != state]
-    await upsert(connection, scaling_state, COLUMNS, changed)
+    await upsert(connection, scaling_state, COLUMNS, [_row(state) for state in rows.states])
 
 
 async def observed(connection: AsyncConnection) -> tuple[int, int, int]:

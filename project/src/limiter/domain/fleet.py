@@ -55,7 +55,7 @@ class Fleet:
     def by_name(self) -> Mapping[str, Sequence[ServedModel]]:
         """The instances of each name in the order of their ids, the last known among them."""
         found: dict[str, list[ServedModel]] = {}
-        for model in sorted(self.models + self.last_known, key=lambda model: model.id):
+        for model in sorted(self.models + self.last_known, key=lambda model: model.id.int):
             found.setdefault(model.name, []).append(model)
         return found
 

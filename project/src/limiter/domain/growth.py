@@ -6,11 +6,12 @@ last page that was believed, as after a reading that failed. Of two processes be
 read first is followed; a process that is seen alone for two windows takes its place, and its history is no use.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from limiter.domain.columns import changes, rows
 from limiter.domain.usage import (
     FailedScrape,
     Gap,
@@ -84,7 +85,8 @@ def grow(
         return Growth(page, _target(page, before.first_read_at, at, rate, page.counters, matched_at), {}, seconds, gap)
     # An unreadable series keeps its old value: when it can be read again, the growth since then still shows.
     kept = {series: old[series] for series in page.unreadable if series in old}
-    target = _target(page, before.first_read_at, at, rate, {**page.counters, **kept}, matched_at)
+    counters = {**page.counters, **kept} if kept else page.counters
+    target = _target(page, before.first_read_at, at, rate, counters, matched_at)
     return Growth(page, target, found.calls, seconds, gap)
 
 
@@ -103,7 +105,7 @@ def _target(
         started_at=page.started_at,
         rate=rate,
         counters=counters,
-        names={**page.unreadable, **page.names},
+        names={**page.unreadable, **page.names} if page.unreadable else page.names,
         matched_at=matched_at,
         page_digest=page.digest,
     )
@@ -111,17 +113,25 @@ def _target(
 
 def _difference(before: TargetMemory, old: Mapping[str, float], page: ScrapedPage) -> _Difference:
     """The page's growth over the `old` counters."""
+    columns = changes(old, page.counters)
+    if columns is not None and not page.unreadable:
+        return _summed(columns.named(), bool(columns.vanished))
     fell = not before.counters.keys() <= page.counters.keys() | page.unreadable.keys()
+    known = dict(old)  # of columns, a look at each series by its name would cost more than all of them at once
+    found = ((name, known.get(series, 0.0), value) for series, name, value in rows(page.counters, page.names))
+    return _summed(found, fell)
+
+
+def _summed(moved: Iterable[tuple[str, float, float]], fell: bool) -> _Difference:
+    """The difference that counters make: model name, value before, value now."""
     calls: dict[str, float] = {}
     total = 0.0
-    for series, value in page.counters.items():
-        known = old.get(series, 0.0)
+    for name, known, value in moved:
         if value == known:
             continue
         fell = fell or value < known
         grown = value - known if value > known else value
         if grown > 0:
-            name = page.names[series]
             calls[name] = calls.get(name, 0.0) + grown
             total += grown
     return _Difference(calls, total, fell)

@@ -51,8 +51,12 @@ class Snapshot:
     @cached_property
     def active_bookings(self) -> Mapping[BookingKey, ActiveBooking]:
         """The bookings of which a slot, or a short pause between two slots of a row, runs now."""
-        bookings = {key: slots.at(self.at) for key, slots in self.users.items()}
-        return {key: booking for key, booking in bookings.items() if booking.row}
+        return {key: booking for key, slots in self.users.items() if (booking := slots.at(self.at)).row}
+
+    @cached_property
+    def _measured_since(self) -> datetime | None:
+        measured = self.observation.memory.measured_since
+        return max(measured, self.at - self.policy.retention) if measured else None
 
     @cached_property
     def _keeps(self) -> Mapping[str, Sequence[Keep]]:
@@ -63,13 +67,24 @@ class Snapshot:
         slots = self.users.get(key)
         return slots.at(self.at) if slots else None
 
+    def verdicts(self) -> dict[BookingKey, Verdict | None]:
+        """What to do about each active booking and each open spell."""
+        found: dict[BookingKey, Verdict | None] = {
+            key: self.verdict_on(spell) for key, spell in self.prior.spells.items()
+        }
+        for key, booking in self.active_bookings.items():
+            if key not in self.prior.spells:
+                found[key] = self._verdict_without_spell(key, booking)
+        return found
+
     def verdict(self, key: BookingKey) -> Verdict | None:
         """What to do about one booking; None if it is neither active nor has an open spell."""
         spell, booking = self.prior.spells.get(key), self.active_bookings.get(key)
         if spell is not None:
             return self.verdict_on(spell)
-        if booking is None:
-            return None
+        return None if booking is None else self._verdict_without_spell(key, booking)
+
+    def _verdict_without_spell(self, key: BookingKey, booking: ActiveBooking) -> Verdict:
         if booking.model.id not in self.fleet.by_id:
             return UNKNOWN  # it is only known as it was
         return judge(self.policy.idle(booking.model.name), booking, self._facts(booking.model, key), self.at)
@@ -87,17 +102,16 @@ class Snapshot:
 
     def _facts(self, model: ServedModel, key: BookingKey) -> Facts:
         name = model.name
-        state, memory = self.prior.scaling_states.get(model.id), self.observation.memory
-        measured = memory.measured_since
+        state = self.prior.scaling_states.get(model.id)
         return Facts(
             known=self.observation.known(name),
             first_seen_at=state.first_seen_at if state else None,
-            measured_since=max(measured, self.at - self.policy.retention) if measured else None,
+            measured_since=self._measured_since,
             used_at=self.used_at(name),
             resumed_at=self.prior.resumed_at,
             closed_at=self.prior.closed.get(key),
             keep_ended_at=keep_ended_at(self._keeps.get(name, ()), name, key[1], self.at),
-            gaps=memory.gaps,
+            gaps=self.observation.memory.gaps,
             bookings_readable=name not in self.bookings.unreadable,
             freeable=self.claim_on(model, key[1]) is None,
             kept=kept(self._keeps.get(name, ()), name, key[1], self.at),

@@ -1,6 +1,7 @@
 """Records, counts and logs each changed decision; an unchanged one is only counted."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loguru import logger
@@ -11,6 +12,7 @@ from limiter.domain.audit import DecisionRecord, in_words, standing_of
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.policy import Policy
 from limiter.domain.snapshot import BookingKey, Snapshot
+from limiter.domain.verdict import Verdict
 from limiter.recording.trace import RunTrace
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
@@ -33,6 +35,24 @@ class Audit:
         log_decision(record, dry_run=self.policy.dry_run)
         return RunTrace(acted=(record,))
 
+    def changed(
+        self, snapshot: Snapshot, verdicts: Mapping[BookingKey, Verdict | None]
+    ) -> dict[BookingKey, Verdict | None]:
+        """The verdicts without those that wait as before, most of a large fleet's; these are counted."""
+        left, counts = dict[BookingKey, Verdict | None](), Counter[Reason]()
+        for key, verdict in verdicts.items():
+            if verdict is not None and key not in snapshot.prior.spells and self._stands(snapshot, key, verdict):
+                counts[verdict.reason] += 1
+                continue
+            left[key] = verdict
+        for reason, times in counts.items():
+            self.telemetry.decided(Decision.HOLD, reason, times)
+        return left
+
+    def _stands(self, snapshot: Snapshot, key: BookingKey, verdict: Verdict) -> bool:
+        unchanged = snapshot.prior.standing.get(key) == standing_of(verdict.decision, verdict.reason)
+        return unchanged and verdict.decision is Decision.HOLD
+
     def waits(self, snapshot: Snapshot, key: BookingKey, waiting: DecisionRecord | Reason) -> RunTrace:
         """Count that nothing is done; the trace has the decision if it changed, for `write_waits`."""
         record = snapshot.record(key, Decision.HOLD, waiting) if isinstance(waiting, Reason) else waiting
@@ -40,7 +60,7 @@ class Audit:
         unchanged = snapshot.prior.standing.get(key) == standing_of(record.decision, record.reason)
         return RunTrace() if unchanged else RunTrace(held=(record,))
 
-    async def write_waits(self, run: Run, records: Collection[DecisionRecord]) -> None:
+    async def write_waits(self, run: Run, records: Sequence[DecisionRecord]) -> None:
         """Write the changed decisions to wait, in one transaction."""
         if records:
             async with run.write() as connection:

@@ -12,7 +12,7 @@ from datetime import datetime
 from limiter.clients.booking import Booking
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.registry import Registry
-from limiter.db import decisions, idle_spells, keeps, pauses, readings, scaling_states
+from limiter.db import decisions, idle_spells, keeps, pauses
 from limiter.domain.fleet import Fleet
 from limiter.domain.job import Job
 from limiter.domain.policy import Policy
@@ -20,6 +20,7 @@ from limiter.domain.reservations import Bookings
 from limiter.domain.shard import Shard
 from limiter.domain.snapshot import BookingKey, PriorState, Snapshot, take_snapshot
 from limiter.domain.usage import Scrape
+from limiter.effects.memory import WarmMemory
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
@@ -35,6 +36,7 @@ class SnapshotReader:
     telemetry: Telemetry
     clock: Callable[[], datetime]
     shard: Shard
+    warm: WarmMemory
 
     async def read(self, run: Run, at: datetime, key: BookingKey | None = None) -> Snapshot:
         """The whole platform at `at`; raises ServiceError if fleet or bookings cannot be read whole."""
@@ -71,9 +73,9 @@ class SnapshotReader:
         key: BookingKey | None,
     ) -> Snapshot:
         async with run.read() as connection:
-            memory = await readings.load(connection, self.entrypoint.targets)
+            last = await self.warm.load(run, connection, self.entrypoint.targets)
             prior = PriorState(
-                scaling_states=await scaling_states.load(connection),
+                scaling_states=last.scaling_states,
                 spells=await idle_spells.open_spells(connection),
                 closed=await idle_spells.closed_at(connection),
                 standing=await decisions.standing(connection),
@@ -81,6 +83,6 @@ class SnapshotReader:
                 keeps=await keeps.active_or_ended_since(connection, at - self.policy.retention),
             )
         fleet = fleet.with_last_known(prior.scaling_states.values())
-        snapshot = take_snapshot(self.policy, fleet, bookings, scrapes, memory, prior, at, key)
+        snapshot = take_snapshot(self.policy, fleet, bookings, scrapes, last.memory, prior, at, key)
         self.telemetry.reading_problems(snapshot.observation.problems)
         return snapshot

@@ -1,5 +1,6 @@
 """idle_warning: opens and closes idle spells. It warns; it never cancels."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from uuid import uuid4
@@ -49,12 +50,11 @@ class IdleWarning:
         snapshot = await self.reader.read(run, run.now)
         yield RunTrace(snapshots=((None, snapshot),))
         held: list[DecisionRecord] = []
-        verdicts = {
-            key: snapshot.verdict(key) for key in snapshot.active_bookings.keys() | snapshot.prior.spells.keys()
-        }
+        verdicts = await asyncio.to_thread(snapshot.verdicts)
         surge = await self._is_surge(run, snapshot, verdicts.values())
-        for key, verdict in verdicts.items():
-            if await run.braked():
+        for key, verdict in self.audit.changed(snapshot, verdicts).items():
+            acts = verdict is not None and verdict.decision is not Decision.HOLD
+            if acts and await run.braked():
                 break
             if surge and verdict is not None and verdict.decision is Decision.WARN:
                 verdict = replace(verdict, decision=Decision.HOLD, reason=Reason.SURGE)

@@ -24,6 +24,7 @@ from limiter.domain.policy import Policy
 from limiter.domain.usage import Memory, Observation, Scrape
 from limiter.effects.audit import log_decision
 from limiter.effects.commands import Commands
+from limiter.effects.memory import Remembered, WarmMemory
 from limiter.recording.recorder import Recorder
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
@@ -50,32 +51,32 @@ class RpsCheck:
     policy: Policy
     telemetry: Telemetry
     recorder: Recorder
+    warm: WarmMemory
 
     async def __call__(self, run: Run) -> None:
         scrapes, fleet = await asyncio.gather(self.entrypoint.scrape(), self._fleet())
         before = await self._remembered(run)
-        states = before.scaling_states.values()
-        running = fleet.with_last_known(states) if isinstance(fleet, Fleet) else last_known_fleet(states)
-        names = running.replicas_by_name.keys()
-        observation = fold(before.memory, scrapes, names, run.now, self.policy.window)
+        # In a thread, as all work that grows with the platform: the loop must go on answering and beating meanwhile.
+        running, observation = await asyncio.to_thread(self._observed, run, before, scrapes, fleet)
         self.telemetry.reading_problems(observation.problems)
         if not isinstance(fleet, Fleet):
+            changed = await asyncio.to_thread(readings.changed, before.memory, observation.memory)
             async with run.write() as connection:
-                await readings.save(connection, before.memory, observation.memory)
+                await readings.save(connection, changed)
+            self.warm.written(run, Remembered(observation.memory, before.scaling_states))
             self.telemetry.targets_restarted(observation.restarts)
             self._record(run, before, scrapes, None, [])
             raise fleet
         decide = partial(decide_fleet, self.policy, running, observation, before.scaling_states, before.latest, run.now)
-        decisions_made, booked = decide(before.saga_seconds), frozenset[UUID]()
+        decisions_made, booked = await asyncio.to_thread(decide, before.saga_seconds), frozenset[UUID]()
         if decisions_made.short and (booked := await self._booked(run, running)):
-            decisions_made = decide(before.saga_seconds, booked)
+            decisions_made = await asyncio.to_thread(decide, before.saga_seconds, booked)
         for (decision, reason), times in decisions_made.counts().items():
             self.telemetry.decided(decision, reason, times)
         commands, records = await self._save(run, running, before, observation, decisions_made)
         self.telemetry.targets_restarted(observation.restarts)
         self._record(run, before, scrapes, fleet, records, booked)
-        for record in records:
-            log_decision(record, dry_run=self.policy.dry_run)
+        await asyncio.to_thread(self._log, records)
         await self.commands.send_all(run, commands)
 
     async def _fleet(self) -> Fleet | ServiceError:
@@ -83,6 +84,15 @@ class RpsCheck:
             return await self.registry.running()
         except ServiceError as error:
             return error
+
+    def _observed(
+        self, run: Run, before: _Remembered, scrapes: Sequence[Scrape], fleet: Fleet | ServiceError
+    ) -> tuple[Fleet, Observation]:
+        """The fleet, as last known where it cannot be read, and the readings folded into what is remembered."""
+        states = before.scaling_states.values()
+        running = fleet.with_last_known(states) if isinstance(fleet, Fleet) else last_known_fleet(states)
+        names = running.replicas_by_name.keys()
+        return running, fold(before.memory, scrapes, names, run.now, self.policy.window)
 
     async def _booked(self, run: Run, fleet: Fleet) -> frozenset[UUID]:
         """Of which models a slot runs now; if that cannot be read, it gives none precedence."""
@@ -95,9 +105,10 @@ class RpsCheck:
     async def _remembered(self, run: Run) -> _Remembered:
         since = run.now - 2 * self.policy.longest_rest - self.policy.saga_timeout
         async with run.read() as connection:
+            last = await self.warm.load(run, connection, self.entrypoint.targets)
             return _Remembered(
-                memory=await readings.load(connection, self.entrypoint.targets),
-                scaling_states=await scaling_states.load(connection),
+                memory=last.memory,
+                scaling_states=last.scaling_states,
                 latest=await ledger.latest(connection, since),
                 saga_seconds=await saga_times.usual(connection, CommandKind.SCALE_UP),
             )
@@ -107,15 +118,17 @@ class RpsCheck:
     ) -> tuple[list[Command], list[DecisionRecord]]:
         """Write readings, states, intents and decisions at once; returns the commands to send and what was decided."""
         planned, reasons = self._planned(run, before, made)
+        states = await asyncio.to_thread(scaling_states.changed, before.scaling_states, made.scaling_states(), fleet)
+        changed = await asyncio.to_thread(readings.changed, before.memory, observation.memory)
         async with run.write() as connection:
-            await readings.save(connection, before.memory, observation.memory)
-            gone = [id for id in before.scaling_states if fleet.is_gone(id)]
-            await scaling_states.save(connection, before.scaling_states, made.scaling_states(), gone)
+            await readings.save(connection, changed)
+            await scaling_states.save(connection, states)
             recorded = await ledger.plan(connection, planned.values(), reasons)
             # Another job's command may have come in between: then nothing is done, and nothing is told as done.
             taken = {command.model_id for id, command in planned.items() if id not in recorded}
             records = [one.record for one in made.decided if one.record and one.model.id not in taken]
             await decisions.record(connection, records, dry_run=self.policy.dry_run)
+        self.warm.written(run, Remembered(observation.memory, states.after(before.scaling_states)))
         return [planned[id] for id in planned if id in recorded], records
 
     def _planned(
@@ -130,6 +143,10 @@ class RpsCheck:
             )
             planned[command.id], reasons[command.id] = command, one.verdict.reason
         return planned, reasons
+
+    def _log(self, records: Sequence[DecisionRecord]) -> None:
+        for record in records:
+            log_decision(record, dry_run=self.policy.dry_run)
 
     def _record(
         self,

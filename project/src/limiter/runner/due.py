@@ -6,7 +6,7 @@ from typing import Any
 
 from apscheduler.triggers.cron import CronTrigger
 from sqlalchemy import ColumnElement, Row, Select, and_, func, literal, or_, select, true
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from limiter.db.tables import job as jobs
 from limiter.db.tables import job_run
@@ -68,6 +68,11 @@ async def ask(
         coming = next_fire(calendar, now)
         overlooked = coming if coming < next_due_at else None
     return Due(bool(may_run and (due or running_epoch is not None)), now, next_due_at, overlooked)
+
+
+async def epoch_of(connection: AsyncConnection, job: Job) -> int:
+    """The epoch of the job's last claim."""
+    return int((await connection.execute(select(jobs.c.epoch).where(jobs.c.name == job))).scalar_one())
 
 
 def claimable(job: Job, interval: float) -> Select[Any]:

@@ -12,10 +12,11 @@ from limiter.clients.booking import Booking
 from limiter.clients.circuit import Circuit
 from limiter.clients.dispatcher import Dispatcher
 from limiter.clients.entrypoint import Entrypoint
-from limiter.clients.exposition import Family
 from limiter.clients.http import ServiceClient
+from limiter.clients.label_sets import Family
 from limiter.clients.notifier import Notifier
 from limiter.clients.registry import Registry
+from limiter.clients.transport import Transport
 from limiter.config.kinds import shard, trusting
 from limiter.config.settings import Settings
 from limiter.domain.job import Job
@@ -31,10 +32,10 @@ class Clients(Provider):
     @provide
     async def http(self, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         # Twice the calls made at once: four services may be asked side by side.
-        limits = httpx.Limits(max_connections=2 * settings.http_concurrency)
-        timeout = settings.http_timeout_seconds
         verify = trusting(settings.http_ca_file) if _needs_certificates(settings) else False
-        async with httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False, verify=verify) as client:
+        transport = Transport(verify, 2 * settings.http_concurrency)
+        timeout = settings.http_timeout_seconds
+        async with httpx.AsyncClient(timeout=timeout, transport=transport, trust_env=False) as client:
             yield client
 
     @provide

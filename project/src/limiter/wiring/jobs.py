@@ -20,6 +20,7 @@ from limiter.effects.closing import SpellClosing
 from limiter.effects.commands import Commands
 from limiter.effects.enforcing import Enforcing
 from limiter.effects.events import EventWriter
+from limiter.effects.memory import WarmMemory
 from limiter.effects.reminder import Reminder
 from limiter.effects.snapshot import SnapshotReader
 from limiter.jobs.cleanup import Cleanup
@@ -37,6 +38,7 @@ class Jobs(Provider):
     """The jobs, and what their effects are made of."""
 
     scope = Scope.APP
+    warm = provide(WarmMemory)
     audit = provide(Audit)
     closing = provide(SpellClosing)
     enforcing = provide(Enforcing)
@@ -57,9 +59,10 @@ class Jobs(Provider):
         entrypoint: Entrypoint,
         policy: Policy,
         telemetry: Telemetry,
+        warm: WarmMemory,
     ) -> SnapshotReader:
         share = shard(settings.shard)
-        return SnapshotReader(registry, booking, entrypoint, policy, telemetry, utc_now, share)
+        return SnapshotReader(registry, booking, entrypoint, policy, telemetry, utc_now, share, warm)
 
     @provide
     def writer(self, settings: Settings) -> EventWriter:

@@ -11,6 +11,7 @@ import pytest
 from dev.fake_platform.platform import Platform
 from limiter.clients.circuit import Circuit
 from limiter.clients.http import ServiceClient
+from limiter.clients.transport import Transport
 from limiter.telemetry import Telemetry
 from tests.integration.clients.contract import breach
 from tests.integration.clients.wire import history
@@ -56,7 +57,7 @@ def telemetry() -> Telemetry:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(trust_env=False, timeout=5, verify=NO_TLS) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=5, transport=Transport(NO_TLS, 100)) as client:
         yield client
 
 

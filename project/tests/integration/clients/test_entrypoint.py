@@ -10,7 +10,7 @@ import pytest
 
 from dev.fake_platform.platform import Fault, Platform
 from limiter.clients.entrypoint import Entrypoint
-from limiter.clients.exposition import Family
+from limiter.clients.label_sets import Family
 from limiter.domain.folding import fold
 from limiter.domain.usage import FailedScrape, Memory, Observation, ScrapedPage, ScrapeProblem
 from tests.integration.clients.conftest import MakeService

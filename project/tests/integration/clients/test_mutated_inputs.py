@@ -27,8 +27,8 @@ from limiter.clients.booking import Booking
 from limiter.clients.circuit import Circuit
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.errors import ServiceError
-from limiter.clients.exposition import Family
 from limiter.clients.http import ServiceClient
+from limiter.clients.label_sets import Family
 from limiter.clients.registry import Registry
 from limiter.db import contacts
 from limiter.domain.active_bookings import slots_by_user

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from dev.servers.services import Services
 from limiter.db import readings, scaling_states, tables
 from limiter.db.engine import create_engine
-from limiter.domain.fleet import ScalingState
+from limiter.domain.fleet import Fleet, ScalingState, ServedModel
 from limiter.domain.usage import Gap, Memory, Sample, TargetMemory, Usage
 from tests.conftest import START
 
@@ -35,7 +35,7 @@ def target(name: str, at: datetime = START, series: int = 1) -> TargetMemory:
 
 async def saved(engine: AsyncEngine, before: Memory, after: Memory) -> Memory:
     async with engine.begin() as connection:
-        await readings.save(connection, before, after)
+        await readings.save(connection, readings.changed(before, after))
         return await readings.load(connection, after.targets)
 
 
@@ -74,8 +74,9 @@ async def test_a_restart_with_a_hundred_thousand_series_passes(engine: AsyncEngi
 async def test_a_fleet_of_forty_thousand_models_can_go_at_once(engine: AsyncEngine) -> None:
     states = {UUID(int=number): ScalingState(UUID(int=number), "m", 1, START) for number in range(40_000)}
     async with engine.begin() as connection:
-        await scaling_states.save(connection, {}, states.values())
-        await scaling_states.save(connection, states, [], [id for id in states if id.int])
+        await scaling_states.save(connection, scaling_states.changed({}, states.values(), Fleet(())))
+        left = Fleet((ServedModel(UUID(int=0), "m", 1),))
+        await scaling_states.save(connection, scaling_states.changed(states, [], left))
         assert list(await scaling_states.load(connection)) == [UUID(int=0)]
 
 

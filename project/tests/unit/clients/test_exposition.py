@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limiter.clients.exposition import BrokenPage, Family, NoFamily, SeriesCache
+from limiter.clients.exposition import NoFamily
+from limiter.clients.label_sets import BrokenPage, Family
+from limiter.clients.page_order import SeriesCache
 from limiter.domain.folding import fold
 from limiter.domain.usage import Memory, ScrapedPage
 from tests.unit.clients import pages
@@ -195,8 +197,7 @@ def test_the_order_of_labels_makes_no_other_series() -> None:
 @MANY
 @given(pairs=st.lists(st.tuples(TEXT, TEXT), min_size=2, max_size=5, unique=True))
 def test_different_labels_are_different_series(pairs: list[tuple[str, str]]) -> None:
-    cache = SeriesCache(FAMILY)
-    keys = {cache.series({LABEL: model, "zone": zone}) for model, zone in pairs}
+    keys = {FAMILY.series({LABEL: model, "zone": zone}) for model, zone in pairs}
     assert len(keys) == len(pairs)
 
 
@@ -235,6 +236,6 @@ def test_the_cache_forgets_label_sets_that_are_gone() -> None:
     cache = SeriesCache(FAMILY)
     for day in range(20):
         read(b"".join(b'model_calls_total{model_name="%d-%d"} 1\n' % (day, place) for place in range(500)), cache)
-        assert len(cache.known) <= 2 * 500 + 1000 + 500
+        assert len(cache.page.raws) == 500
     assert read(ONE, cache).counters == read(ONE).counters
-    assert len(cache.known) == 1
+    assert len(cache.page.raws) == 1

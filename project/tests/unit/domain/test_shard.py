@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from limiter.clients.exposition import Family, SeriesCache
+from limiter.clients.label_sets import Family
 from limiter.domain.reservations import Bookings
 from limiter.domain.shard import EVERY_MODEL, Shard
 from tests.unit.domain.build import reservation, slot
@@ -26,8 +26,8 @@ def test_the_hash_is_the_crc_of_the_names_bytes_whatever_the_machine() -> None:
 
 
 def test_a_series_of_another_share_does_not_count() -> None:
-    caches = [SeriesCache(Family("calls", "model_name", {}, Shard(number, 2))) for number in range(2)]
-    found = [cache.series({"model_name": "m"}) for cache in caches]
+    families = [Family("calls", "model_name", {}, Shard(number, 2)) for number in range(2)]
+    found = [family.series({"model_name": "m"}) for family in families]
     assert [series and series[1] for series in found] == ["m", None]
 
 

@@ -1,0 +1,214 @@
+"""The whole service, seen from outside: what a run costs on a platform of a given size."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.request import urlopen
+
+import asyncpg
+
+from dev.bench.large_platform import ENTRYPOINTS
+from dev.servers.processes import free_port
+from dev.servers.services import Services
+
+ROOT = Path(__file__).parents[3]
+HERTZ = os.sysconf("SC_CLK_TCK")
+NEVER = "100000"
+SCHEMA = "bench"
+LONGEST = 600.0  # seconds that one measurement may take
+
+
+@dataclass
+class Figures:
+    """What was seen of one replica; seconds, megabytes, and of Postgres transactions and kilobytes of WAL, a run."""
+
+    cold: float = 0.0
+    cpu: float = 0.0
+    run: float = 0.0
+    memory: float = 0.0
+    transactions: float = 0.0
+    wal: float = 0.0
+    stalls: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def platform(models: int, bookings: int) -> Iterator[str]:
+    """A platform as a process of its own; yields its URL."""
+    program = [sys.executable, "-m", "dev.bench.large_platform", str(models), str(bookings)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.stdin.close()
+
+
+def environment(services: Services, url: str, job: str, interval: float) -> dict[str, str]:
+    """One job as often as `interval` says, every other hardly ever."""
+    jobs = ("RPS_CHECK", "IDLE_WARNING", "IDLE_ENFORCE", "SAGA_POLL", "EVENT_DISPATCH", "CLEANUP")
+    return {
+        **services.environment(),
+        **{f"{name}_INTERVAL_SECONDS": NEVER for name in jobs},
+        f"{job}_INTERVAL_SECONDS": str(interval),
+        # Its windows must be as long as its interval.
+        **({} if job == "RPS_CHECK" else {f"SCALE_{way}_WINDOW_SECONDS": NEVER for way in ("UP", "DOWN")}),
+        "DATABASE_SCHEMA": SCHEMA,
+        "MODEL_REGISTRY_URL": url,
+        "MODEL_DISPATCHER_URL": url,
+        "BOOKING_SERVICE_URL": url,
+        "ENTRYPOINT_METRICS_URLS": ",".join(f"{url}/metrics/{number}" for number in range(ENTRYPOINTS)),
+        "USER_EMAIL_TEMPLATE": "{user_name}@example.org",
+        "IDLE_LIMIT_SECONDS": "7200",
+        "IDLE_WARNING_LEAD_SECONDS": "900",
+        "HTTP_TIMEOUT_SECONDS": "60",
+        "LOG_LEVEL": "WARNING",
+        "HTTP_HOST": "127.0.0.1",
+    }
+
+
+class Watched:
+    """One replica of the code in `tree`, and what the system says of its process."""
+
+    def __init__(self, tree: Path, variables: dict[str, str], log: Path) -> None:
+        self.port = free_port()
+        self.log = log
+        plain = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG")}
+        with log.open("wb") as sink:
+            self.process = subprocess.Popen(
+                [sys.executable, str(tree / "project/src/main.py")],
+                env=plain | variables | {"HTTP_PORT": str(self.port)},
+                stdout=sink,
+                stderr=sink,
+            )
+
+    def cpu(self) -> float:
+        """Processor seconds until now."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / HERTZ
+
+    def peak(self) -> float:
+        """The most memory it ever had, MB."""
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+        assert found is not None
+        return int(found[1]) / 1024
+
+    def get(self, path: str) -> str:
+        with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
+            return str(answer.read().decode())
+
+    def number(self, series: str) -> float:
+        """A series of its metrics page; 0 if it is not there."""
+        found = re.search(rf"^{re.escape(series)} (\S+)$", self.get("/metrics"), re.M)
+        return float(found[1]) if found else 0.0
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        if self.process.wait(60) != 0:
+            raise RuntimeError(f"the replica failed:\n{self.log.read_text()[-2000:]}")
+
+
+async def worst_answer(replica: Watched, stop: asyncio.Event) -> float:
+    """The longest that liveness took to answer until `stop`, in seconds; asked anew as soon as it has answered."""
+    worst = 0.0
+    reader, writer = await asyncio.open_connection("127.0.0.1", replica.port)
+    while not stop.is_set():
+        began = time.perf_counter()
+        writer.write(b"GET /health/liveness HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head, re.I)
+        await reader.readexactly(int(length[1]) if length else 0)
+        worst = max(worst, time.perf_counter() - began)
+        await asyncio.sleep(0.01)
+    writer.close()
+    return worst
+
+
+async def measure(tree: Path, variables: dict[str, str], job: str, directory: Path, runs: int) -> Figures:
+    """Start a replica, wait for its first run and `runs` more, and tell what one of these cost."""
+    replica, found = Watched(tree, variables, directory / "bench.log"), Figures()
+    database = await asyncpg.connect(variables["MIGRATIONS_DATABASE_URL"].replace("+asyncpg", ""))
+    seconds = f'rps_limiter_job_duration_seconds_sum{{job="{job}"}}'
+
+    async def ran(times: int) -> int:
+        """Wait until the job has run so many times; returns how often it has."""
+        end = time.monotonic() + LONGEST
+        while (count := int(await database.fetchval(ENDED, job))) < times:
+            if replica.process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"{count} of {times} runs:\n{replica.log.read_text()[-2000:]}")
+            await asyncio.sleep(0.2)
+        return count
+
+    try:
+        await _answers(replica)
+        async with asked(replica, found):
+            count = await ran(1)
+        found.cold = replica.number(seconds)
+        # Nobody asks for its health while its processor seconds are counted: a hundred answers a second cost as much.
+        count = await ran(count + 2)
+        cpu, spent = replica.cpu(), replica.number(seconds)
+        before = await database.fetchrow(TOLD)
+        done = await ran(count + runs) - count
+        found.cpu, found.run = (replica.cpu() - cpu) / done, (replica.number(seconds) - spent) / done
+        after = await database.fetchrow(TOLD)
+        assert before is not None
+        assert after is not None
+        found.transactions = (after["transactions"] - before["transactions"]) / done
+        found.wal = float(after["wal"] - before["wal"]) / 1024 / done
+        found.memory = replica.peak()
+        async with asked(replica, found):
+            await ran(count + runs + 2)
+    finally:
+        await database.close()
+        replica.stop()
+    return found
+
+
+@asynccontextmanager
+async def asked(replica: Watched, found: Figures) -> AsyncIterator[None]:
+    """Meanwhile, keep asking whether it lives, and note the longest that it took to answer."""
+    stop = asyncio.Event()
+    answers = asyncio.create_task(worst_answer(replica, stop))
+    yield
+    stop.set()
+    found.stalls.append(await answers)
+
+
+ENDED = f"SELECT count(*) FROM {SCHEMA}.job_run WHERE job = $1 AND state = 'completed'"  # noqa: S608 - our own name
+TOLD = """SELECT xact_commit AS transactions, pg_current_wal_lsn() - '0/0' AS wal
+    FROM pg_stat_database WHERE datname = current_database()"""
+
+
+async def _answers(replica: Watched) -> None:
+    """Wait until the replica answers."""
+    end = time.monotonic() + LONGEST
+    while True:
+        try:
+            await asyncio.to_thread(replica.get, "/health/liveness")
+        except OSError:
+            if replica.process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"the replica does not answer:\n{replica.log.read_text()[-2000:]}") from None
+            await asyncio.sleep(0.1)
+        else:
+            return
+
+
+def migrate(tree: Path, variables: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        cwd=tree,
+        env=os.environ | variables | {"PYTHONPATH": f"{tree}/project/src"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
