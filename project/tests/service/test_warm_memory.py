@@ -1,0 +1,112 @@
+"""A replica keeps what it wrote last, and reads it again as soon as anybody may have written after it."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import pytest
+from freezegun.api import FrozenDateTimeFactory
+from sqlalchemy import event, update
+
+from dev.fake_platform.platform import Platform
+from dev.servers.services import Services
+from limiter.db import tables
+from limiter.domain.job import Job
+from tests.bench import Bench, open_bench
+
+TICK = timedelta(seconds=15)
+RATE = 4.0
+
+
+@pytest.fixture
+async def benches(
+    services: Services, schema: str, platform: Platform, time: FrozenDateTimeFactory
+) -> AsyncIterator[list[Bench]]:
+    """Two replicas of one deployment, and a model that is called."""
+    platform.add_model("m")
+    platform.set_rate("m", RATE)
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(open_bench(services, schema, platform)) for _ in range(2)]
+
+
+def reads_of_series(bench: Bench) -> Callable[[], bool]:
+    """Whether this replica has read the series since it was last asked."""
+    reads = [0]
+
+    def count(*arguments: object) -> None:
+        statement = str(arguments[2])
+        reads[0] += statement.startswith("SELECT") and ".series" in statement
+
+    event.listen(bench.engine.sync_engine, "before_cursor_execute", count)
+
+    def since() -> bool:
+        found, reads[0] = reads[0], 0
+        return found > 0
+
+    return since
+
+
+async def calls(bench: Bench) -> float:
+    """All calls that were counted of the model."""
+    (used,) = await bench.rows(tables.usage)
+    return sum(sample[2] for sample in json.loads(used.samples))
+
+
+async def test_a_takeover_in_between_is_noticed_and_no_call_is_counted_twice(
+    benches: list[Bench], time: FrozenDateTimeFactory
+) -> None:
+    ours, theirs = benches
+    reads = reads_of_series(ours)
+    await ours.run(Job.RPS_CHECK)
+    assert not reads()  # there was no target yet, and so no series to read
+    for _ in range(2):
+        time.tick(TICK)
+        await ours.run(Job.RPS_CHECK, Job.IDLE_WARNING)
+        assert not reads()
+    time.tick(TICK)
+    await theirs.run(Job.RPS_CHECK)
+    time.tick(TICK)
+    await ours.run(Job.RPS_CHECK)
+    assert reads()
+    assert await calls(ours) == pytest.approx(4 * TICK.total_seconds() * RATE)
+    time.tick(TICK)
+    await ours.run(Job.RPS_CHECK)
+    assert not reads()
+
+
+async def test_an_idle_job_does_not_believe_a_memory_after_which_another_replica_wrote(
+    benches: list[Bench], time: FrozenDateTimeFactory
+) -> None:
+    ours, theirs = benches
+    reads = reads_of_series(ours)
+    await ours.run(Job.RPS_CHECK)
+    time.tick(TICK)
+    await theirs.run(Job.RPS_CHECK)
+    await ours.run(Job.IDLE_WARNING)
+    assert reads()
+
+
+async def test_a_database_that_was_put_back_is_noticed_although_the_runs_follow_on_each_other(
+    benches: list[Bench], time: FrozenDateTimeFactory
+) -> None:
+    ours = benches[0]
+    reads = reads_of_series(ours)
+    await ours.run(Job.RPS_CHECK)
+    async with ours.engine.begin() as connection:
+        await connection.execute(update(tables.target).values(read_at=tables.target.c.read_at - TICK))
+    time.tick(TICK)
+    await ours.run(Job.RPS_CHECK)
+    assert reads()
+
+
+async def test_what_is_kept_is_read_again_after_an_hour(benches: list[Bench], time: FrozenDateTimeFactory) -> None:
+    ours = benches[0]
+    reads = reads_of_series(ours)
+    await ours.run(Job.RPS_CHECK)
+    time.tick(timedelta(minutes=59))
+    await ours.run(Job.RPS_CHECK)
+    assert not reads()
+    time.tick(timedelta(minutes=1))
+    await ours.run(Job.RPS_CHECK)
+    assert reads()
