@@ -50,7 +50,7 @@ def reads_of_series(bench: Bench) -> Callable[[], bool]:
 async def calls(bench: Bench) -> float:
     """All calls that were counted of the model."""
     (used,) = await bench.rows(tables.usage)
-    return sum(sample[2] for sample in json.loads(used.samples))
+    return sum(float(sample[2]) for sample in json.loads(used.samples))
 
 
 async def test_a_takeover_in_between_is_noticed_and_no_call_is_counted_twice(

@@ -1,9 +1,8 @@
 """Label sets as they stand on a Prometheus text page: which series of which model they are."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from sys import intern
 from typing import Any
 
@@ -76,29 +75,40 @@ class Shape:
 
     def names(self, raws: Sequence[bytes]) -> list[str | None] | None:
         """The model's name of each label set, None where it does not count; None if one is of another shape."""
-        found: list[Any] = []
+        names: list[str | None] = []
         for start in range(0, len(raws), AT_ONCE):
-            some = raws[start : start + AT_ONCE]
-            text = b"\n".join(some)
-            found += self._pattern.findall(text)
-            if len(found) < start + len(some) or not _is_text(text):
+            some = self._names(raws[start : start + AT_ONCE])
+            if some is None:
                 return None
+            names += some
+        return names
+
+    def _names(self, raws: Sequence[bytes]) -> list[str | None] | None:
+        text = b"\n".join(raws)
+        rows: list[Any] = self._pattern.findall(text)
+        if len(rows) < len(raws) or not _is_text(text):
+            return None
         wanted, label = self._family.match, self._family.label
         if label not in self.labels or not wanted.keys() <= set(self.labels):
             return [None] * len(raws)
-        of_model = (lambda one: one) if len(self.labels) == 1 else itemgetter(self.labels.index(label))
-        known: dict[bytes, str | None] = {}
-        names = []
-        for one in found:
-            name = of_model(one)
-            if name not in known:
-                known[name] = self._family.minded(name.decode())
-            names.append(known[name])
+        if len(self.labels) == 1:
+            rows = [(one,) for one in rows]
+        place = self.labels.index(label)
+        names = self._minded(row[place] for row in rows)
         if wanted:
             conditions = [(self.labels.index(key), value.encode()) for key, value in wanted.items()]
-            rows = ((one,) for one in found) if len(self.labels) == 1 else found
             matching = (all(row[place] == value for place, value in conditions) for row in rows)
             return [name if counts else None for name, counts in zip(names, matching, strict=True)]
+        return names
+
+    def _minded(self, raw_names: Iterable[bytes]) -> list[str | None]:
+        """Each name, if its series count; series of one name stand together, and it is looked at once."""
+        known: dict[bytes, str | None] = {}
+        names = []
+        for raw in raw_names:
+            if raw not in known:
+                known[raw] = self._family.minded(raw.decode())
+            names.append(known[raw])
         return names
 
 

@@ -1,6 +1,6 @@
 """The label sets of a page in their order, compared with those of the page before: only what is new is looked at."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, compress
 
@@ -167,17 +167,27 @@ class PageOrder:
         return [one for one in found if one.length]
 
     def _check_once(self, page: KnownPage, added: list[bytes]) -> None:
-        series: Sequence[str | bytes] = added
-        if page.shape is None:
-            series = list(page.layout.series)
-        if len(set(series)) < len(series):
-            twice = next(one for one in series if series.count(one) > 1)
-        elif page.shape is None or self._known.shape is not page.shape or set(added).isdisjoint(self._known.raws):
+        """Raise BrokenPage if a series stands twice: of one shape, raw label sets tell as much as series do."""
+        shape = page.shape
+        if shape is None:
+            _once(page.layout.series)
             return
-        else:
-            twice = next(raw for raw in added if raw in self._known.raws)
-        shown = page.shape.series(twice) if page.shape and isinstance(twice, bytes) else str(twice)
-        raise BrokenPage(f"series {{{shown}}} stands twice on the page")
+        fresh = _once(added, shape)
+        if shape is self._known.shape and fresh:
+            again = next((raw for raw in self._known.raws if raw in fresh), None)
+            if again is not None:
+                raise BrokenPage(f"series {{{shape.series(again)}}} stands twice on the page")
+
+
+def _once(series: Iterable[str | bytes], shape: Shape | None = None) -> set[str | bytes]:
+    """The series, or label sets of a shape, one by one, so that other threads can go on; raises BrokenPage."""
+    known = set[str | bytes]()
+    for one in series:
+        if one in known:
+            again = shape.series(one) if shape and isinstance(one, bytes) else one
+            raise BrokenPage(f"series {{{again!s}}} stands twice on the page")
+        known.add(one)
+    return known
 
 
 def _counts(name: str | None) -> bool:

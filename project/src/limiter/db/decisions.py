@@ -66,7 +66,7 @@ def _rows(records: Sequence[DecisionRecord], dry_run: bool) -> list[tuple[Any, .
 def _row(found: DecisionRecord, dry_run: bool) -> tuple[Any, ...]:
     stands = found.user_id is not None
     about = (found.at, found.model_id, found.model_name, found.user_id)
-    return (*about, found.decision, found.reason, dict(found.numbers), dry_run, stands)
+    return (*about, found.decision, found.reason, found.worked_out(), dry_run, stands)
 
 
 async def standing(connection: AsyncConnection) -> dict[BookingKey, str]:

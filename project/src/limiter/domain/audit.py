@@ -1,6 +1,6 @@
 """Why a decision was taken, in numbers and words: one `DecisionRecord` per change of decision, not one per tick."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -78,6 +78,25 @@ _WORDS_WITHOUT_NUMBERS: dict[Reason, str] = {
 }
 
 
+class Computed(Mapping[str, float | int | str]):
+    """Numbers that are only worked out when asked for: the first run on a large fleet decides about each model."""
+
+    __slots__ = ("all",)
+
+    def __init__(self, all: Callable[[], Numbers]) -> None:
+        """`all` works them out."""
+        self.all = all
+
+    def __getitem__(self, name: str) -> float | int | str:
+        return self.all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.all())
+
+    def __len__(self) -> int:
+        return len(self.all())
+
+
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
     """One change of decision about a model (`user_id` None), or about one user's booking of it."""
@@ -90,13 +109,18 @@ class DecisionRecord:
     reason: Reason
     numbers: Numbers
 
+    def worked_out(self) -> dict[str, float | int | str]:
+        """The numbers, as a dictionary."""
+        return dict(self.numbers.all() if isinstance(self.numbers, Computed) else self.numbers)
+
     @property
     def why(self) -> str:
         """The numbers in words; a name ending in `_at` is a moment in Unix seconds, one in `_seconds` a duration."""
-        plain = None if self.numbers else _WORDS_WITHOUT_NUMBERS.get(self.reason)
+        numbers = self.worked_out()
+        plain = None if numbers else _WORDS_WITHOUT_NUMBERS.get(self.reason)
         words = _WORDS_OF_ACT.get((self.decision, self.reason)) or plain or _WORDS[self.reason]
-        words += _BUDGET if "wished" in self.numbers else ""
-        return words.format_map({name: self._shown(name, value) for name, value in self.numbers.items()})
+        words += _BUDGET if "wished" in numbers else ""
+        return words.format_map({name: self._shown(name, value) for name, value in numbers.items()})
 
     def _shown(self, name: str, value: float | int | str) -> str:
         if isinstance(value, str):

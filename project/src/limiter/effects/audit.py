@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from loguru import logger
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -81,4 +82,5 @@ def log_decision(record: DecisionRecord, *, dry_run: bool) -> None:
         dry_run=dry_run,
     )
     level = "DEBUG" if record.decision is Decision.HOLD else "INFO"
-    bound.log(level, "{} {}: {}", in_words(record.decision, dry_run=dry_run), record.model_name, record.why)
+    words = partial(in_words, record.decision, dry_run=dry_run)
+    bound.opt(lazy=True).log(level, "{} {}: {}", words, lambda: record.model_name, lambda: record.why)

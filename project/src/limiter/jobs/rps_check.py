@@ -71,8 +71,7 @@ class RpsCheck:
         decisions_made, booked = await asyncio.to_thread(decide, before.saga_seconds), frozenset[UUID]()
         if decisions_made.short and (booked := await self._booked(run, running)):
             decisions_made = await asyncio.to_thread(decide, before.saga_seconds, booked)
-        for (decision, reason), times in decisions_made.counts().items():
-            self.telemetry.decided(decision, reason, times)
+        await asyncio.to_thread(self._count, decisions_made)
         commands, records = await self._save(run, running, before, observation, decisions_made)
         self.telemetry.targets_restarted(observation.restarts)
         self._record(run, before, scrapes, fleet, records, booked)
@@ -117,7 +116,8 @@ class RpsCheck:
         self, run: Run, fleet: Fleet, before: _Remembered, observation: Observation, made: FleetDecisions
     ) -> tuple[list[Command], list[DecisionRecord]]:
         """Write readings, states, intents and decisions at once; returns the commands to send and what was decided."""
-        planned, reasons = self._planned(run, before, made)
+        planned, reasons = await asyncio.to_thread(self._planned, run, before, made)
+        found = await asyncio.to_thread(lambda: [one.record for one in made.decided if one.record])
         states = await asyncio.to_thread(scaling_states.changed, before.scaling_states, made.scaling_states(), fleet)
         changed = await asyncio.to_thread(readings.changed, before.memory, observation.memory)
         async with run.write() as connection:
@@ -126,7 +126,7 @@ class RpsCheck:
             recorded = await ledger.plan(connection, planned.values(), reasons)
             # Another job's command may have come in between: then nothing is done, and nothing is told as done.
             taken = {command.model_id for id, command in planned.items() if id not in recorded}
-            records = [one.record for one in made.decided if one.record and one.model.id not in taken]
+            records = [one for one in found if one.model_id not in taken] if taken else found
             await decisions.record(connection, records, dry_run=self.policy.dry_run)
         self.warm.written(run, Remembered(observation.memory, states.after(before.scaling_states)))
         return [planned[id] for id in planned if id in recorded], records
@@ -143,6 +143,10 @@ class RpsCheck:
             )
             planned[command.id], reasons[command.id] = command, one.verdict.reason
         return planned, reasons
+
+    def _count(self, made: FleetDecisions) -> None:
+        for (decision, reason), times in made.counts().items():
+            self.telemetry.decided(decision, reason, times)
 
     def _log(self, records: Sequence[DecisionRecord]) -> None:
         for record in records:

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Recorder:
                 "fleet": self._encoder.fleet(fleet) if fleet else None,
                 "commands": self._encoder.commands(commands),
                 "sagas": self._encoder.saga_seconds(saga_seconds),
-                "found": RECORDS.dump_python(records, mode="json"),
+                "found": _dumped(records),
             }
             self._write(line | ({"booked": sorted(map(str, booked))} if booked else {}))
 
@@ -70,7 +71,7 @@ class Recorder:
             "job": job,
             "at": at.timestamp(),
             "looks": [self._encoder.snapshot(key, snapshot) for key, snapshot in trace.snapshots],
-            "found": RECORDS.dump_python(list(trace.acted + trace.held), mode="json"),
+            "found": _dumped(trace.acted + trace.held),
             "cancelled": [[str(key[0]), str(key[1]), *slot_fields(slot)] for key, slot in trace.cancelled],
         }
         self._write(line)
@@ -103,6 +104,10 @@ class Recorder:
         """A recording that cannot go on must not disturb the jobs, but its end must be known."""
         logger.bind(event="recording_stopped", path=str(self._path)).error("the recording stopped: {}", why)
         self._path = None
+
+
+def _dumped(records: Iterable[DecisionRecord]) -> Any:
+    return RECORDS.dump_python([replace(record, numbers=record.worked_out()) for record in records], mode="json")
 
 
 def _start(snapshot: Snapshot) -> Start:

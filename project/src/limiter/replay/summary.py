@@ -87,12 +87,12 @@ def _compare(total: Summary, moment: Moment) -> None:
     """Compare with the decisions that the service recorded, by the numbers that it knew."""
     total.recorded += len(moment.recorded)
     if moment.found or moment.recorded:
-        known = {name for record in moment.recorded for name in record.numbers}
+        known = {name for record in moment.recorded for name in record.worked_out()}
         found, recorded = (Counter(_key(one, known) for one in some) for some in (moment.found, moment.recorded))
         total.missing += recorded - found
         total.extra += found - recorded
 
 
 def _key(found: DecisionRecord, known: AbstractSet[str]) -> RecordKey:
-    numbers = tuple(sorted((name, value) for name, value in found.numbers.items() if name in known))
+    numbers = tuple(sorted((name, value) for name, value in found.worked_out().items() if name in known))
     return (found.at, found.model_id, found.user_id, str(found.decision), str(found.reason), numbers)
