@@ -53,7 +53,7 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: unit test check format faults soak replay day mutants compare steady
+.PHONY: unit test check format faults soak replay day mutants compare steady bench
 unit: install ## the tests that need no server, in half a minute
 	$(PY) -m pytest project/tests/unit --numprocesses 2
 
@@ -84,6 +84,9 @@ compare: install ## our scaling beside HPA's and Knative's: make compare [TRACE=
 
 steady: install ## how often we change direction under a day of each constant load
 	$(PY) -m dev.studies.constant_load
+
+bench: install ## what the work costs beside peers and limits: make bench [AGAINST=commit] [SIZES=1000,10000]
+	AGAINST="$(AGAINST)" SIZES="$(SIZES)" $(PY) -m dev.bench
 
 format: install ## let black and ruff put the code in order
 	.venv/bin/ruff check --quiet --fix project

@@ -19,7 +19,7 @@ from limiter.wiring import Replica, compose
 LOOK_AT_THE_LOOP = 0.05  # seconds: twenty looks a second cost a thousandth of a core
 # What a tick allocates is soon free again by reference counts. A full collection would stop the loop, for 100 ms and
 # more at 10,000 models: it leaves out what is there after the start, and comes after 100 million allocations.
-GARBAGE_THRESHOLDS = (50_000, 20, 100)
+GARBAGE_THRESHOLDS = (10_000, 10, 1_000)
 HAND_OVER = 0.001  # seconds that a thread at work keeps the loop waiting; by default 5 ms, for every step of an answer
 LEFTOVER_CANCELS = 5  # what survives one cancel ends at the second; what survives all of these is not waited for here
 

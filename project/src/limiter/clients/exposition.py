@@ -63,16 +63,17 @@ class FamilyReader:
 
     def read(self, block: bytes) -> None:
         """Take the next block; raises BrokenPage."""
-        if self._name[1:] not in block:
+        named = block.count(self._name[1:])
+        if not named:
             if not self.there:
                 self.there = self._declared.search(block) is not None
             return
         usual = self._usual.findall(block)
-        # A line may begin with blanks; to search for that everywhere would cost the search its literal prefix.
-        indented = any(blank + self._name[1:] in block for blank in (b" ", b"\t"))
-        if not indented and block.count(self._name) == len(usual):
+        if len(usual) == named:  # the name stands nowhere else in the block
             self._take(usual)
             return
+        # A line may begin with blanks; to search for that everywhere would cost the search its literal prefix.
+        indented = any(blank + self._name[1:] in block for blank in (b" ", b"\t"))
         lines = (self._indented if indented else self._any).findall(block)
         self.there = self.there or bool(lines) or self._declared.search(block) is not None
         if len(usual) == len(lines):
@@ -84,11 +85,12 @@ class FamilyReader:
         if not usual:
             return
         self.there = True
+        raws = [raw for raw, _ in usual]
         try:
-            self._values.extend(float(value) for _, value in usual)
+            self._values.extend([float(value) for _, value in usual])
         except ValueError as error:
             raise BrokenPage(f"{error}: not a number") from None
-        self._order.take([raw for raw, _ in usual])
+        self._order.take(raws)
 
     def _odd_line(self, line: bytes) -> tuple[str, str, float] | None:
         labels, value = parsed_line(self._metric, line.strip(b" \t\r"))

@@ -20,6 +20,7 @@ from limiter.domain.fleet import Fleet, ServedModel
 from limiter.domain.shard import EVERY_MODEL, Shard
 
 MOST = 1_000_000  # models, or replicas of one: an answer that tells of more is broken, not large
+NO_TAGS = frozenset[str]()  # one for all: Python makes a new one at each call
 PATH = "/v2/models/running/find-by"
 
 
@@ -132,10 +133,14 @@ class Registry:
     async def _page(self, offset: int) -> _Read:
         """The page, the same object as long as nothing on it changes."""
         raw = await self._service.get(PATH, offset=offset, limit=self._page_size)
-        read = self._pages.read(offset, raw)
+        read = self.read(offset, raw)
         if read is not None:
             return read
         return self._one_by_one(decode(_PAGE, raw, self._service.name, f"page at {offset}"))
+
+    def read(self, offset: int, raw: bytes) -> _Read | None:
+        """What a sound page says, the same object as long as nothing on it changes; None if one entry is not sound."""
+        return self._pages.read(offset, raw)
 
     def _sound(self, raw: bytes) -> _Read | None:
         """The whole page at once; None if something on it is not as it should be."""
@@ -171,7 +176,7 @@ class Registry:
 
     def _tags_of(self, entry: _Entry | _SoundEntry) -> frozenset[str]:
         if not isinstance(entry, _TaggedEntry | _SoundTaggedEntry):
-            return frozenset()
+            return NO_TAGS
         return self._tags.intersection(one.tag for one in entry.tags)
 
 
