@@ -42,13 +42,13 @@ class Row:
 
     work: str
     ours: float
-    peer: float | None = None
+    rival: float | None = None
     limit: float | None = None
     bar: str = ""
 
     def shown(self) -> str:
         """A row of the table."""
-        peer = f"1/{self.peer / self.ours:.1f} of the peer" if self.peer else ""
+        rival = f"1/{self.rival / self.ours:.1f} of the peer" if self.rival else ""
         limit = f"{self.ours / self.limit:.1f} x the limit" if self.limit else ""
         return f"| {self.work} | {1000 * self.ours:.0f} ms | {peer} | {limit} | {self.bar} |"
 
@@ -86,13 +86,13 @@ def parsing() -> list[Row]:
     page = large_page()
     lines = page.split(b"\n")[:-1]
     sample = b"\n".join(lines[::SHARE]).decode() + "\n"
-    peer = SHARE * spent(lambda: [family.samples for family in text_string_to_metric_families(sample)], 1)
+    rival = SHARE * spent(lambda: [family.samples for family in text_string_to_metric_families(sample)], 1)
     limit, cache = spent(lambda: page.find(b"\nno_such_family{"), 9), SeriesCache(FAMILY)
     cold = spent(lambda: read(page, SeriesCache(FAMILY)))
     read(page, cache)
     return [
-        Row("parse a page of 57 MB, cold", cold, peer, limit, "at most 25 x"),
-        Row("parse it, warm", spent(lambda: read(page, cache)), peer, limit, "at most 10 x"),
+        Row("parse a page of 57 MB, cold", cold, rival, limit, "at most 25 x"),
+        Row("parse it, warm", spent(lambda: read(page, cache)), rival, limit, "at most 10 x"),
     ]
 
 
@@ -113,10 +113,10 @@ async def fetching(url: str) -> list[Row]:
         gets = await _spent(lambda: _many(client, url))
         raw = min([await _spent(lambda: asyncio.to_thread(_raw, url, path), time.perf_counter) for _ in range(5)])
     async with httpx.AsyncClient(limits=httpx.Limits(max_connections=AT_ONCE), timeout=60, trust_env=False) as plain:
-        peer = await _spent(lambda: _many(plain, url))
+        rival = await _spent(lambda: _many(plain, url))
     return [
         Row("fetch and parse a page of 6 MB (wall time)", ours, None, raw, "at most 6 x"),
-        Row(f"{GETS} GETs, {AT_ONCE} at once", gets, peer, None, "at most 1/5"),
+        Row(f"{GETS} GETs, {AT_ONCE} at once", gets, rival, None, "at most 1/5"),
     ]
 
 
@@ -159,12 +159,12 @@ def decoding() -> Row:
         for number, page in enumerate(pages):
             assert registry.read(number, page) is not None
 
-    def peer() -> None:
+    def rival() -> None:
         for page in pages:
             for item in _Page.model_validate(json.loads(page)).items:
                 _TaggedEntry.model_validate(item)
 
-    return Row("decode 10,000 models of the registry", spent(ours), spent(peer), None, "at most 1/2")
+    return Row("decode 10,000 models of the registry", spent(ours), spent(rival), None, "at most 1/2")
 
 
 def deciding() -> Row:

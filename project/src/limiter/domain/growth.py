@@ -85,8 +85,9 @@ def grow(
         return Growth(page, _target(page, before.first_read_at, at, rate, page.counters, matched_at), {}, seconds, gap)
     # An unreadable series keeps its old value: when it can be read again, the growth since then still shows.
     kept = {series: old[series] for series in page.unreadable if series in old}
-    counters = {**page.counters, **kept} if kept else page.counters
-    target = _target(page, before.first_read_at, at, rate, counters, matched_at)
+    target = _target(
+        page, before.first_read_at, at, rate, {**page.counters, **kept} if kept else page.counters, matched_at
+    )
     return Growth(page, target, found.calls, seconds, gap)
 
 
@@ -113,19 +114,16 @@ def _target(
 
 def _difference(before: TargetMemory, old: Mapping[str, float], page: ScrapedPage) -> _Difference:
     """The page's growth over the `old` counters."""
-    columns = changes(old, page.counters)
-    if columns is not None and not page.unreadable:
+    if (columns := changes(old, page.counters)) is not None and not page.unreadable:
         return _summed(columns.named(), bool(columns.vanished))
     fell = not before.counters.keys() <= page.counters.keys() | page.unreadable.keys()
-    known = dict(old)  # of columns, a look at each series by its name would cost more than all of them at once
-    found = ((name, known.get(series, 0.0), value) for series, name, value in rows(page.counters, page.names))
-    return _summed(found, fell)
+    known = dict(old)
+    return _summed(((name, known.get(one, 0.0), value) for one, name, value in rows(page.counters, page.names)), fell)
 
 
 def _summed(moved: Iterable[tuple[str, float, float]], fell: bool) -> _Difference:
     """The difference that counters make: model name, value before, value now."""
-    calls: dict[str, float] = {}
-    total = 0.0
+    calls, total = dict[str, float](), 0.0
     for name, known, value in moved:
         if value == known:
             continue

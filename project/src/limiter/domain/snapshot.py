@@ -54,11 +54,6 @@ class Snapshot:
         return {key: booking for key, slots in self.users.items() if (booking := slots.at(self.at)).row}
 
     @cached_property
-    def _measured_since(self) -> datetime | None:
-        measured = self.observation.memory.measured_since
-        return max(measured, self.at - self.policy.retention) if measured else None
-
-    @cached_property
     def _keeps(self) -> Mapping[str, Sequence[Keep]]:
         return by_model(self.prior.keeps)
 
@@ -67,24 +62,20 @@ class Snapshot:
         slots = self.users.get(key)
         return slots.at(self.at) if slots else None
 
-    def verdicts(self) -> dict[BookingKey, Verdict | None]:
+    def verdicts(self) -> dict[BookingKey, Verdict]:
         """What to do about each active booking and each open spell."""
-        found: dict[BookingKey, Verdict | None] = {
-            key: self.verdict_on(spell) for key, spell in self.prior.spells.items()
-        }
-        for key, booking in self.active_bookings.items():
-            if key not in self.prior.spells:
-                found[key] = self._verdict_without_spell(key, booking)
-        return found
+        spells, active = self.prior.spells, self.active_bookings
+        without = {key: self._judged(key, booking) for key, booking in active.items() if key not in spells}
+        return {key: self.verdict_on(spell) for key, spell in spells.items()} | without
 
     def verdict(self, key: BookingKey) -> Verdict | None:
         """What to do about one booking; None if it is neither active nor has an open spell."""
         spell, booking = self.prior.spells.get(key), self.active_bookings.get(key)
         if spell is not None:
             return self.verdict_on(spell)
-        return None if booking is None else self._verdict_without_spell(key, booking)
+        return None if booking is None else self._judged(key, booking)
 
-    def _verdict_without_spell(self, key: BookingKey, booking: ActiveBooking) -> Verdict:
+    def _judged(self, key: BookingKey, booking: ActiveBooking) -> Verdict:
         if booking.model.id not in self.fleet.by_id:
             return UNKNOWN  # it is only known as it was
         return judge(self.policy.idle(booking.model.name), booking, self._facts(booking.model, key), self.at)
@@ -102,16 +93,17 @@ class Snapshot:
 
     def _facts(self, model: ServedModel, key: BookingKey) -> Facts:
         name = model.name
-        state = self.prior.scaling_states.get(model.id)
+        state, memory = self.prior.scaling_states.get(model.id), self.observation.memory
+        measured = memory.measured_since
         return Facts(
             known=self.observation.known(name),
             first_seen_at=state.first_seen_at if state else None,
-            measured_since=self._measured_since,
+            measured_since=max(measured, self.at - self.policy.retention) if measured else None,
             used_at=self.used_at(name),
             resumed_at=self.prior.resumed_at,
             closed_at=self.prior.closed.get(key),
             keep_ended_at=keep_ended_at(self._keeps.get(name, ()), name, key[1], self.at),
-            gaps=self.observation.memory.gaps,
+            gaps=memory.gaps,
             bookings_readable=name not in self.bookings.unreadable,
             freeable=self.claim_on(model, key[1]) is None,
             kept=kept(self._keeps.get(name, ()), name, key[1], self.at),

@@ -36,13 +36,11 @@ class Audit:
         log_decision(record, dry_run=self.policy.dry_run)
         return RunTrace(acted=(record,))
 
-    def changed(
-        self, snapshot: Snapshot, verdicts: Mapping[BookingKey, Verdict | None]
-    ) -> dict[BookingKey, Verdict | None]:
+    def changed(self, snapshot: Snapshot, verdicts: Mapping[BookingKey, Verdict]) -> dict[BookingKey, Verdict]:
         """The verdicts without those that wait as before, most of a large fleet's; these are counted."""
-        left, counts = dict[BookingKey, Verdict | None](), Counter[Reason]()
+        left, counts = dict[BookingKey, Verdict](), Counter[Reason]()
         for key, verdict in verdicts.items():
-            if verdict is not None and key not in snapshot.prior.spells and self._stands(snapshot, key, verdict):
+            if key not in snapshot.prior.spells and self._stands(snapshot, key, verdict):
                 counts[verdict.reason] += 1
                 continue
             left[key] = verdict

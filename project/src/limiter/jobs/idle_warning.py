@@ -24,6 +24,7 @@ from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
 SURGE = SurgeKind.WARNING
+AT_A_TIME = 200  # verdicts between two turns of the event loop: 5 ms
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,12 @@ class IdleWarning:
         held: list[DecisionRecord] = []
         verdicts = await asyncio.to_thread(snapshot.verdicts)
         surge = await self._is_surge(run, snapshot, verdicts.values())
-        for key, verdict in self.audit.changed(snapshot, verdicts).items():
-            acts = verdict is not None and verdict.decision is not Decision.HOLD
-            if acts and await run.braked():
+        for number, (key, verdict) in enumerate(self.audit.changed(snapshot, verdicts).items()):
+            if number % AT_A_TIME == 0:
+                await asyncio.sleep(0)  # of a fleet met for the first time there is a verdict to note of each booking
+            if verdict.decision is not Decision.HOLD and await run.braked():
                 break
-            if surge and verdict is not None and verdict.decision is Decision.WARN:
+            if surge and verdict.decision is Decision.WARN:
                 verdict = replace(verdict, decision=Decision.HOLD, reason=Reason.SURGE)
             part = RunTrace()
             with run.isolated(model_id=key[0], user_id=key[1]):
@@ -66,10 +68,10 @@ class IdleWarning:
         await self.audit.write_waits(run, held)
         await self.reminder.remind(run, snapshot)
 
-    async def _is_surge(self, run: Run, snapshot: Snapshot, verdicts: Iterable[Verdict | None]) -> bool:
+    async def _is_surge(self, run: Run, snapshot: Snapshot, verdicts: Iterable[Verdict]) -> bool:
         """Whether too many bookings turn idle at once to be believed, and no person has allowed it."""
         policy, all = self.reader.policy, len(snapshot.active_bookings)
-        new = sum(verdict is not None and verdict.decision is Decision.WARN for verdict in verdicts)
+        new = sum(verdict.decision is Decision.WARN for verdict in verdicts)
         async with run.read() as connection:
             known = await surges.load(connection)
         if not is_surge(new, all, policy.surge_min, policy.surge_share):
@@ -82,9 +84,9 @@ class IdleWarning:
                 self.telemetry.critical(Reason.SURGE, f"{new} of {all} bookings turn idle at once: nobody is warned")
         return SURGE not in known or not known[SURGE].allowed
 
-    async def _one(self, run: Run, snapshot: Snapshot, key: BookingKey, verdict: Verdict | None) -> RunTrace:
+    async def _one(self, run: Run, snapshot: Snapshot, key: BookingKey, verdict: Verdict) -> RunTrace:
         spell = snapshot.prior.spells.get(key)
-        if verdict is None or (spell is not None and spell.state is SpellState.ENFORCING):
+        if spell is not None and spell.state is SpellState.ENFORCING:
             return RunTrace()
         record = snapshot.verdict_record(key, verdict)
         match verdict.decision:
