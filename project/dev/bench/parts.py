@@ -50,7 +50,7 @@ class Row:
         """A row of the table."""
         rival = f"1/{self.rival / self.ours:.1f} of the peer" if self.rival else ""
         limit = f"{self.ours / self.limit:.1f} x the limit" if self.limit else ""
-        return f"| {self.work} | {1000 * self.ours:.0f} ms | {peer} | {limit} | {self.bar} |"
+        return f"| {self.work} | {1000 * self.ours:.0f} ms | {rival} | {limit} | {self.bar} |"
 
 
 def large_page() -> bytes:

@@ -1,5 +1,6 @@
 """The page reader answers as prometheus_client does, or refuses the page: nothing is lost in silence."""
 
+import os
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +16,7 @@ from limiter.domain.usage import Memory, ScrapedPage
 from tests.unit.clients import pages
 from tests.unit.clients.pages import CUTS, FAMILY, LABEL, METRIC, Found, Refused, expected, found, read, read_page
 
-MANY = settings(deadline=None, database=None, max_examples=60)
+MANY = settings(deadline=None, database=None, max_examples=int(os.environ.get("PAGE_EXAMPLES", "60")))
 TEXT = st.text(st.characters(exclude_characters="\x00"), max_size=5)  # a name with NUL does not count
 ONE = b'model_calls_total{model_name="m"} 1\n'
 
