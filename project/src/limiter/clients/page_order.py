@@ -116,7 +116,7 @@ class PageOrder:
                     self._stretches.append(Stretch(place, old, 1))
         shape = self._name(added, raws, names)
         page = self._laid_out(raws, names, shape)
-        self._check_once(page, [raws[place] for place in added])
+        self._check_once(page, [raws[place] for place in added if names[place] is not None])
         return page
 
     def _left(self) -> dict[bytes, int]:

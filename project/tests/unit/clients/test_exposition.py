@@ -240,3 +240,11 @@ def test_the_cache_forgets_label_sets_that_are_gone() -> None:
         assert len(cache.page.raws) == 500
     assert read(ONE, cache).counters == read(ONE).counters
     assert len(cache.page.raws) == 1
+
+
+def test_a_series_that_does_not_count_may_stand_twice() -> None:
+    """It is nobody's calls, and no reason to read nothing at all."""
+    line = b'model_calls_total{zone="of no model"} 13\n'
+    cache = SeriesCache(FAMILY)
+    for page in (line + line + ONE, ONE + line + line, line + ONE + line):
+        assert found(read(page, cache)) == expected(ONE)
