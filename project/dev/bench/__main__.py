@@ -15,7 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dev.bench import parts
-from dev.bench.service import ROOT, Figures, environment, measure, migrate, platform
+from dev.bench.service import Figures, environment, measure, platform
+from dev.servers.replica import ROOT
 from dev.servers.services import Services
 
 SIZES = "1000,10000,100000"
@@ -40,7 +41,6 @@ def service(tree: Path, models: int, bookings: int, job: str, interval: float, *
     """One replica of the code in `tree`, on servers of its own."""
     with Services() as services, platform(models, bookings) as url:
         variables = environment(services, url, job.upper(), interval) | more
-        migrate(tree, variables)
         return asyncio.run(measure(tree, variables, job, services.directory, RUNS))
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -11,15 +10,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.request import urlopen
 
 import asyncpg
+import httpx
 
 from dev.bench.large_platform import ENTRYPOINTS
-from dev.servers.processes import free_port
+from dev.servers.replica import Replica, ReplicaFailed, migrate
 from dev.servers.services import Services
 
-ROOT = Path(__file__).parents[3]
 HERTZ = os.sysconf("SC_CLK_TCK")
 NEVER = "100000"
 SCHEMA = "bench"
@@ -71,24 +69,11 @@ def environment(services: Services, url: str, job: str, interval: float) -> dict
         "IDLE_WARNING_LEAD_SECONDS": "900",
         "HTTP_TIMEOUT_SECONDS": "60",
         "LOG_LEVEL": "WARNING",
-        "HTTP_HOST": "127.0.0.1",
     }
 
 
-class Watched:
-    """One replica of the code in `tree`, and what the system says of its process."""
-
-    def __init__(self, tree: Path, variables: dict[str, str], log: Path) -> None:
-        self.port = free_port()
-        self.log = log
-        plain = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG")}
-        with log.open("wb") as sink:
-            self.process = subprocess.Popen(
-                [sys.executable, str(tree / "project/src/main.py")],
-                env=plain | variables | {"HTTP_PORT": str(self.port)},
-                stdout=sink,
-                stderr=sink,
-            )
+class Watched(Replica):
+    """One replica, and what the system says of its process."""
 
     def cpu(self) -> float:
         """Processor seconds until now."""
@@ -101,19 +86,11 @@ class Watched:
         assert found is not None
         return int(found[1]) / 1024
 
-    def get(self, path: str) -> str:
-        with urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as answer:
-            return str(answer.read().decode())
-
     def number(self, series: str) -> float:
         """A series of its metrics page; 0 if it is not there."""
-        found = re.search(rf"^{re.escape(series)} (\S+)$", self.get("/metrics"), re.M)
+        page = httpx.get(f"http://127.0.0.1:{self.port}/metrics", timeout=60).text
+        found = re.search(rf"^{re.escape(series)} (\S+)$", page, re.M)
         return float(found[1]) if found else 0.0
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        if self.process.wait(60) != 0:
-            raise RuntimeError(f"the replica failed:\n{self.log.read_text()[-2000:]}")
 
 
 async def worst_answer(replica: Watched, stop: asyncio.Event) -> float:
@@ -133,8 +110,9 @@ async def worst_answer(replica: Watched, stop: asyncio.Event) -> float:
 
 
 async def measure(tree: Path, variables: dict[str, str], job: str, directory: Path, runs: int) -> Figures:
-    """Start a replica, wait for its first run and `runs` more, and tell what one of these cost."""
-    replica, found = Watched(tree, variables, directory / "bench.log"), Figures()
+    """Start a replica of the code in `tree`, wait for its first run and `runs` more, and tell what one of them cost."""
+    await migrate(variables, tree)
+    replica, found = Watched("bench", variables, directory, root=tree), Figures()
     database = await asyncpg.connect(variables["MIGRATIONS_DATABASE_URL"].replace("+asyncpg", ""))
     seconds = f'rps_limiter_job_duration_seconds_sum{{job="{job}"}}'
 
@@ -143,12 +121,16 @@ async def measure(tree: Path, variables: dict[str, str], job: str, directory: Pa
         end = time.monotonic() + LONGEST
         while (count := int(await database.fetchval(ENDED, job))) < times:
             if replica.process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"{count} of {times} runs:\n{replica.log.read_text()[-2000:]}")
+                raise ReplicaFailed(f"{count} of {times} runs:\n{replica.log.read_text()[-2000:]}")
             await asyncio.sleep(0.2)
         return count
 
     try:
-        await _answers(replica)
+        async with asyncio.timeout(LONGEST):
+            while True:
+                if await replica.is_ready():
+                    break
+                await asyncio.sleep(0.02)
         async with asked(replica, found):
             count = await ran(1)
         found.cold = replica.number(seconds)
@@ -168,7 +150,7 @@ async def measure(tree: Path, variables: dict[str, str], job: str, directory: Pa
             await ran(count + runs + 2)
     finally:
         await database.close()
-        replica.stop()
+        await replica.stop()
     return found
 
 
@@ -177,38 +159,13 @@ async def asked(replica: Watched, found: Figures) -> AsyncIterator[None]:
     """Meanwhile, keep asking whether it lives, and note the longest that it took to answer."""
     stop = asyncio.Event()
     answers = asyncio.create_task(worst_answer(replica, stop))
-    yield
-    stop.set()
-    found.stalls.append(await answers)
+    try:
+        yield
+    finally:
+        stop.set()
+        found.stalls.append(await answers)
 
 
 ENDED = f"SELECT count(*) FROM {SCHEMA}.job_run WHERE job = $1 AND state = 'completed'"  # noqa: S608 - our own name
 TOLD = """SELECT xact_commit AS transactions, pg_current_wal_lsn() - '0/0' AS wal
     FROM pg_stat_database WHERE datname = current_database()"""
-
-
-async def _answers(replica: Watched) -> None:
-    """Wait until the replica answers."""
-    end = time.monotonic() + LONGEST
-    while True:
-        try:
-            await asyncio.to_thread(replica.get, "/health/liveness")
-        except OSError:
-            if replica.process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"the replica does not answer:\n{replica.log.read_text()[-2000:]}") from None
-            await asyncio.sleep(0.1)
-        else:
-            return
-
-
-def migrate(tree: Path, variables: dict[str, str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "alembic", "upgrade", "head"],
-        cwd=tree,
-        env=os.environ | variables | {"PYTHONPATH": f"{tree}/project/src"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(done.stderr)

@@ -28,18 +28,20 @@ class ReplicaFailed(Exception):
 class Replica:
     """One replica as a process of its own; its log goes to a file."""
 
-    def __init__(self, name: str, variables: dict[str, str], directory: Path, clock_off: float = 0) -> None:
-        """Start it with these environment variables; its clock is fast by `clock_off` seconds."""
+    def __init__(
+        self, name: str, variables: dict[str, str], directory: Path, clock_off: float = 0, root: Path = ROOT
+    ) -> None:
+        """Start the code at `root` with these environment variables; its clock is fast by `clock_off` seconds."""
         self.name = name
         self.port = free_port()
         self.log = directory / f"{name}.log"
         self.health = "starting"
         self._read = 0
         plain = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG")}
-        program = [str(ROOT / "project/src/main.py")]
+        program = [str(root / "project/src/main.py")]
         if clock_off:
             # asyncpg's compiled code warns that freezegun's types have another size than datetime's, and goes on.
-            plain["PYTHONPATH"] = f"{ROOT / 'project/src'}:{ROOT / 'project'}"
+            plain["PYTHONPATH"] = _modules(root)
             program = ["-W", "ignore:datetime:RuntimeWarning", "-m", "dev.chaos.skewed_replica", str(clock_off)]
         with self.log.open("wb") as sink:
             self.process = subprocess.Popen(
@@ -95,13 +97,17 @@ async def servers() -> AsyncIterator[Services]:
         await asyncio.to_thread(services.stop)
 
 
-async def migrate(variables: dict[str, str]) -> None:
-    """Run `alembic upgrade head` as an operator does; raises ReplicaFailed with its error output."""
+def _modules(root: Path) -> str:
+    return f"{root / 'project/src'}:{root / 'project'}"
+
+
+async def migrate(variables: dict[str, str], root: Path = ROOT) -> None:
+    """Run `alembic upgrade head` as an operator does, of the code at `root`; raises ReplicaFailed with its errors."""
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-m", "alembic", "upgrade", "head"],
-        cwd=ROOT,
-        env=os.environ | variables,
+        cwd=root,
+        env=os.environ | variables | {"PYTHONPATH": _modules(root)},
         capture_output=True,
         text=True,
         check=False,

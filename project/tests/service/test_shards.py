@@ -78,3 +78,27 @@ async def test_a_command_about_a_model_of_another_share_is_refused_by_naming_it(
         reply = await ask(bench, {"command": "explain", "model": "m"})
         assert reply["outcome"] == "rejected"
         assert reply["detail"] == "explain.model: 'm' is minded by SHARD=0/2, not by 1/2"
+
+
+async def test_a_warning_about_a_model_that_goes_to_another_share_is_withdrawn_and_nobody_is_cancelled(
+    services: Services, schema: str, platform: Platform, time: FrozenDateTimeFactory
+) -> None:
+    """As docs/performance.md tells it of going from one deployment to two."""
+    platform.add_model("m")
+    platform.add_model("n")
+    platform.set_rate("n", 1.0)
+    hours = [START + timedelta(hours=hour) for hour in range(6)]
+    platform.add_reservation(ANN, "ann", "m", slots=[(hours[0], hours[2]), (hours[2], hours[3])])
+    async with AsyncExitStack() as stack:
+        bench = await stack.enter_async_context(open_bench(services, schema, platform, **IDLE))
+        for _ in range(4):
+            await all_jobs([bench])
+            time.tick(timedelta(minutes=15))
+        assert await bench.stages() == ["warning"]
+    async with AsyncExitStack() as stack:
+        bench = await stack.enter_async_context(open_bench(services, schema, platform, SHARD="1/2", **IDLE))
+        await all_jobs([bench])
+        (event,) = await bench.events()
+        assert event["reservation"]["stage"] == "withdrawn"
+        assert event["reservation"]["closing_reason"] == "model_gone"
+        assert platform.deletions == []

@@ -9,11 +9,13 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory
 from sqlalchemy import event, update
 
+from dev.fake_platform.faults import Fault
 from dev.fake_platform.platform import Platform
 from dev.servers.services import Services
 from limiter.db import tables
 from limiter.domain.job import Job
 from tests.bench import Bench, open_bench
+from tests.conftest import START
 
 TICK = timedelta(seconds=15)
 RATE = 4.0
@@ -85,6 +87,25 @@ async def test_an_idle_job_does_not_believe_a_memory_after_which_another_replica
     await theirs.run(Job.RPS_CHECK)
     await ours.run(Job.IDLE_WARNING)
     assert reads()
+
+
+async def test_a_run_of_another_replica_that_could_read_no_page_is_noticed_too(
+    benches: list[Bench], platform: Platform, time: FrozenDateTimeFactory
+) -> None:
+    """It leaves the targets as they were, and writes what it decided all the same."""
+    ours, theirs = benches
+    reads = reads_of_series(ours)
+    await ours.run(Job.RPS_CHECK)
+    platform.fault("entrypoint", Fault.status(503))
+    platform.add_model("new")
+    time.tick(TICK)
+    await theirs.run(Job.RPS_CHECK)
+    platform.clear_faults()
+    time.tick(TICK)
+    await ours.run(Job.RPS_CHECK)
+    assert reads()
+    noted = {row.model_name: row.first_seen_at for row in await ours.rows(tables.scaling_state)}
+    assert noted["new"] == START + TICK
 
 
 async def test_a_database_that_was_put_back_is_noticed_although_the_runs_follow_on_each_other(

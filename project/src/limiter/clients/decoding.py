@@ -11,8 +11,6 @@ from limiter.clients.errors import ContractBroken
 T = TypeVar("T")
 # Postgres cannot store NUL: one such name would stop the writes for all.
 Storable = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
-
-
 NUL = b"\\u0000"  # as JSON must write it
 
 

@@ -1,4 +1,4 @@
-"""How requests go out: reads through aiohttp, at a sixth of the processor time, and all others through httpx.
+"""How requests go out: reads through aiohttp, at an eighth of the processor time, and all others through httpx.
 
 aiohttp repeats a DELETE by itself if the connection breaks, and does not tell a request that was not sent from one that
 got no answer. So it carries nothing that changes anything.

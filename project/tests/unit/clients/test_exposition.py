@@ -242,9 +242,11 @@ def test_the_cache_forgets_label_sets_that_are_gone() -> None:
     assert len(cache.page.raws) == 1
 
 
-def test_a_series_that_does_not_count_may_stand_twice() -> None:
-    """It is nobody's calls, and no reason to read nothing at all."""
-    line = b'model_calls_total{zone="of no model"} 13\n'
-    cache = SeriesCache(FAMILY)
-    for page in (line + line + ONE, ONE + line + line, line + ONE + line):
-        assert found(read(page, cache)) == expected(ONE)
+@pytest.mark.parametrize("other", [b'{zone="no model"}', b'{model_name="m",zone="theirs"}'])
+def test_a_series_that_does_not_count_may_stand_twice(other: bytes) -> None:
+    """It is nobody's calls, and no reason to read nothing at all; whether it has the labels of the others or not."""
+    family = Family(METRIC, LABEL, {"zone": "ours"})
+    twice, ours = 2 * (b"model_calls_total" + other + b" 13\n"), b'model_calls_total{model_name="m",zone="ours"} 7\n'
+    cache = SeriesCache(family)
+    for page in (twice + ours, ours + twice, twice + ours + twice):
+        assert found(read(page, cache)) == expected(ours, family)
