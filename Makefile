@@ -53,7 +53,7 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: unit test check format faults soak replay day mutants compare steady bench
+.PHONY: unit test check format faults soak replay day mutants compare steady bench alerts
 unit: install ## the tests that need no server, in half a minute
 	$(PY) -m pytest project/tests/unit --numprocesses 2
 
@@ -87,6 +87,16 @@ steady: install ## how often we change direction under a day of each constant lo
 
 bench: install ## what the work costs beside peers and limits: make bench [AGAINST=commit] [SIZES=1000,10000]
 	AGAINST="$(AGAINST)" SIZES="$(SIZES)" $(PY) -m dev.bench
+
+alerts: ## the alerts' tests and the sample of routes, by promtool and amtool (Debian packages)
+	project/dev/install.sh prometheus prometheus-alertmanager
+	promtool test rules deploy/prometheus/rules.test.yml
+	promtool check config deploy/prometheus/prometheus.yml
+	amtool check-config deploy/alertmanager/alertmanager.yml
+	amtool config routes test --config.file=deploy/alertmanager/alertmanager.yml --verify.receivers=night \
+	    alertname=RpsLimiterDown severity=critical
+	amtool config routes test --config.file=deploy/alertmanager/alertmanager.yml --verify.receivers=morning \
+	    alertname=RpsLimiterFlapping severity=warning
 
 format: install ## let black and ruff put the code in order
 	.venv/bin/ruff check --quiet --fix project

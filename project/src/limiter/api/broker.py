@@ -76,7 +76,7 @@ class Consumer:
 
         Not by the broker: it would remember a queue as of the channel on which it was declared, and consume there.
         """
-        exchange, names = self.queues.exchange, (self.queues.control, self.queues.deployed)
+        exchange, names = self.queues.exchange, self.queues.names
         await channel.declare_exchange(exchange.name, exchange.type.value, durable=exchange.durable)
         for queue in (*map(self.queues.dead, names), *map(self.queues.live, names)):
             await channel.declare_queue(queue.name, durable=queue.durable, arguments=cast(Any, queue.arguments))
@@ -101,6 +101,20 @@ class Consumer:
         if not leaving.done() or leaving.exception() is not None:
             why = leaving.exception() if leaving.done() else "no answer in time"
             logger.bind(event="broker_left").warning("RabbitMQ did not confirm the disconnect in time: {}", why)
+
+
+async def dead_letters(broker: RabbitBroker, queues: Queues) -> dict[str, int] | None:
+    """How many messages wait in the dead-letter queue of each queue; None if RabbitMQ does not tell."""
+    try:
+        connection = await broker.connect()
+        async with connection.channel() as channel:
+            found = {}
+            for name in queues.names:
+                dead = await channel.declare_queue(queues.dead(name).name, passive=True, robust=False)
+                found[name] = dead.declaration_result.message_count or 0
+            return found
+    except (AMQPChannelError, *CONNECTION_EXCEPTIONS):
+        return None
 
 
 async def _raw(message: RabbitMessage) -> bytes:

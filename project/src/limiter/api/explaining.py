@@ -56,7 +56,7 @@ def _step(step: Step) -> str:
 
 
 def _command(command: Command, at: datetime) -> str:
-    what = str(command.kind) if command.replicas is None else f"{command.kind} to {command.replicas}"
+    what = str(command.kind) if command.wanted is None else f"{command.kind} to {command.wanted}"
     sent = f"sent {duration((at - command.sent_at).total_seconds())} ago" if command.sent_at else "not sent yet"
     age = duration((at - command.planned_at).total_seconds())
     saga = f", saga {command.saga_id}" if command.saga_id else ""

@@ -6,19 +6,21 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from faststream.rabbit import RabbitBroker
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from limiter.api.broker import dead_letters
+from limiter.api.queues import Queues
 from limiter.api.status import StatusReader, page
-from limiter.db import status
 from limiter.db.engine import DATABASE_ERRORS
 from limiter.domain.fleet_numbers import FleetNumbers
 from limiter.runner.scheduler import JobScheduler
@@ -62,6 +64,7 @@ class Health:
 
     engine: AsyncEngine
     broker: RabbitBroker
+    queues: Queues
     scheduler: JobScheduler
     telemetry: Telemetry
     liveness_timeout: float
@@ -109,14 +112,19 @@ class Health:
 
     async def show(self) -> None:
         """Set the gauges: what Postgres tells of the fleet, so that every replica tells the same, and our own state."""
-        found, dependencies = await asyncio.gather(
-            self.reads.of("numbers", self._numbers, self.patience, None), self.dependencies()
+        letters = partial(dead_letters, self.broker, self.queues)
+        found, dead, dependencies = await asyncio.gather(
+            self.reads.of("numbers", self._numbers, self.patience, None),
+            self.reads.of("dead letters", letters, self.patience, None),
+            self.dependencies(),
         )
+        self.telemetry.fleet.show_dead_letters(dead, self.queues.names)
         if found is None:
             self.telemetry.fleet.hide()
         else:
             self.telemetry.fleet.show(found, time.time())
-        self.telemetry.show_ready(all(state == OK for state in dependencies.values()))
+        ready = all(state == OK for state in dependencies.values())
+        self.telemetry.show_ready(ready, cast(QueuePool, self.engine.pool).checkedout())
 
     async def status(self, page: int) -> dict[str, Any] | None:
         """What stands now; None if Postgres does not tell in time."""
@@ -131,8 +139,7 @@ class Health:
 
     async def _numbers(self) -> FleetNumbers | None:
         try:
-            async with self.engine.connect() as connection:
-                return await status.numbers(connection)
+            return await self.status_reader.numbers()
         except DATABASE_ERRORS:
             return None
 

@@ -16,6 +16,10 @@ class Queues:
     deployed_key: str
     exchange: RabbitExchange
 
+    @property
+    def names(self) -> tuple[str, str]:
+        return self.control, self.deployed
+
     def dead(self, name: str) -> RabbitQueue:
         """The dead-letter queue of a queue."""
         return RabbitQueue(f"{name}.dead", durable=True)

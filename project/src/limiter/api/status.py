@@ -1,8 +1,8 @@
 """What stands now, for an operator: as a page, as JSON, and as lines of text. It only reads."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from limiter import VERSION
 from limiter.db import status
 from limiter.domain.audit import DecisionRecord, counted, duration, in_words
+from limiter.domain.fleet_numbers import FleetNumbers
+from limiter.domain.policy import Policy
 from limiter.domain.shard import Shard
 from limiter.runner.spec import JobSpec
 from limiter.telemetry import Telemetry
@@ -32,8 +34,20 @@ class StatusReader:
     specs: Sequence[JobSpec]
     clock: Callable[[], datetime]
     replica_id: UUID
-    dry_run: bool
+    policy: Policy
     shard: Shard
+    metrics_per_model: bool
+
+    async def numbers(self) -> FleetNumbers:
+        """The numbers that the metrics tell; raises what the database raises."""
+        async with self.engine.connect() as connection:
+            found = await status.numbers(connection)
+            if self.metrics_per_model:
+                found = replace(found, by_model=await status.by_model(connection, self.clock(), self._window))
+        return found
+
+    def _window(self, model_name: str) -> timedelta:
+        return self.policy.scaling(model_name).up_window
 
     async def read(self, page: int = 1) -> dict[str, Any]:
         """The status as values that JSON knows, models from this page on; raises what the database raises."""
@@ -45,18 +59,19 @@ class StatusReader:
             models = await status.models(connection, PER_PAGE, PER_PAGE * (page - 1))
             commands = await status.commands(connection, MOST)
             targets = await status.targets(connection)
+            since = await status.measured_since(connection)
             events = await status.events(connection, MOST)
             decisions = await status.last_decisions(connection, 20)
         return {
             "version": VERSION,
-            "dry_run": self.dry_run,
+            "dry_run": self.policy.dry_run,
             "shard": str(self.shard),
             "replica": str(self.replica_id),
             "at": now.isoformat(),
             "jobs": [self._job(row) for row in jobs],
             "next": [_next(row, now) for row in spells],
             "next_total": int(sum(numbers.spells.values())),
-            "models": [_plain(row) for row in models],
+            "models": [self._model(row, now, since) for row in models],
             "models_total": numbers.models,
             "page": page,
             "pages": max(1, -(-numbers.models // PER_PAGE)),
@@ -76,6 +91,18 @@ class StatusReader:
         names = ("name", "next_due_at", "paused", "paused_at", "paused_by", "paused_reason", "state", "cause")
         more = ("started_at", "ended_at", "replica_id", "error")
         return _plain({name: row[name] for name in (*names, *more)}) | {"interval_seconds": spec and spec.interval}
+
+    def _model(self, row: status.Row, now: datetime, since: datetime | None) -> dict[str, Any]:
+        """One instance of a model: its name's calls, which way it wishes to go and since when, and why it stands so."""
+        rate = status.rps(row["samples"], now, self._window(row["model_name"]), since)
+        up, down = row["overloaded_since"], row["underused_since"]
+        names = ("model_name", "replicas", "standing", "first_seen_at", "overloaded_since", "underused_since")
+        return _plain({name: row[name] for name in (*names, "last_used_at")}) | {
+            "rps": round(rate, 3),
+            "wish": "up" if up else "down" if down else "none",
+            "wish_since": _value(up or down),
+            "why": row["record"].why if row["record"] else None,
+        }
 
 
 def _next(row: status.Row, now: datetime) -> dict[str, Any]:

@@ -109,6 +109,7 @@ class Settings(MigrationSettings, PolicySettings):
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     liveness_timeout_seconds: kind.Seconds = 30
     health_timeout_seconds: kind.Seconds = 0.8
+    metrics_per_model: bool = False
     shutdown_timeout_seconds: kind.Seconds = 20
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"

@@ -1,9 +1,11 @@
 """What stands now, for the metrics and the status page: short statements over open rows and small tables."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import extract, func, select, true
+from sqlalchemy import and_, extract, func, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import idle_spells, ledger, scaling_states
@@ -12,11 +14,15 @@ from limiter.db.tables import cancellation, command, decision, idle_spell, job, 
 from limiter.db.tables import usage as used
 from limiter.domain.audit import DecisionRecord
 from limiter.domain.command import UNFINISHED
-from limiter.domain.fleet_numbers import FleetNumbers
+from limiter.domain.decision import Decision
+from limiter.domain.fleet_numbers import FleetNumbers, ModelNumbers
 from limiter.domain.idle_spell import OPEN_STATES, SpellState, StepState
+from limiter.domain.usage import Sample, mean_rate
 
 Row = Mapping[str, Any]
 NOW = func.now()
+FLAPPING_WITHIN, FLAPPING_EACH = timedelta(hours=1), 2  # within an hour, twice up and twice down
+Window = Callable[[str], timedelta]
 
 
 async def numbers(connection: AsyncConnection) -> FleetNumbers:
@@ -43,7 +49,53 @@ async def numbers(connection: AsyncConnection) -> FleetNumbers:
         reading_ages=await _pairs(
             connection, select(target.c.target, func.greatest(0, extract("epoch", NOW - target.c.read_at)))
         ),
+        flapping=int(await connection.scalar(_flapping()) or 0),
     )
+
+
+def _flapping() -> Any:
+    """How many models were scaled up and down, each `FLAPPING_EACH` times or more, within `FLAPPING_WITHIN`."""
+    recent = decision.c.decided_at > NOW - FLAPPING_WITHIN
+    times = [
+        func.count().filter(decision.c.decision == way) >= FLAPPING_EACH
+        for way in (Decision.SCALE_UP, Decision.SCALE_DOWN)
+    ]
+    scaled = select(decision.c.model_id).where(
+        recent, decision.c.decision.in_((Decision.SCALE_UP, Decision.SCALE_DOWN))
+    )
+    both = scaled.group_by(decision.c.model_id).having(and_(*times)).subquery("both")
+    return select(func.count()).select_from(both)
+
+
+async def by_model(connection: AsyncConnection, now: datetime, window: Window) -> dict[str, ModelNumbers]:
+    """The numbers of every running model, by name: instances of one name share its calls. `window`: of the rate."""
+    since = await measured_since(connection)
+    columns = (scaling_state.c.model_name, func.sum(scaling_state.c.replicas), func.min(scaling_state.c.first_seen_at))
+    query = select(*columns, used.c.last_used_at, used.c.samples)
+    query = query.outerjoin(used, used.c.model_name == scaling_state.c.model_name)
+    query = query.group_by(scaling_state.c.model_name, used.c.last_used_at, used.c.samples)
+    return {
+        name: ModelNumbers(
+            rps=rps(samples, now, window(name), since),
+            replicas=int(replicas),
+            idle_seconds=max(0.0, (now - (last or first_seen)).total_seconds()),
+        )
+        for name, replicas, first_seen, last, samples in await connection.execute(query)
+    }
+
+
+async def measured_since(connection: AsyncConnection) -> datetime | None:
+    """Since when calls are counted; None before the first reading."""
+    since: datetime | None = await connection.scalar(select(func.min(target.c.first_read_at)))
+    return since
+
+
+def rps(samples: str | None, now: datetime, window: timedelta, since: datetime | None) -> float:
+    """Calls per second within the window, from the samples as they are stored."""
+    span = min(window, now - since) if since else window
+    if samples is None or span <= timedelta():
+        return 0.0
+    return mean_rate([Sample(*sample) for sample in json.loads(samples)], now.timestamp(), span.total_seconds())
 
 
 async def jobs(connection: AsyncConnection) -> Sequence[Row]:
@@ -79,12 +131,19 @@ async def who_is_next(connection: AsyncConnection, limit: int) -> Sequence[Row]:
 
 
 async def models(connection: AsyncConnection, limit: int, offset: int) -> Sequence[Row]:
-    """The observed models in the order of their names."""
+    """The observed models by name, with their recent calls, and the `record` of the last decision about each."""
     names = ("model_name", "replicas", "standing", "first_seen_at", "overloaded_since", "underused_since")
-    query = select(*(scaling_state.c[name] for name in names), used.c.last_used_at)
-    query = query.outerjoin(used, used.c.model_name == scaling_state.c.model_name)
-    query = query.order_by(scaling_state.c.model_name, scaling_state.c.model_id)
-    return await _rows(connection, query.limit(limit).offset(offset))
+    some = select(*(scaling_state.c[name] for name in ("model_id", *names)))
+    some = some.order_by(scaling_state.c.model_name, scaling_state.c.model_id).limit(limit).offset(offset)
+    page = some.subquery("page")
+    about = and_(decision.c.model_name == page.c.model_name, decision.c.model_id == page.c.model_id)
+    newest = select(decision).where(about, decision.c.user_id.is_(None)).order_by(decision.c.id.desc()).limit(1)
+    last = newest.lateral("last")
+    why = [last.c[name] for name in ("decided_at", "model_id", "user_id", "decision", "reason", "numbers")]
+    query = select(*(page.c[name] for name in names), used.c.last_used_at, used.c.samples, *why)
+    query = query.outerjoin(used, used.c.model_name == page.c.model_name).outerjoin(last, true())
+    found = await connection.execute(query.order_by(page.c.model_name, page.c.model_id))
+    return [row._asdict() | {"record": record_of(row) if row.decision else None} for row in found]
 
 
 async def commands(connection: AsyncConnection, limit: int) -> Sequence[Row]:

@@ -47,6 +47,14 @@ def is_told(spell: IdleSpell, tell: Tell) -> bool:
     return bool(tell.cancelled or tell.failed or tell.uninstalled or gone)
 
 
+def hours_freed(spell: IdleSpell, tell: Tell) -> tuple[float, float]:
+    """Hours of the cancelled slots from the cancelling on, and of replicas: of a model uninstalled with them."""
+    since = spell.enforcing_at or spell.not_before
+    slots = sum(max(0.0, (slot.end - max(slot.start, since)).total_seconds()) for slot in tell.cancelled) / 3600
+    replicas = spell.uninstall.replicas if tell.uninstalled and spell.uninstall else None
+    return slots, slots * (replicas or 0)
+
+
 def counts(spell: IdleSpell) -> dict[str, float | int | str]:
     """How many slots a spell names, and how many were cancelled and refused."""
     done, failed = spell.slots(StepState.DONE), spell.slots(StepState.FAILED)

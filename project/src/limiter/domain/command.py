@@ -35,6 +35,8 @@ UNFINISHED = (CommandState.PLANNED, CommandState.SUBMITTED, CommandState.STUCK)
 class Command:
     """One command to the dispatcher, as the ledger remembers it; `failures` counts consecutive failed ones.
 
+    `replicas` are those asked for; of an uninstall, those that the model had.
+
     `sent_at` is set right before the call: with it and without `saga_id`, the call is under way or its answer is lost.
     """
 
@@ -50,6 +52,11 @@ class Command:
     failures: int = 0
     spell_id: UUID | None = None
     sent_at: datetime | None = None
+
+    @property
+    def wanted(self) -> int | None:
+        """How many replicas the model has when it is carried out; None: it is gone."""
+        return None if self.kind is CommandKind.UNINSTALL else self.replicas
 
     @property
     def unfinished(self) -> bool:
@@ -98,8 +105,7 @@ def effect_of(command: Command, fleet: Fleet) -> Effect:
     if model is None and not fleet.is_gone(command.model_id):
         return Effect.UNKNOWN
     replicas = None if model is None else model.replicas
-    wanted = None if command.kind is CommandKind.UNINSTALL else command.replicas
-    return Effect.SHOWN if replicas == wanted else Effect.ABSENT
+    return Effect.SHOWN if replicas == command.wanted else Effect.ABSENT
 
 
 def backoff(failures: int, first: timedelta, longest: timedelta) -> timedelta:

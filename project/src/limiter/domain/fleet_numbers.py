@@ -5,10 +5,20 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class ModelNumbers:
+    """Of one model name: calls per second, replicas, and the seconds since its last call."""
+
+    rps: float
+    replicas: int
+    idle_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class FleetNumbers:
     """Ages are in seconds, the next deadline in Unix seconds; None where there is none.
 
-    `without_enough` are the models to which the budget does not grant what they need.
+    `without_enough` are the models to which the budget does not grant what they need, `flapping` those that were
+    scaled up and down twice each within an hour. `by_model` is only filled where it is asked for.
     """
 
     models: int
@@ -22,3 +32,5 @@ class FleetNumbers:
     oldest_event: float | None
     paused: Mapping[str, bool]
     reading_ages: Mapping[str, float]
+    flapping: int = 0
+    by_model: Mapping[str, ModelNumbers] | None = None

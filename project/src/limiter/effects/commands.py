@@ -61,7 +61,7 @@ class Commands:
             return replace(command, sent_at=at) if await ledger.mark_sent(connection, command.id, at) else None
 
     async def _record_saga(self, run: Run, command: Command, saga: Saga) -> None:
-        logger.bind(event="command_sent", saga=str(saga.id), kind=command.kind, replicas=command.replicas).info(
+        logger.bind(event="command_sent", saga=str(saga.id), kind=command.kind, replicas=command.wanted).info(
             "{} {} accepted as saga {}", command.kind, command.model_name, saga.id
         )
         async with run.write() as connection:

@@ -11,7 +11,7 @@ from limiter.clients.booking import Booking
 from limiter.clients.errors import NotAllowed, ServiceError, Unavailable
 from limiter.db import cancellations, idle_spells, ledger
 from limiter.domain.audit import counted
-from limiter.domain.closing import Close, Tell, closing_records
+from limiter.domain.closing import Close, Tell, closing_records, hours_freed
 from limiter.domain.command import CommandKind, CommandState, backoff, new_command
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.enforcement import Delete, Settle, Stop, Uninstall, Wait, next_reservation, next_step
@@ -140,8 +140,8 @@ class Enforcing:
 
     async def _planned(self, run: Run, spell: IdleSpell, base: Snapshot, step: Uninstall) -> bool:
         """Record the intent, then send it; false if another command of the model is unfinished."""
-        last, dry = spell.uninstall, spell.dry_run
-        intent = new_command(uuid4(), step.model, CommandKind.UNINSTALL, None, last, base.at, dry_run=dry)
+        model, last, dry = step.model, spell.uninstall, spell.dry_run
+        intent = new_command(uuid4(), model, CommandKind.UNINSTALL, model.replicas, last, base.at, dry_run=dry)
         intent = replace(intent, spell_id=spell.id)
         record = base.record(spell.key, Decision.UNINSTALL, Reason.DEADLINE_PASSED)
         async with run.write() as connection:
@@ -161,7 +161,7 @@ class Enforcing:
             return await self.closing.withdraw(run, spell, records[0])
         trace = await self.closing.finish(run, spell, step, *records)
         if step.cancelled and not spell.dry_run:
-            self.telemetry.cancelled(len(step.cancelled))
+            self.telemetry.cancelled(len(step.cancelled), *hours_freed(spell, step))
         ended = logger.bind(event="enforced", reason=str(step.reason), user_id=str(spell.user.id))
         freed = "uninstalled" if step.uninstalled else "not uninstalled"
         ended.info("{} of {} cancelled, model {}", counted(len(step.cancelled), "slot"), spell.model_name, freed)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,11 @@ from limiter.recording.trace import RunTrace
 class Recorder:
     """Appends to the file while it is smaller than `limit` bytes; records nothing without a path."""
 
-    def __init__(self, path: str, limit: int, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: str, limit: int, settings: Mapping[str, Any], stopped: Callable[[], None] = lambda: None
+    ) -> None:
+        """`stopped` is called once if it cannot go on."""
+        self._stopped = stopped
         self._path = Path(path) if path else None
         self._limit = limit
         self._settings = settings
@@ -104,6 +108,7 @@ class Recorder:
         """A recording that cannot go on must not disturb the jobs, but its end must be known."""
         logger.bind(event="recording_stopped", path=str(self._path)).error("the recording stopped: {}", why)
         self._path = None
+        self._stopped()
 
 
 def _dumped(records: Iterable[DecisionRecord]) -> Any:

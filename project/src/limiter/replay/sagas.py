@@ -53,7 +53,7 @@ class Sagas:
                 ended = command.planned_at + self._usual_saga()
                 command = replace(command, state=CommandState.COMPLETED, finished_at=ended)
                 self.simulation.commands[id] = command
-                self.replicas.completed(id, command.replicas)
+                self.replicas.completed(id, command.wanted)
             if not command.unfinished:
                 self._open.discard(id)
 
@@ -62,9 +62,9 @@ class Sagas:
             self._durations[command.id] = command.finished_at - command.planned_at
         ours = self.simulation.commands.get(id)
         if _key(command) not in self._planned:
-            return self.replicas.foreign(id, command.replicas)
+            return self.replicas.foreign(id, command.wanted)
         done = command.state is CommandState.COMPLETED
-        self.replicas.as_recorded(id, command.replicas if done and ours and _key(ours) == _key(command) else None)
+        self.replicas.as_recorded(id, command.wanted if done and ours and _key(ours) == _key(command) else None)
         if ours is not None and _key(ours) == _key(command):
             self.simulation.commands[id] = replace(command, spell_id=ours.spell_id)
         return None
@@ -75,4 +75,4 @@ class Sagas:
 
 
 def _key(command: Command) -> Key:
-    return (command.model_id, command.planned_at, command.replicas)
+    return (command.model_id, command.planned_at, command.wanted)

@@ -39,10 +39,19 @@ class Telemetry:
             "http_requests", "Calls to each external service, by outcome.", "peer", "outcome"
         )
         self._restarts = self._counter("target_restarts", "Restarts of each Entrypoint process.", "target")
+        self._unknown = self._counter(
+            "target_unknown_seconds",
+            "Seconds whose calls are unknown, by the Entrypoint process that lost them.",
+            "target",
+        )
         self._refused = self._counter("entries_refused", "Entries of an answer that could not be understood.", "peer")
         self._events = self._counter("events", "Events handed to the broker.", "stage", "outcome")
         self._cancelled_models = self._counter("models_cancelled", "Models whose following slots were cancelled.")
         self._cancelled_slots = self._counter("slots_cancelled", "Slots cancelled.")
+        self._slot_hours = self._counter("slot_hours_freed", "Hours of the cancelled slots.")
+        self._replica_hours = self._counter(
+            "replica_hours_freed", "Hours of the cancelled slots of uninstalled models, times their replicas."
+        )
         self._durations = self._histogram("job_duration_seconds", "Seconds that runs take.", "job")
         self._latency = self._histogram(
             "http_request_seconds", "Seconds that external services take to answer.", "peer"
@@ -51,6 +60,8 @@ class Telemetry:
         self._build = self._gauge("build_info", "1; the label tells the version.", "version")
         self._dry_run = self._gauge("dry_run", "1 while nothing is commanded, cancelled or sent.")
         self._ready = self._gauge("ready", "1 while this replica has all that it needs.")
+        self._connections = self._gauge("database_connections_in_use", "Of the pool that jobs and pages share.")
+        self._recording = self._gauge("recording_stopped", "1 since the recording of readings had to stop.")
         self._circuits = self._gauge("circuit_open", "1 while the external service is left alone.", "peer")
         self._stalls = Histogram(
             PREFIX + "event_loop_stall_seconds",
@@ -109,12 +120,14 @@ class Telemetry:
         self.fleet.targets = tuple(targets)
         for target in self.fleet.targets:
             self._restarts.labels(target)
+            self._unknown.labels(target)
 
     def targets_restarted(self, gaps: Iterable[Gap]) -> None:
         """Count and log the gaps that restarts have left."""
         for gap in gaps:
             self._restarts.labels(gap.target).inc()
             seconds = (gap.until - gap.since).total_seconds()
+            self._unknown.labels(gap.target).inc(seconds)
             logger.bind(event="target_restarted", target=gap.target, seconds=seconds).info(
                 "{} restarted: {:g} s of its calls are unknown", gap.target, seconds
             )
@@ -128,9 +141,12 @@ class Telemetry:
     def event_sent(self, stage: str, outcome: str) -> None:
         self._events.labels(stage, outcome).inc()
 
-    def cancelled(self, slots: int) -> None:
+    def cancelled(self, slots: int, slot_hours: float = 0, replica_hours: float = 0) -> None:
+        """Count one model cancelled for its user, with that many slots."""
         self._cancelled_models.inc()
         self._cancelled_slots.inc(slots)
+        self._slot_hours.inc(slot_hours)
+        self._replica_hours.inc(replica_hours)
 
     def missed(self, job: Job, slots: int) -> None:
         self._missed.labels(job).inc(slots)
@@ -158,8 +174,13 @@ class Telemetry:
         self._build.labels(version).set(1)
         self._dry_run.set(dry_run)
 
-    def show_ready(self, ready: bool) -> None:
+    def show_ready(self, ready: bool, connections: int) -> None:
+        """Show whether this replica has what it needs, and how many connections of its pool are in use."""
         self._ready.set(ready)
+        self._connections.set(connections)
+
+    def recording_stopped(self) -> None:
+        self._recording.set(1)
 
     def circuit(self, service: str, url: str, *, is_open: bool) -> None:
         """Note whether an external service is left alone for now; of several at one name, whether any is."""

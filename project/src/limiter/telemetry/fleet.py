@@ -1,12 +1,12 @@
 """The gauges about the whole fleet, which every replica reads from Postgres, so that all tell the same."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import nan
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from limiter.domain.command import UNFINISHED
-from limiter.domain.fleet_numbers import FleetNumbers
+from limiter.domain.fleet_numbers import FleetNumbers, ModelNumbers
 from limiter.domain.idle_spell import OPEN_STATES
 from limiter.domain.job import Job
 from limiter.telemetry.labels import KINDS
@@ -32,6 +32,13 @@ class FleetGauges:
         self._spells = self._gauge("spells", "Open idle spells, by state.", "state")
         self._paused = self._gauge("job_paused", "1 while the job is paused.", "job")
         self._reading_age = self._gauge("reading_age_seconds", "Since each page was last read well.", "target")
+        self._flapping = self._gauge("models_flapping", "Models scaled up and down twice each within an hour.")
+        self._dead = self._gauge(
+            "dead_letters", "Messages that were not understood, by the queue they came from.", "queue"
+        )
+        self._model_rps = self._gauge("model_rps", "Calls per second, with METRICS_PER_MODEL.", "model")
+        self._model_replicas = self._gauge("model_replicas", "Replicas, with METRICS_PER_MODEL.", "model")
+        self._model_idle = self._gauge("model_idle_seconds", "Since the last call, with METRICS_PER_MODEL.", "model")
         self._read_at = self._gauge("fleet_read_timestamp_seconds", "Unix time of the last read of the fleet's gauges.")
 
     def _gauge(self, name: str, text: str, *names: str) -> Gauge:
@@ -60,12 +67,29 @@ class FleetGauges:
                 gauge.labels(key).set(values.get(key, 0))
         for target, age in found.reading_ages.items():
             self._reading_age.labels(target).set(age)
+        self._flapping.set(found.flapping)
+        self._show_models(found.by_model or {})
         self._read_at.set(at)
+
+    def _show_models(self, models: Mapping[str, ModelNumbers]) -> None:
+        """Show these models and no others: one that is gone has no number."""
+        for gauge in (self._model_rps, self._model_replicas, self._model_idle):
+            gauge.clear()
+        for name, numbers in models.items():
+            self._model_rps.labels(name).set(numbers.rps)
+            self._model_replicas.labels(name).set(numbers.replicas)
+            self._model_idle.labels(name).set(numbers.idle_seconds)
+
+    def show_dead_letters(self, messages: Mapping[str, int] | None, queues: Iterable[str]) -> None:
+        """Set how many dead letters each queue has; None if RabbitMQ does not tell."""
+        for queue in queues:
+            self._dead.labels(queue).set(nan if messages is None else messages[queue])
 
     def hide(self) -> None:
         """Postgres cannot be read: show no number rather than an old one."""
-        for gauge in (self._observed, self._replicas, self._full, self._pending, self._oldest_event):
+        for gauge in (self._observed, self._replicas, self._full, self._pending, self._oldest_event, self._flapping):
             gauge.set(nan)
+        self._show_models({})
         self._next_deadline.set(nan)
         for labelled, keys in (
             (self._in_progress, KINDS),

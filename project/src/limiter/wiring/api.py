@@ -21,6 +21,7 @@ from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.registry import Registry
 from limiter.config.kinds import shard
 from limiter.config.settings import Settings
+from limiter.domain.policy import Policy
 from limiter.effects.closing import SpellClosing
 from limiter.runner.job_table import JobTable
 from limiter.runner.lock import JobLock
@@ -84,6 +85,7 @@ class Api(Provider):
         telemetry: Telemetry,
         specs: Sequence[JobSpec],
         table: JobTable,
+        policy: Policy,
     ) -> StatusReader:
         return StatusReader(
             engine=engine,
@@ -91,8 +93,9 @@ class Api(Provider):
             specs=specs,
             clock=utc_now,
             replica_id=table.replica_id,
-            dry_run=settings.dry_run,
+            policy=policy,
             shard=shard(settings.shard),
+            metrics_per_model=settings.metrics_per_model,
         )
 
     @provide
@@ -149,6 +152,7 @@ class Api(Provider):
         settings: Settings,
         engine: AsyncEngine,
         broker: RabbitBroker,
+        queues: Queues,
         scheduler: JobScheduler,
         telemetry: Telemetry,
         status_reader: StatusReader,
@@ -157,6 +161,7 @@ class Api(Provider):
         return Health(
             engine=engine,
             broker=broker,
+            queues=queues,
             scheduler=scheduler,
             telemetry=telemetry,
             liveness_timeout=settings.liveness_timeout_seconds,

@@ -32,9 +32,14 @@ class Stores(Provider):
         return settings.policy()
 
     @provide
-    def recorder(self, settings: Settings) -> Recorder:
+    def recorder(self, settings: Settings, telemetry: Telemetry) -> Recorder:
         policy = settings.model_dump(mode="json", include=set(PolicySettings.model_fields))
-        return Recorder(settings.record_readings, limit=settings.record_readings_max_bytes, settings=policy)
+        return Recorder(
+            settings.record_readings,
+            limit=settings.record_readings_max_bytes,
+            settings=policy,
+            stopped=telemetry.recording_stopped,
+        )
 
     @provide
     async def engine(self, settings: Settings) -> AsyncIterator[AsyncEngine]:
