@@ -53,7 +53,7 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: unit test check format faults soak replay day mutants compare steady bench alerts
+.PHONY: unit test check format faults soak replay day mutants compare steady bench alerts dashboards
 unit: install ## the tests that need no server, in half a minute
 	$(PY) -m pytest project/tests/unit --numprocesses 2
 
@@ -97,6 +97,11 @@ alerts: ## the alerts' tests and the sample of routes, by promtool and amtool (D
 	    alertname=RpsLimiterDown severity=critical
 	amtool config routes test --config.file=deploy/alertmanager/alertmanager.yml --verify.receivers=morning \
 	    alertname=RpsLimiterFlapping severity=warning
+
+dashboards: install ## every panel's query in a real Prometheus, beside what it must show: make dashboards [PICTURE=a.png]
+	project/dev/install.sh prometheus
+	[ -z "$(PICTURE)" ] || .venv/bin/pip install --quiet --requirement requirements-extra.txt
+	PICTURE="$(PICTURE)" $(PY) -m dev.dashboards
 
 format: install ## let black and ruff put the code in order
 	.venv/bin/ruff check --quiet --fix project

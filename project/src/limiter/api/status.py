@@ -59,7 +59,7 @@ class StatusReader:
             models = await status.models(connection, PER_PAGE, PER_PAGE * (page - 1))
             commands = await status.commands(connection, MOST)
             targets = await status.targets(connection)
-            since = await status.measured_since(connection)
+            measured = await status.measured(connection)
             events = await status.events(connection, MOST)
             decisions = await status.last_decisions(connection, 20)
         return {
@@ -71,7 +71,7 @@ class StatusReader:
             "jobs": [self._job(row) for row in jobs],
             "next": [_next(row, now) for row in spells],
             "next_total": int(sum(numbers.spells.values())),
-            "models": [self._model(row, now, since) for row in models],
+            "models": [self._model(row, measured) for row in models],
             "models_total": numbers.models,
             "page": page,
             "pages": max(1, -(-numbers.models // PER_PAGE)),
@@ -92,9 +92,9 @@ class StatusReader:
         more = ("started_at", "ended_at", "replica_id", "error")
         return _plain({name: row[name] for name in (*names, *more)}) | {"interval_seconds": spec and spec.interval}
 
-    def _model(self, row: status.Row, now: datetime, since: datetime | None) -> dict[str, Any]:
+    def _model(self, row: status.Row, measured: status.Measured) -> dict[str, Any]:
         """One instance of a model: its name's calls, which way it wishes to go and since when, and why it stands so."""
-        rate = status.rps(row["samples"], now, self._window(row["model_name"]), since)
+        rate = measured.rps(row["samples"], self._window(row["model_name"]))
         up, down = row["overloaded_since"], row["underused_since"]
         names = ("model_name", "replicas", "standing", "first_seen_at", "overloaded_since", "underused_since")
         return _plain({name: row[name] for name in (*names, "last_used_at")}) | {

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -69,14 +70,14 @@ def _flapping() -> Any:
 
 async def by_model(connection: AsyncConnection, now: datetime, window: Window) -> dict[str, ModelNumbers]:
     """The numbers of every running model, by name: instances of one name share its calls. `window`: of the rate."""
-    since = await measured_since(connection)
+    counted = await measured(connection)
     columns = (scaling_state.c.model_name, func.sum(scaling_state.c.replicas), func.min(scaling_state.c.first_seen_at))
     query = select(*columns, used.c.last_used_at, used.c.samples)
     query = query.outerjoin(used, used.c.model_name == scaling_state.c.model_name)
     query = query.group_by(scaling_state.c.model_name, used.c.last_used_at, used.c.samples)
     return {
         name: ModelNumbers(
-            rps=rps(samples, now, window(name), since),
+            rps=counted.rps(samples, window(name)),
             replicas=int(replicas),
             idle_seconds=max(0.0, (now - (last or first_seen)).total_seconds()),
         )
@@ -84,18 +85,25 @@ async def by_model(connection: AsyncConnection, now: datetime, window: Window) -
     }
 
 
-async def measured_since(connection: AsyncConnection) -> datetime | None:
-    """Since when calls are counted; None before the first reading."""
-    since: datetime | None = await connection.scalar(select(func.min(target.c.first_read_at)))
-    return since
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """From when until when calls were counted; None before the first reading."""
+
+    since: datetime | None
+    until: datetime | None
+
+    def rps(self, samples: str | None, window: timedelta) -> float:
+        """Calls per second within the window before the last reading, from the samples as they are stored."""
+        if samples is None or self.since is None or self.until is None or self.since == self.until:
+            return 0.0
+        span = min(window, self.until - self.since).total_seconds()
+        return mean_rate([Sample(*sample) for sample in json.loads(samples)], self.until.timestamp(), span)
 
 
-def rps(samples: str | None, now: datetime, window: timedelta, since: datetime | None) -> float:
-    """Calls per second within the window, from the samples as they are stored."""
-    span = min(window, now - since) if since else window
-    if samples is None or span <= timedelta():
-        return 0.0
-    return mean_rate([Sample(*sample) for sample in json.loads(samples)], now.timestamp(), span.total_seconds())
+async def measured(connection: AsyncConnection) -> Measured:
+    """From when until when calls were counted."""
+    found = await connection.execute(select(func.min(target.c.first_read_at), func.max(target.c.read_at)))
+    return Measured(*found.one())
 
 
 async def jobs(connection: AsyncConnection) -> Sequence[Row]:
