@@ -5,7 +5,7 @@ import json
 import re
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +94,7 @@ async def prometheus(ports: Iterable[int], directory: Path) -> AsyncIterator[Pro
         f"--storage.tsdb.path={directory / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
     ]
-    with (directory / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(as_account(None, signal.SIGKILL, program), stdout=log, stderr=log)
+    process = _started(program, directory / "prometheus.log")
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
             async with asyncio.timeout(START_TIMEOUT_SECONDS):
@@ -105,6 +104,11 @@ async def prometheus(ports: Iterable[int], directory: Path) -> AsyncIterator[Pro
     finally:
         process.terminate()
         await asyncio.to_thread(process.wait)
+
+
+def _started(program: Sequence[str | Path], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("wb") as sink:
+        return subprocess.Popen(as_account(None, signal.SIGKILL, program), stdout=sink, stderr=sink)
 
 
 async def _ready(client: httpx.AsyncClient) -> bool:
