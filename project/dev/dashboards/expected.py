@@ -66,7 +66,7 @@ async def expected(scene: Scene) -> dict[str, Known]:
     decided = {"warn": stages["warning"], "cancel": stages["cancelled"], "uninstall": commands["uninstall"]}
     scaled = commands["scale"]
     pages = dict.fromkeys(platform.metrics_urls, Within(0, 5))
-    half = {job: Within(0, 120) for job in Job if job is not Job.CLEANUP}
+    recent = {str(job): Within(0, 120) for job in Job if job is not Job.CLEANUP}
     since_start = time.time() - scene.began
     hours = HALF_AN_HOUR * 2  # of replicas: the uninstalled model had two
     acts = {
@@ -80,7 +80,7 @@ async def expected(scene: Scene) -> dict[str, Known]:
         # One announcement could not be understood; nothing else may have gone wrong.
         "Critical errors, last hour": Known({"errors": about(1)}),
         "Critical errors by reason": Known({"announcement_rejected": about(1)}),
-        "Since the last success": Known(half, Within(0, since_start)),
+        "Since the last success": Known(recent, Within(0, since_start)),
         "Intervals missed, last hour": Known({job: about(missed.get(job, 0)) for job in Job}),
         "Dry run": Known({"dry run": NOTHING}),
         "Dry run, pauses, not ready": Known({"dry run": NOTHING, "idle_enforce paused": about(1, 0)}),

@@ -17,7 +17,9 @@ async def draw(source: Prometheus, start: float, end: float, path: str) -> None:
     rooms = dict.fromkeys(room for room, _ in panels)
     rows = {room: ceil(sum(of == room for of, _ in panels) / COLUMNS) for room in rooms}
     figure = Figure(figsize=(5 * COLUMNS, 2.7 * sum(rows.values())), layout="constrained")
-    for part, room in zip(figure.subfigures(len(rooms), 1, height_ratios=list(rows.values())), rooms, strict=True):
+    for part, room in zip(
+        figure.subfigures(len(rooms), 1, height_ratios=list(rows.values()), squeeze=False).flat, rooms, strict=True
+    ):
         part.suptitle(room, fontweight="bold", x=0.01, ha="left")
         places = part.subplots(rows[room], COLUMNS, squeeze=False).flat
         for (of, title), series in panels.items():

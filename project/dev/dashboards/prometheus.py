@@ -88,7 +88,7 @@ async def prometheus(ports: Iterable[int], directory: Path) -> AsyncIterator[Pro
         ],
     }
     (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
-    program = [
+    program: list[str | Path] = [
         find_program("prometheus", "/usr/bin/prometheus"),
         f"--config.file={directory / 'prometheus.yml'}",
         f"--storage.tsdb.path={directory / 'prometheus'}",
