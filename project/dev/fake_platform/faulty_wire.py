@@ -30,6 +30,7 @@ class Exchange:
     fault: str | None  # the name of the fault applied to it
     handled: int | None  # the status that the service decided on; None: it never got the request
     status: int | None  # the status the caller was sent; None: no answer
+    request_id: str | None = None
 
 
 @dataclass
@@ -131,4 +132,5 @@ def _exchange(at: float, call: Call, armed: ArmedFault | None) -> Exchange:
         fault=armed.fault.name if armed else None,
         handled=call.handled,
         status=call.status,
+        request_id=next((value.decode() for name, value in scope["headers"] if name == b"x-request-id"), None),
     )

@@ -9,7 +9,7 @@ import httpx
 
 from limiter.clients.errors import CircuitOpen, ContractBroken, ServiceError, Unavailable
 from limiter.clients.exposition import NoFamily
-from limiter.clients.http import ServiceClient, check_status
+from limiter.clients.http import REQUEST_ID, ServiceClient, check_status
 from limiter.clients.label_sets import BrokenPage, Family
 from limiter.clients.page import PageContent, PageReader
 from limiter.clients.page_order import SeriesCache
@@ -80,15 +80,17 @@ class Entrypoint:
 
     async def _read(self, client: ServiceClient, caches: _Caches) -> ScrapedPage:
         reader = PageReader(caches.calls, caches.in_flight)
-        async with client.answered("GET metrics"), client.http.stream("GET", client.url, headers=HEADERS) as response:
-            check_status(response)
-            self._check_age(response)
-            try:
-                async for chunk in response.aiter_bytes():
-                    reader.feed(chunk)
-                page = await asyncio.to_thread(reader.finish)
-            except (BrokenPage, NoFamily) as error:
-                raise ContractBroken(str(error)) from error
+        async with client.answered("GET metrics") as request_id:
+            headers = HEADERS | {REQUEST_ID: request_id}
+            async with client.http.stream("GET", client.url, headers=headers) as response:
+                check_status(response)
+                self._check_age(response)
+                try:
+                    async for chunk in response.aiter_bytes():
+                        reader.feed(chunk)
+                    page = await asyncio.to_thread(reader.finish)
+                except (BrokenPage, NoFamily) as error:
+                    raise ContractBroken(str(error)) from error
         return _scraped(client.url, self._clock(), page)
 
     def _check_age(self, response: httpx.Response) -> None:

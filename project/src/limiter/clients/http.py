@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import httpx
 
@@ -23,6 +24,7 @@ from limiter.clients.errors import (
 from limiter.telemetry import Telemetry
 
 T = TypeVar("T")
+REQUEST_ID = "X-Request-ID"  # by which a call is found in the logs of both sides
 _REFUSALS: dict[int, type[Rejected]] = {401: NotAllowed, 403: NotAllowed, 404: NotFound}
 
 
@@ -81,8 +83,9 @@ class ServiceClient:
     async def _send(self, method: str, path: str, *, gone_is_fine: bool = False, **extra: Any) -> httpx.Response:
         if self.read_only and method != "GET":
             raise Rejected(f"{self.name}: {method} {path}: DRY_RUN is on", self.name)
-        async with self.answered(f"{method} {path}"):
-            response = await self.http.request(method, self.url + path, headers=self._headers(), **extra)
+        async with self.answered(f"{method} {path}") as request_id:
+            headers = self._headers() | {REQUEST_ID: request_id}
+            response = await self.http.request(method, self.url + path, headers=headers, **extra)
             check_status(response, gone_is_fine=gone_is_fine)
             return response
 
@@ -92,8 +95,10 @@ class ServiceClient:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     @asynccontextmanager
-    async def answered(self, what: str) -> AsyncIterator[None]:
-        """Time and count one call, and translate what can go wrong with it."""
+    async def answered(self, what: str) -> AsyncIterator[str]:
+        """Time and count one call, and translate what can go wrong with it; gives it an id of its own."""
+        request_id = uuid4().hex
+        call = f"{what} (request {request_id})"
         if not self.circuit.allows():
             self.telemetry.answered(self.name, "circuit_open")
             raise CircuitOpen(f"{self.name}: {what}: left alone after {self.circuit.failed} failures", self.name)
@@ -101,21 +106,21 @@ class ServiceClient:
         try:
             with self.telemetry.timed(self.name):
                 async with asyncio.timeout(self.timeout):
-                    yield
+                    yield request_id
             outcome = "ok"
             self.circuit.succeeded()
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             outcome = "unreachable"
             self.circuit.record_failure()
-            raise NotSent(f"{self.name}: {what}: {_words(error)}", self.name) from error
+            raise NotSent(f"{self.name}: {call}: {_words(error)}", self.name) from error
         except (httpx.HTTPError, TimeoutError) as error:
             outcome = "no_answer"
             self.circuit.record_failure()
-            raise Unavailable(f"{self.name}: {what}: {_words(error)}", self.name) from error
+            raise Unavailable(f"{self.name}: {call}: {_words(error)}", self.name) from error
         except ServiceError as error:
             outcome = "rejected" if isinstance(error, Rejected) else type(error).__name__.lower()
             self._judge(error)
-            raise type(error)(f"{self.name}: {what}: {error}", self.name, error.status) from error.__cause__
+            raise type(error)(f"{self.name}: {call}: {error}", self.name, error.status) from error.__cause__
         finally:
             self.telemetry.answered(self.name, outcome)
             self.telemetry.circuit(self.name, self.url, is_open=self.circuit.is_open)

@@ -83,11 +83,16 @@ def _hours(text: str) -> str:
     return text
 
 
-def trusting(file: str) -> ssl.SSLContext:
-    """TLS that trusts the machine's authorities and those of the file; raises OSError, of which SSLError is one."""
+def trusting(file: str, certificate: str = "") -> ssl.SSLContext:
+    """TLS that trusts the machine's authorities and those of the file; raises OSError, of which SSLError is one.
+
+    `certificate` names a file with the certificate, and its key, by which the services know us.
+    """
     context = ssl.create_default_context()
     if file:
         context.load_verify_locations(file)
+    if certificate:
+        context.load_cert_chain(certificate)
     return context
 
 
@@ -96,6 +101,14 @@ def _ca_file(file: str) -> str:
         trusting(file)
     except OSError as error:
         raise ValueError(f"must be a file of certificates in PEM: {error.strerror or error}") from None
+    return file
+
+
+def _certificate_file(file: str) -> str:
+    try:
+        trusting("", file)
+    except OSError as error:
+        raise ValueError(f"must be a file with a certificate and its key in PEM: {error.strerror or error}") from None
     return file
 
 
@@ -155,6 +168,7 @@ Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split), Field(min_l
 TimeZone = Annotated[str, AfterValidator(_zone)]
 Cron = Annotated[str, AfterValidator(_cron)]
 CaFile = Annotated[str, AfterValidator(_ca_file)]
+CertificateFile = Annotated[str, AfterValidator(_certificate_file)]
 ShareOfModels = Annotated[str, AfterValidator(_shard)]
 Hours = Annotated[str, AfterValidator(_hours)]
 Json = Annotated[Value, NoDecode, BeforeValidator(_json)]

@@ -65,6 +65,7 @@ class Settings(MigrationSettings, PolicySettings):
     booking_lookback_seconds: kind.SecondsOrZero = 604_800
     http_timeout_seconds: kind.Seconds = 5
     http_ca_file: kind.CaFile = ""
+    http_certificate_file: kind.CertificateFile = ""
     http_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     http_retry_first_seconds: kind.Seconds = 0.2
     http_concurrency: kind.Count = 10

@@ -32,7 +32,8 @@ class Clients(Provider):
     @provide
     async def http(self, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
         # Twice the calls made at once: four services may be asked side by side.
-        verify = trusting(settings.http_ca_file) if _needs_certificates(settings) else False
+        files = settings.http_ca_file, settings.http_certificate_file
+        verify = trusting(*files) if _needs_certificates(settings) else False
         transport = Transport(verify, 2 * settings.http_concurrency)
         timeout = settings.http_timeout_seconds
         async with httpx.AsyncClient(timeout=timeout, transport=transport, trust_env=False) as client:

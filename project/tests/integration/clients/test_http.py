@@ -3,14 +3,17 @@
 import asyncio
 import time as clock
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from uuid import UUID
 
 import httpx
 import pytest
 
 from dev.fake_platform.platform import Fault, Platform
+from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.errors import ContractBroken, NotAllowed, NotFound, NotSent, Rejected, ServiceError, Unavailable
 from limiter.clients.http import ServiceClient
+from limiter.clients.label_sets import Family
 from limiter.clients.registry import Registry
 from limiter.telemetry import Telemetry
 from tests.integration.clients.conftest import MakeService
@@ -238,3 +241,17 @@ async def test_one_that_may_only_read_changes_nothing(platform: Platform, make_s
     assert type(await failure(ask(client))) is Rejected
     assert platform.history == []
     await client.get(LIST)
+
+
+async def test_every_call_has_an_id_of_its_own_and_a_failure_names_it(
+    platform: Platform, make_service: MakeService
+) -> None:
+    pages = [make_service("entrypoint", url=url) for url in platform.metrics_urls]
+    booking = make_service("booking", attempts=2)
+    await Entrypoint(pages, Family("model_calls_total", "model_name"), lambda: datetime.now(UTC)).scrape()
+    platform.fault("booking", Fault.status(503), times=2)
+    raised = await failure(booking.get(LIST))
+    await booking.delete(f"{LIST}/r", repeat=False)
+    ids = [exchange.request_id for exchange in await history(platform)]
+    assert len(set(ids) - {None}) == len(ids) == 5
+    assert f"GET {LIST} (request {ids[3]}): HTTP 503" in str(raised)

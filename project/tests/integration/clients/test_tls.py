@@ -17,10 +17,13 @@ ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 
 
 
 @asynccontextmanager
-async def registry_over_tls(authority: trustme.CA) -> AsyncIterator[str]:
-    """The URL of a registry without models, whose certificate this authority has signed."""
+async def registry_over_tls(authority: trustme.CA, *, asks: bool = False) -> AsyncIterator[str]:
+    """The URL of a registry without models, whose certificate this authority has signed; it may ask for ours."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(context)
+    if asks:
+        context.verify_mode = ssl.CERT_REQUIRED
+        authority.configure_trust(context)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.readline() not in (b"\r\n", b""):
@@ -47,3 +50,19 @@ async def test_a_service_is_trusted_by_the_file_of_authorities_alone(
     assert report.state == ("completed" if known else "failed")
     assert report.detail is None if known else "certificate verify failed" in (report.detail or "")
     assert ("registry_unavailable" in bench.criticals()) is not known
+
+
+@pytest.mark.parametrize("signed", [True, False])
+async def test_a_service_that_asks_who_we_are_is_shown_our_certificate(
+    make_bench: MakeBench, tmp_path: Path, signed: bool
+) -> None:
+    authority, another = trustme.CA(), trustme.CA()
+    trusted, ours = tmp_path / "ca.pem", tmp_path / "ours.pem"
+    authority.cert_pem.write_to_path(str(trusted))
+    issued = (authority if signed else another).issue_cert("rps-limiter")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(ours))
+    async with registry_over_tls(authority, asks=True) as url:
+        files = {"HTTP_CA_FILE": trusted, "HTTP_CERTIFICATE_FILE": ours}
+        bench = await make_bench(MODEL_REGISTRY_URL=url, HTTP_ATTEMPTS=1, **files)
+        report = await bench.attempt(Job.RPS_CHECK)
+    assert report.state == ("completed" if signed else "failed")

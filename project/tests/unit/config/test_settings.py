@@ -302,12 +302,18 @@ def test_the_word_for_tls_of_another_library_is_refused_with_the_right_one() -> 
     assert settings(DATABASE_URL="postgresql+asyncpg://u:p@h/d?ssl=require")
 
 
-def test_a_file_of_authorities_must_be_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("HTTP_CA_FILE", "must be a file of certificates in PEM"),
+        ("HTTP_CERTIFICATE_FILE", "must be a file with a certificate and its key in PEM"),
+    ],
+)
+def test_a_file_of_certificates_must_be_one(tmp_path: Path, name: str, rule: str) -> None:
     file = tmp_path / "ca.pem"
-    assert "HTTP_CA_FILE=" in refused(HTTP_CA_FILE=str(file))
+    assert f"{name}=" in refused(**{name: str(file)})
     file.write_text("no certificate")
-    text = refused(HTTP_CA_FILE=str(file))
-    assert f"HTTP_CA_FILE={str(file)!r}: must be a file of certificates in PEM" in text
+    assert f"{name}={str(file)!r}: {rule}" in refused(**{name: str(file)})
 
 
 @pytest.mark.parametrize("value", ["0/0", "2/2", "-1/2", "1", "a/2", "1/2/3", "\N{ARABIC-INDIC DIGIT ONE}/2"])
