@@ -53,14 +53,19 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: unit test check format faults soak replay day mutants compare steady bench alerts dashboards
+.PHONY: unit test check format faults soak replay day mutants compare steady bench alerts dashboards browser-test
 unit: install ## the tests that need no server, in half a minute
 	$(PY) -m pytest project/tests/unit --numprocesses 2
 
 # What breaks servers is measured in seconds, so it does not run beside everything else.
 test: install ## all tests, against private Postgres, pgbouncer and RabbitMQ
-	$(PY) -m pytest -m "not chaos" --numprocesses 3 --dist worksteal
+	$(PY) -m pytest -m "not chaos" --ignore project/tests/browser --numprocesses 3 --dist worksteal
 	$(PY) -m pytest project/tests/chaos --numprocesses 3 --dist worksteal
+
+browser-test: install ## the status page in headless Chromium: make browser-test [PICTURES=folder]
+	project/dev/install.sh chromium
+	.venv/bin/pip install --quiet --requirement requirements-extra.txt
+	PICTURES="$(PICTURES)" $(PY) -m pytest project/tests/browser --numprocesses 2
 
 faults: install ## three replicas under seeded faults: FAULT_SEEDS=1,2 FAULT_SECONDS=180 make faults
 	$(PY) -m dev.chaos.run

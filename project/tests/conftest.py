@@ -28,7 +28,7 @@ from tests.bench import Bench, open_bench
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parents[1]
-TIERS = ("unit", "integration", "service", "chaos")
+TIERS = ("unit", "integration", "service", "chaos", "browser")
 SCHEMA = "limiter_test"
 START = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 

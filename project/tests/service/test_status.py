@@ -92,6 +92,15 @@ async def test_the_same_is_told_to_a_control_message(make_bench: MakeBench, time
     assert "events that wait: 0" in reply["detail"]
 
 
+async def test_the_page_is_read_again_unless_somebody_stops_that(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    usual, stopped = await got(bench, "/?page=2"), await got(bench, "/?page=2&refresh=off")
+    assert usual.headers["refresh"] == "15"
+    assert 'href="?page=2&amp;refresh=off"' in usual.text
+    assert "refresh" not in stopped.headers
+    assert 'href="?page=2"' in stopped.text
+
+
 @pytest.mark.parametrize("page", ["0", "-1", "x", "1.5", "1000000", ""])
 async def test_a_wrong_page_is_named(make_bench: MakeBench, page: str) -> None:
     answer = await got(await make_bench(), f"/status?page={page}")

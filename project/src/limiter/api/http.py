@@ -34,6 +34,7 @@ SAFE = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+READ_AGAIN = "15"  # seconds until a browser reads the status page again
 OK, SILENT = "ok", "unavailable: no answer in time"
 Found = TypeVar("Found")
 
@@ -171,7 +172,11 @@ def http_app(health: Health) -> Starlette:
 
     async def status_page(request: Request) -> Response:
         shown = await _status_of(health, request)
-        return shown if isinstance(shown, Response) else HTMLResponse(page(shown), headers=SAFE)
+        if isinstance(shown, Response):
+            return shown
+        # A header, not a script; and who reads slowly, or with a screen reader, can have it stop (WCAG 2.2.1).
+        again = request.query_params.get("refresh") != "off"
+        return HTMLResponse(page(shown, again=again), headers=SAFE | ({"Refresh": READ_AGAIN} if again else {}))
 
     async def status_json(request: Request) -> Response:
         shown = await _status_of(health, request)

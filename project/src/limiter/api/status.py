@@ -159,9 +159,9 @@ _PAGES = Environment(
 _PAGES.filters |= {"moment": _moment, "until": _until, "duration": duration, "counted": counted}
 
 
-def page(found: Mapping[str, Any]) -> str:
-    """The status as an HTML page."""
-    return _PAGES.get_template("status.html").render(found)
+def page(found: Mapping[str, Any], *, again: bool) -> str:
+    """The status as an HTML page, which says whether it is read `again` by itself."""
+    return _PAGES.get_template("status.html").render(found, again=again)
 
 
 def lines(found: Mapping[str, Any]) -> str:
