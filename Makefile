@@ -58,7 +58,7 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: unit test check format faults soak replay day mutants compare steady bench lock
+.PHONY: unit test check format faults soak replay day mutants compare steady bench deployment-test lock
 unit: install ## the tests that need no server, in half a minute
 	$(PY) -m pytest project/tests/unit --numprocesses 2
 
@@ -92,6 +92,10 @@ steady: install ## how often we change direction under a day of each constant lo
 
 bench: install ## what the work costs beside peers and limits: make bench [AGAINST=commit] [SIZES=1000,10000]
 	AGAINST="$(AGAINST)" SIZES="$(SIZES)" $(PY) -m dev.bench
+
+deployment-test: install ## build the images and run the compose file: kill a replica, restart the broker; by Docker or podman
+	.venv/bin/pip install --quiet --requirement requirements-extra.txt
+	$(PY) -m dev.deployment
 
 lock: ## pin requirements.txt with the hash of every file, for the images
 	python3 -m venv .local/lock
