@@ -1,13 +1,24 @@
 # Two images: `limiter` (the last stage, hence the default) and `platform`, the stand-in external services for the demo.
 
 FROM python:3.11-slim-bookworm AS packages
-COPY requirements.txt ./
-# The venv has no pip of its own, and so neither have the images.
+# Where packages come from, if not from pip's default; nothing of this stage but the venv gets into an image.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_TRUSTED_HOST
+COPY requirements.lock ./
+# The venv has no pip of its own, and so neither have the images. Only wheels: building one would run unlocked code.
 RUN python -m venv --without-pip /opt/venv \
-    && pip --python /opt/venv/bin/python install --no-cache-dir --requirement requirements.txt
+    && pip --python /opt/venv/bin/python install --no-cache-dir --no-deps --only-binary=:all: --require-hashes \
+        --requirement requirements.lock
 
 
 FROM python:3.11-slim-bookworm AS runtime
+# Set by whoever builds and publishes the image: --build-arg SOURCE=https://... REVISION=$(git rev-parse HEAD).
+ARG SOURCE=""
+ARG REVISION=""
+LABEL org.opencontainers.image.version="1.0.0" \
+    org.opencontainers.image.source="$SOURCE" \
+    org.opencontainers.image.revision="$REVISION"
 RUN groupadd --system --gid 10001 limiter \
     && useradd --system --uid 10001 --gid limiter --no-create-home --home-dir /app --shell /usr/sbin/nologin limiter \
     && install --directory --owner=limiter --group=limiter /recordings
@@ -22,6 +33,8 @@ STOPSIGNAL SIGTERM
 
 
 FROM runtime AS platform
+LABEL org.opencontainers.image.title="rps-limiter-platform" \
+    org.opencontainers.image.description="Stand-in for the external services of rps-limiter, with a sample fleet"
 COPY project/dev/fake_platform project/dev/fake_platform
 ENV PYTHONPATH=/app/project \
     PLATFORM_HOST=0.0.0.0 \
@@ -34,6 +47,9 @@ CMD ["python", "-m", "dev.fake_platform"]
 
 
 FROM runtime AS limiter
+LABEL org.opencontainers.image.title="rps-limiter" \
+    org.opencontainers.image.description="Life-cycle manager for booked ML models: scales them with their traffic, takes \
+back the unused ones"
 COPY alembic.ini ./
 COPY project/migrations project/migrations
 COPY project/src project/src

@@ -7,12 +7,17 @@ export PYTHONPATH := project/src:project
 
 .PHONY: help
 help: ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[36m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- deployment (compose) -------------------------------------------------------------------------------------------
-.PHONY: up down restart logs
+.PHONY: up up-demo down restart logs
 up: ## start everything in compose (migrations run first, once)
+	deploy/prepare.sh
 	$(COMPOSE) up --build --detach --wait
+
+up-demo: ## the same beside a stand-in platform; makes its .env itself
+	deploy/prepare.sh demo
+	$(COMPOSE) --profile demo up --build --detach --wait
 
 down: ## stop compose, keep the data
 	$(COMPOSE) down
@@ -53,7 +58,7 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: unit test check format faults soak replay day mutants compare steady bench alerts dashboards browser-test
+.PHONY: unit test check format faults soak replay day mutants compare steady bench alerts dashboards browser-test deployment-test lock
 unit: install ## the tests that need no server, in half a minute
 	$(PY) -m pytest project/tests/unit --numprocesses 2
 
@@ -107,6 +112,16 @@ dashboards: install ## every panel's query in a real Prometheus, beside what it 
 	project/dev/install.sh prometheus
 	[ -z "$(PICTURE)" ] || .venv/bin/pip install --quiet --requirement requirements-extra.txt
 	PICTURE="$(PICTURE)" $(PY) -m dev.dashboards
+
+deployment-test: install ## build the images and run the compose file: kill a replica, restart the broker; by Docker or podman
+	.venv/bin/pip install --quiet --requirement requirements-extra.txt
+	$(PY) -m dev.deployment
+
+lock: ## pin requirements.txt with the hash of every file, for the images
+	python3 -m venv .local/lock
+	.local/lock/bin/pip install --quiet pip-tools==7.6.2
+	CUSTOM_COMPILE_COMMAND="make lock" .local/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock requirements.txt
 
 format: install ## let black and ruff put the code in order
 	.venv/bin/ruff check --quiet --fix project

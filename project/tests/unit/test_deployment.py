@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from configparser import ConfigParser
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,7 +20,9 @@ from dotenv import dotenv_values
 from prometheus_client import Metric
 
 from dev.fake_platform.booking import TOKEN
-from limiter.config.settings import Settings, load
+from limiter import VERSION
+from limiter.config.base import SECRETS
+from limiter.config.settings import MigrationSettings, Settings, load
 from limiter.telemetry import Telemetry
 
 ROOT = Path(__file__).parents[3]
@@ -92,6 +96,23 @@ def test_the_limiter_image_has_neither_tests_nor_development_tools() -> None:
     assert not any("requirements-dev" in rest for stage in stages().values() for _, rest in stage)
 
 
+@pytest.mark.parametrize("stage", ["limiter", "platform"])
+def test_an_image_says_what_it_is_and_of_which_version(stage: str) -> None:
+    labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', " ".join(of(stage, "LABEL"))))
+    assert labels.keys() == {"title", "description", "version", "source", "revision"}
+    assert labels["version"] == VERSION
+    assert SERVICES[stage]["image"] == f"{labels['title']}:{VERSION}"
+
+
+def test_the_images_install_only_locked_wheels_from_where_the_build_says() -> None:
+    (install,) = of("packages", "RUN")
+    assert all(option in install for option in ("--require-hashes", "--only-binary=:all:", "--no-deps"))
+    assert {"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"} == set(of("packages", "ARG"))
+    for stage in ("limiter", "platform"):
+        assert SERVICES[stage]["build"]["args"] == of("packages", "ARG")
+        assert not any("PIP" in rest for name, rest in stages()[stage] if name in ("ARG", "ENV"))
+
+
 @pytest.mark.parametrize("stage", ["packages", "limiter", "platform"])
 def test_what_an_image_copies_enters_the_build_context(stage: str) -> None:
     for source in copied(stage):
@@ -106,9 +127,11 @@ def test_what_an_image_copies_enters_the_build_context(stage: str) -> None:
         ".env",
         ".git/HEAD",
         "requirements-dev.txt",
+        "secrets/postgres_password",
         "project/tests/x.py",
         "project/dev/demo/story.py",
         "project/dev/servers/services.py",
+        "project/dev/deployment/engine.py",
         "project/src/a.pyc",
     ],
 )
@@ -173,40 +196,58 @@ def interpolated(value: str, from_dotenv: dict[str, str]) -> str:
     return re.sub(r"\$\{(\w+)(:[-?])([^}]*)\}", fill, value)
 
 
-def effective_settings(monkeypatch: pytest.MonkeyPatch, *files: str) -> Settings:
-    """The settings of a limiter that compose starts with these files as its .env."""
-    from_dotenv = dotenv(*files)
-    fixed = {name: interpolated(value, from_dotenv) for name, value in SERVICES["limiter"]["environment"].items()}
-    for name in SETTINGS:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in (from_dotenv | fixed).items():
-        monkeypatch.setenv(name, value)
-    return load()
+Effective = Callable[..., Settings]
+
+
+@pytest.fixture
+def effective(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Effective:
+    """The settings of a service that compose starts with these files as its .env, after deploy/prepare.sh."""
+
+    def loaded(*files: str, service: str = "limiter", kind: Callable[[], Any] = load) -> Any:
+        shutil.copytree(DEPLOY, tmp_path / "deploy")
+        (tmp_path / ".env").write_text("".join((ROOT / name).read_text() for name in files))
+        subprocess.run([tmp_path / "deploy/prepare.sh"], check=True)
+        from_dotenv = dotenv(*files)
+        fixed = {name: interpolated(value, from_dotenv) for name, value in SERVICES[service]["environment"].items()}
+        given = {f"/run/secrets/{name}" for name in SERVICES[service]["secrets"]}
+        for name in SETTINGS:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in (from_dotenv | fixed).items():
+            path = tmp_path / "secrets" / Path(value).name if value in given else value
+            monkeypatch.setenv(name, str(path))
+        return kind()
+
+    return loaded
 
 
 @pytest.mark.parametrize("service", ["limiter", "migrate"])
 def test_compose_sets_only_variables_that_exist(service: str) -> None:
-    assert SERVICES[service]["environment"].keys() <= SETTINGS
+    assert SERVICES[service]["environment"].keys() <= SETTINGS | {f"{name}_FILE" for name in SECRETS}
     assert SERVICES[service]["env_file"] == ".env"
 
 
-def test_compose_and_example_make_settings_that_load(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = effective_settings(monkeypatch, "example.env")
+def test_compose_and_example_make_settings_that_load(effective: Effective) -> None:
+    settings = effective("example.env", "deploy/demo.env")
     assert "@pgbouncer:6432/" in settings.database_url.get_secret_value()
-    assert "@postgres/" in settings.url
+    assert "@rabbitmq:5672/" in settings.rabbitmq_url.get_secret_value()
     assert str(settings.http_port) == SERVICES["limiter"]["expose"][0] == of("limiter", "EXPOSE")[-1]
     grace = int(SERVICES["limiter"]["stop_grace_period"].removesuffix("s"))
     assert grace > settings.shutdown_timeout_seconds + settings.rabbitmq_timeout_seconds
 
 
+def test_migrations_go_straight_to_postgres(effective: Effective) -> None:
+    settings = effective("example.env", "deploy/demo.env", service="migrate", kind=MigrationSettings)
+    assert "@postgres/" in settings.url
+
+
 def test_the_addresses_of_the_example_are_those_of_compose() -> None:
     example, fixed = dotenv("example.env"), SERVICES["limiter"]["environment"]
-    for name in ("DATABASE_URL", "RABBITMQ_URL", "HTTP_HOST", "HTTP_PORT"):
+    for name in ("HTTP_HOST", "HTTP_PORT"):
         assert interpolated(fixed[name], {}) == example[name]
 
 
-def test_the_demo_may_cancel_at_the_platform(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = effective_settings(monkeypatch, "example.env", "deploy/demo.env")
+def test_the_demo_may_cancel_at_the_platform(effective: Effective) -> None:
+    settings = effective("example.env", "deploy/demo.env")
     assert settings.booking_service_token.get_secret_value() == TOKEN
     port = re.search(r"PLATFORM_PORT=(\d+)", of("platform", "ENV")[-1])
     assert port is not None
@@ -265,7 +306,7 @@ def test_pgbouncer_pools_transactions_and_never_cuts_a_guard_transaction_off() -
     assert (pool["pool_mode"], pool["idle_transaction_timeout"]) == ("transaction", "0")
     assert (pool["max_prepared_statements"], pool["server_login_retry"]) == ("0", "1")
     assert pool["ignore_startup_parameters"] == "extra_float_digits"
-    assert f"@pgbouncer:{pool['listen_port']}/" in SERVICES["limiter"]["environment"]["DATABASE_URL"]
+    assert f"@pgbouncer:{pool['listen_port']}/" in (DEPLOY / "prepare.sh").read_text()
     assert f">{pool['auth_file']}" in (DEPLOY / "pgbouncer/start.sh").read_text()
 
 
