@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from uuid import UUID
 
 import pytest
 from jsonschema import ValidationError
@@ -13,8 +14,10 @@ from limiter.api.messages import CONTROL_MESSAGE
 from limiter.config.settings import Settings
 from limiter.domain.idle_spell import CLOSING_REASONS
 from tests.contracts import DOCUMENT, MESSAGES, ROOT, check_event, validator
+from tests.integration.clients.contract import OPERATIONS
 
 EXAMPLES = [(name, example) for name, message in MESSAGES.items() for example in message["examples"]]
+OPERATIONS_PAGE = (ROOT / "docs/operations.md").read_text()
 DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
 
 
@@ -93,3 +96,27 @@ def test_every_reference_leads_somewhere() -> None:
         place: Any = DOCUMENT
         for part in reference.split("/"):
             place = place[part]
+
+
+def test_the_page_names_each_operation_that_is_called_and_no_other() -> None:
+    page = (ROOT / "docs/contracts.md").read_text()
+    named = re.findall(r"^\| `(GET|POST|DELETE) ([^`]+)`", page, re.MULTILINE)
+    called = {(method, path) for method, path in OPERATIONS if "entrypoint" not in path}
+
+    def fits(method: str, path: str) -> set[tuple[str, str]]:
+        example = re.sub(r"\{[^}]+\}", str(UUID(int=1)), path)
+        return {one for one in called if one[0] == method and re.fullmatch(one[1], f"/{service(example)}{example}")}
+
+    def service(path: str) -> str:
+        return {"/v1": "dispatcher", "/v2": "registry", "/ap": "booking"}[path[:3]]
+
+    assert all(len(fits(*one)) == 1 for one in named)
+    assert set[tuple[str, str]]().union(*(fits(*one) for one in named)) == called
+
+
+def test_the_page_names_settings_and_errors_that_exist() -> None:
+    page = (ROOT / "docs/contracts.md").read_text()
+    settings = set(re.findall(r"`<?([A-Z]+(?:_[A-Z]+)+)[^`]*`", page))
+    assert settings <= {name.upper() for name in Settings.model_fields}
+    alarms = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", page)) & {*re.findall(r"`([a-z_]+)`", OPERATIONS_PAGE)}
+    assert {"event_unroutable", "announcement_rejected", "address_unknown", "rabbitmq_refused"} <= alarms
