@@ -17,7 +17,7 @@ def prometheus_rule() -> str:
     rule = {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
-        "metadata": {"name": "rps-limiter"},
+        "metadata": {"name": "rps-limiter", "labels": {"app.kubernetes.io/name": "rps-limiter"}},
         "spec": {"groups": rules["groups"]},
     }
     return yaml.safe_dump(rule, sort_keys=False, allow_unicode=True, width=120)
