@@ -58,7 +58,7 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: unit test check format faults soak replay day mutants compare steady bench alerts dashboards browser-test deployment-test lock
+.PHONY: unit test check format generated faults soak replay day mutants compare steady bench alerts dashboards browser-test deployment-test lock
 unit: install ## the tests that need no server, in half a minute
 	$(PY) -m pytest project/tests/unit --numprocesses 2
 
@@ -126,6 +126,9 @@ lock: ## pin requirements.txt with the hash of every file, for the images
 format: install ## let black and ruff put the code in order
 	.venv/bin/ruff check --quiet --fix project
 	.venv/bin/black --quiet project
+
+generated: install ## write what is made of other files: docs/asyncapi.yaml, the PrometheusRule of deploy/kubernetes
+	$(PY) -m dev.generated
 
 check: install ## black, flake8, ruff, mypy strict, import directions
 	.venv/bin/black --check --quiet project

@@ -25,6 +25,7 @@ from limiter.runner.claim import RunReport
 from limiter.runner.scheduler import JobScheduler
 from limiter.telemetry import Telemetry
 from limiter.wiring import Replica, compose
+from tests.contracts import check_event
 
 # Short enough for tests that wait in real time; the timelines set the policy's own durations.
 QUICK = {
@@ -129,7 +130,9 @@ class Bench:
         found = []
         while (message := await self.inbox.get(fail=False)) is not None:
             await message.ack()
-            found.append(json.loads(message.body) | {"message_id": message.message_id})
+            body = json.loads(message.body)
+            check_event(body)
+            found.append(body | {"message_id": message.message_id})
         return found
 
     async def stages(self) -> list[str]:

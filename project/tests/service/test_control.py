@@ -13,6 +13,7 @@ from limiter.db import contacts, tables
 from limiter.domain.job import Job
 from tests.bench import Bench
 from tests.conftest import MakeBench
+from tests.contracts import check_reply
 
 
 async def ask(bench: Bench, body: object, user_id: str | None = None) -> dict[str, Any]:
@@ -28,7 +29,9 @@ async def ask(bench: Bench, body: object, user_id: str | None = None) -> dict[st
                 await answer.ack()
                 assert answer.correlation_id == correlation
                 assert await answers.get(fail=False) is None
-                return dict(json.loads(answer.body))
+                reply = dict(json.loads(answer.body))
+                check_reply(reply)
+                return reply
     raise AssertionError("no answer")
 
 

@@ -9,6 +9,7 @@ from limiter.db import tables
 from limiter.domain.job import Job
 from tests.bench import Bench
 from tests.conftest import START, MakeBench
+from tests.contracts import DOCUMENT
 
 ANN = str(UUID(int=1))
 N, Y = timedelta(minutes=60), timedelta(minutes=15)
@@ -81,6 +82,9 @@ async def test_events_are_persistent_json_with_a_stable_message_id(
     message = await bench.inbox.get()
     await message.ack()
     assert (message.delivery_mode, message.content_type) == (2, "application/json")
+    said = DOCUMENT["operations"]["NoUse"]["bindings"]["amqp"]
+    assert (message.delivery_mode, [message.routing_key]) == (said["deliveryMode"], said["cc"])
+    assert message.content_type == DOCUMENT["defaultContentType"]
     (row,) = await bench.rows(tables.outbox)
     assert message.message_id == str(row.message_id)
 

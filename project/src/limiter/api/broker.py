@@ -2,20 +2,34 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from aio_pika.abc import AbstractChannel, AbstractRobustConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPChannelError
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
 from loguru import logger
+from pydantic import GetJsonSchemaHandler, TypeAdapter
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from limiter.api.announcements import Announcements
+from limiter.api.announcements import Announcements, Deployed
 from limiter.api.control import Control
+from limiter.api.messages import CONTROL_MESSAGE
 from limiter.api.queues import Queues
 from limiter.clients.rabbitmq import connect
 from limiter.db.engine import describe
 from limiter.telemetry import Telemetry
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a body of bytes is made of, for the document of our contracts; nothing is checked by it."""
+
+    content: TypeAdapter[Any]
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(self.content.core_schema)
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,7 @@ class Consumer:
 
     async def start(self) -> None:
         """Consume messages; while RabbitMQ is away, or refuses what we declare, say so and try again."""
-        self._subscribe()
+        self.subscribe()
         while True:
             try:
                 await self._consume()
@@ -46,19 +60,24 @@ class Consumer:
         logger.bind(event="broker_connected").info("connected to RabbitMQ")
         self._watch(await self.broker.connect())
 
-    def _subscribe(self) -> None:
-        async def on_control(body: bytes, message: RabbitMessage) -> None:
+    def subscribe(self) -> None:
+        """Name the handler of each queue, without a connection; FastStream describes the contracts by this."""
+
+        async def on_control(body: Annotated[bytes, Described(CONTROL_MESSAGE)], message: RabbitMessage) -> None:
+            """A command by hand; one that is refused is answered and ends in the queue `<CONTROL_QUEUE>.dead`."""
             await self.control.handle(body, message)
 
-        async def on_deployed(body: bytes, message: RabbitMessage) -> None:
+        async def on_deployed(body: Annotated[bytes, Described(TypeAdapter(Deployed))], message: RabbitMessage) -> None:
+            """Booked models run: the address is remembered; one that is refused ends in `<DEPLOYED_QUEUE>.dead`."""
             await self.announcements.handle(body, message)
 
         manual: dict[str, Any] = {"ack_policy": AckPolicy.MANUAL, "decoder": _raw, "no_reply": True}
         queues = self.queues
-        self.broker.subscriber(queues.live(queues.control), **manual)(on_control)
+        self.broker.subscriber(queues.live(queues.control), title="Control", **manual)(on_control)
         deployed = queues.live(queues.deployed, queues.deployed_key)
         # One at a time: of a user's two addresses the later must stay, and messages are handed over side by side.
-        self.broker.subscriber(deployed, queues.exchange, channel=Channel(prefetch_count=1), **manual)(on_deployed)
+        one = Channel(prefetch_count=1)
+        self.broker.subscriber(deployed, queues.exchange, title="Deployed", channel=one, **manual)(on_deployed)
 
     async def _consume(self) -> None:
         """Declare everything before anything is consumed: a refusal costs the channel, and the deliveries on it."""

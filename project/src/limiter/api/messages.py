@@ -36,7 +36,9 @@ def _with_zone(value: datetime) -> datetime:
 
 
 Text = Annotated[Storable, Field(min_length=1, max_length=MAX_TEXT)]
-Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_with_zone)]
+Moment = Annotated[
+    datetime, BeforeValidator(_moment, json_schema_input_type=datetime | int | float), AfterValidator(_with_zone)
+]
 
 
 class Request(BaseModel):

@@ -1,6 +1,5 @@
 """Notificator: events on a durable topic exchange, persistent, mandatory and confirmed."""
 
-from datetime import datetime
 from typing import Any
 
 from aio_pika.exceptions import AMQPError
@@ -10,7 +9,6 @@ from faststream.rabbit import RabbitBroker, RabbitExchange
 from pamqp.commands import Basic
 
 from limiter.clients.errors import Rejected, Unavailable
-from limiter.domain.reservations import Slot
 
 PEER = "notifier"
 
@@ -44,17 +42,3 @@ class Notifier:
         frame = receipt.delivery if isinstance(receipt, DeliveredMessage) else receipt
         if not isinstance(frame, Basic.Ack):
             raise Unavailable(f"{PEER}: not confirmed: {frame!r}", PEER)
-
-
-def slot_view(slot: Slot) -> dict[str, Any]:
-    """A slot as the notifier reads it inside a list of slots."""
-    return {
-        "reservation_id": slot.reservation_id,
-        "slot_id": slot.id,
-        "start": time_view(slot.start),
-        "end": time_view(slot.end),
-    }
-
-
-def time_view(time: datetime) -> str:
-    return time.isoformat()

@@ -6,7 +6,7 @@ A user hears of a spell in order: of each spell only the earliest unpublished ev
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Interval, and_, bindparam, delete, exists, func, select, update
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.tables import outbox
 
-WARNING = "warning"
+WARNING: Final = "warning"
 
 
 @dataclass(frozen=True, slots=True)

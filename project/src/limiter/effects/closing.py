@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from limiter.clients.event_wire import Stage
 from limiter.db import cancellations, idle_spells, outbox
 from limiter.domain.audit import DecisionRecord
 from limiter.domain.closing import Tell, counts, is_told, spell_record, what_was_done
@@ -72,7 +73,7 @@ class SpellClosing:
         return True
 
     async def _tell(
-        self, connection: AsyncConnection, spell: IdleSpell, stage: str, at: datetime, outcome: Outcome
+        self, connection: AsyncConnection, spell: IdleSpell, stage: Stage, at: datetime, outcome: Outcome
     ) -> None:
         """Write a later event of a spell; it goes where the warning went."""
         email = await outbox.warned_address(connection, spell.id) or await self.writer.address(connection, spell.user)

@@ -3,12 +3,20 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Final
 from uuid import UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from limiter.clients.notifier import slot_view, time_view
+from limiter.clients.event_wire import (
+    IdleReservation,
+    ReservationNoUse,
+    ReservationStartedReminder,
+    Stage,
+    already_gone,
+    listed,
+    time_view,
+)
 from limiter.db import contacts, outbox
 from limiter.db.outbox import Event
 from limiter.domain.active_bookings import ActiveBooking
@@ -16,7 +24,9 @@ from limiter.domain.address import is_address
 from limiter.domain.idle_spell import IdleSpell
 from limiter.domain.reservations import Reservation, Slot, User
 
-WARNING, WITHDRAWN, CANCELLED = outbox.WARNING, "withdrawn", "cancelled"
+WARNING: Final = outbox.WARNING
+WITHDRAWN: Final = "withdrawn"
+CANCELLED: Final = "cancelled"
 STARTED = "started"
 
 
@@ -49,16 +59,10 @@ class EventWriter:
         return email if is_address(email) else None
 
     async def no_use(
-        self, connection: AsyncConnection, spell: IdleSpell, stage: str, email: str, now: datetime, outcome: Outcome
+        self, connection: AsyncConnection, spell: IdleSpell, stage: Stage, email: str, now: datetime, outcome: Outcome
     ) -> None:
         """Write one event of an idle spell; its `message_id` is made of the spell and the stage."""
-        body = {
-            "event_version": "1.0",
-            "event_type": "reservation.no_use",
-            "occurred_at": time_view(now),
-            "user": {"id": str(spell.user.id), "email": email},
-            "reservation": _reservation(spell, stage, now, outcome),
-        }
+        body = dict(no_use_body(spell, stage, email, now, outcome))
         event = Event(uuid5(spell.id, stage), stage, self.no_use_key, body, spell.id)
         await outbox.put(connection, event, dry_run=spell.dry_run)
 
@@ -66,22 +70,40 @@ class EventWriter:
         self, connection: AsyncConnection, booking: ActiveBooking, reservation: Reservation, email: str, now: datetime
     ) -> None:
         """Write that the model a user booked runs now."""
-        body = {
-            "event_version": "1.0",
-            "event_type": "models.deployed.successfully",
-            "occurred_at": time_view(now),
-            "user_id": str(booking.user.id),
-            "user_name": booking.user.name,
-            "user_email": email,
-            "model_ids": [str(booking.model.id)],
-            "model_names": [booking.model.name],
-            "reservation_ids": [reservation.id],
-        }
+        body = dict(started_body(booking, reservation, email, now))
         id = uuid5(booking.model.id, reservation.id)
         await outbox.put(connection, Event(id, STARTED, self.deployed_key, body), dry_run=self.dry_run)
 
 
-def _reservation(spell: IdleSpell, stage: str, now: datetime, outcome: Outcome) -> dict[str, Any]:
+def no_use_body(spell: IdleSpell, stage: Stage, email: str, now: datetime, outcome: Outcome) -> ReservationNoUse:
+    """What an event of an idle spell says."""
+    return {
+        "event_version": "1.0",
+        "event_type": "reservation.no_use",
+        "occurred_at": time_view(now),
+        "user": {"id": str(spell.user.id), "email": email},
+        "reservation": _reservation(spell, stage, now, outcome),
+    }
+
+
+def started_body(
+    booking: ActiveBooking, reservation: Reservation, email: str, now: datetime
+) -> ReservationStartedReminder:
+    """What the event says that a user's booked model runs now."""
+    return {
+        "event_version": "1.0",
+        "event_type": "models.deployed.successfully",
+        "occurred_at": time_view(now),
+        "user_id": str(booking.user.id),
+        "user_name": booking.user.name,
+        "user_email": email,
+        "model_ids": [str(booking.model.id)],
+        "model_names": [booking.model.name],
+        "reservation_ids": [reservation.id],
+    }
+
+
+def _reservation(spell: IdleSpell, stage: Stage, now: datetime, outcome: Outcome) -> IdleReservation:
     return {
         "id": spell.slot.reservation_id,
         "model_id": str(spell.model_id),
@@ -91,13 +113,13 @@ def _reservation(spell: IdleSpell, stage: str, now: datetime, outcome: Outcome) 
         "idle_since": time_view(spell.idle_since),
         "idle_seconds": int((now - spell.idle_since).total_seconds()),
         "cancel_not_before": time_view(spell.not_before),
-        "slots_at_risk": [slot_view(slot) for slot in spell.named],
+        "slots_at_risk": [listed(slot) for slot in spell.named],
         "closing_reason": outcome.closing_reason,
         "cancelled_slots": [
-            *(slot_view(slot) for slot in outcome.cancelled),
-            *(slot_view(slot) | {"already_gone": True} for slot in outcome.already_gone),
+            *(listed(slot) for slot in outcome.cancelled),
+            *(already_gone(slot) for slot in outcome.already_gone),
         ],
-        "failed_slots": [slot_view(slot) for slot in outcome.failed],
+        "failed_slots": [listed(slot) for slot in outcome.failed],
         "uninstalled": outcome.uninstalled,
     }
 
