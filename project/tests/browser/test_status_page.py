@@ -3,11 +3,12 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from freezegun.api import FrozenDateTimeFactory
-from playwright.async_api import Page, ViewportSize, async_playwright
+from playwright.async_api import ViewportSize, async_playwright
 
 from dev.fake_platform.server import LoopbackServer
 from limiter.api.http import http_app
@@ -22,7 +23,9 @@ PHONE, DESK = ViewportSize(width=390, height=844), ViewportSize(width=1280, heig
 
 
 @asynccontextmanager
-async def opened(bench: Bench, size: ViewportSize, colors: str = "light", *, scripts: bool = True) -> AsyncIterator[Page]:
+async def opened(
+    bench: Bench, size: ViewportSize, colors: str = "light", *, scripts: bool = True
+) -> AsyncIterator[Any]:
     """The page as somebody with such a screen sees it."""
     server = LoopbackServer(http_app(bench.replica.health), "127.0.0.1", 0)
     await server.start()
