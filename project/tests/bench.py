@@ -40,6 +40,7 @@ QUICK = {
     "DATABASE_TIMEOUT_SECONDS": 5,
     "RABBITMQ_RECONNECT_SECONDS": 0.2,
     "CONTROL_WAIT_SECONDS": 0.5,
+    "HEALTH_TIMEOUT_SECONDS": 5,  # else the numbers of a page asked for on a busy machine may be NaN
 }
 
 

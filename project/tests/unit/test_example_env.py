@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import pytest
 from dotenv import dotenv_values
 
-from limiter.config.settings import Settings, load
+from limiter.config.settings import Settings, WrongSettings, load
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "example.env").read_text()
@@ -39,6 +39,14 @@ def environment(text: str) -> dict[str, str]:
     return {name: value or "" for name, value in dotenv_values(stream=StringIO(text), interpolate=True).items()}
 
 
+# What docker-compose.yaml gives besides, from files of secrets.
+ADDRESSES = {
+    "DATABASE_URL": "postgresql+asyncpg://u:p@pgbouncer:6432/d",
+    "RABBITMQ_URL": "amqp://u:p@rabbitmq:5672/",
+}
+PLATFORM = {name: f"http://{name.lower()}.example" for name in REQUIRED - ADDRESSES.keys()}
+
+
 @pytest.fixture
 def only_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
@@ -54,7 +62,18 @@ def test_names_exactly_the_settings_each_once() -> None:
 
 
 @pytest.mark.usefixtures("only_the_example")
-def test_loads_and_every_value_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alone_it_is_refused_and_each_address_that_is_missing_is_named() -> None:
+    with pytest.raises(WrongSettings) as refused:
+        load()
+    assert sorted(str(refused.value).splitlines()) == [
+        f"{name} is not set: it is required" for name in sorted(REQUIRED)
+    ]
+
+
+@pytest.mark.usefixtures("only_the_example")
+def test_with_addresses_it_loads_and_every_value_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (ADDRESSES | PLATFORM).items():
+        monkeypatch.setenv(name, value)
     example = load()
     for name in environment(TEXT).keys() - REQUIRED:
         monkeypatch.delenv(name)
@@ -117,7 +136,7 @@ def expected(name: str) -> Iterator[str]:
 def test_the_demo_only_changes_values_of_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
     demo = environment((ROOT / "deploy/demo.env").read_text())
     assert demo.keys() <= environment(TEXT).keys()
-    for name, value in demo.items():
+    for name, value in (ADDRESSES | demo).items():
         monkeypatch.setenv(name, value)
     loaded = load()
     assert loaded.idle_warning_lead_seconds < loaded.idle_limit_seconds < 600
