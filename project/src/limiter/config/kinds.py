@@ -4,6 +4,7 @@ import json
 import re
 import ssl
 from datetime import datetime, time
+from importlib.util import find_spec
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
@@ -112,6 +113,14 @@ def _certificate_file(file: str) -> str:
     return file
 
 
+def _traces_url(url: str) -> str:
+    if not url:
+        return ""
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+        raise ValueError("tracing needs the packages of requirements-tracing.txt, which are not installed")
+    return _http_url(url)
+
+
 def shard(text: str) -> Shard:
     """The share that k/n names; raises ValueError."""
     number, _, of = text.partition("/")
@@ -169,6 +178,7 @@ TimeZone = Annotated[str, AfterValidator(_zone)]
 Cron = Annotated[str, AfterValidator(_cron)]
 CaFile = Annotated[str, AfterValidator(_ca_file)]
 CertificateFile = Annotated[str, AfterValidator(_certificate_file)]
+TracesUrl = Annotated[str, AfterValidator(_traces_url)]
 ShareOfModels = Annotated[str, AfterValidator(_shard)]
 Hours = Annotated[str, AfterValidator(_hours)]
 Json = Annotated[Value, NoDecode, BeforeValidator(_json)]

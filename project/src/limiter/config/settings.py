@@ -111,6 +111,7 @@ class Settings(MigrationSettings, PolicySettings):
     liveness_timeout_seconds: kind.Seconds = 30
     health_timeout_seconds: kind.Seconds = 0.8
     metrics_per_model: bool = False
+    traces_url: kind.TracesUrl = ""
     shutdown_timeout_seconds: kind.Seconds = 20
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"

@@ -36,7 +36,8 @@ class Execution:
         started = loop.time()
         logger.bind(event="run_started", cause=str(claim.cause)).debug("run started")
         run = Run(claim, self.clock(), guard, self.table.engine, self.telemetry)
-        state, detail = await self._body(spec, run)
+        with self.telemetry.run_span(claim.job, claim.epoch):
+            state, detail = await self._body(spec, run)
         seconds = loop.time() - started
         self.telemetry.run_ended(claim.job, state, seconds, self.clock().timestamp())
         level = "DEBUG" if state is RunState.COMPLETED else "WARNING"

@@ -1,7 +1,7 @@
 """Every metric this service exposes, and the alarm."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from time import perf_counter
 
 from loguru import logger
@@ -30,6 +30,9 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.fleet = FleetGauges(self.registry)
+        self.run_span: Callable[[str, int], AbstractContextManager[None]] = (
+            lambda *_: nullcontext()
+        )  # the trace of a run
         self.left_alone: set[tuple[str, str]] = set()  # external services whose circuit is open
         self._criticals = self._counter("critical_errors", "Errors that a person must look at: the alarm.", "reason")
         self._runs = self._counter("job_runs", "Ended runs of each job.", "job", "outcome")

@@ -22,6 +22,7 @@ from limiter.config.settings import Settings
 from limiter.domain.job import Job
 from limiter.telemetry import Telemetry
 from limiter.wiring.times import seconds, utc_now
+from limiter.wiring.tracing import Tracing
 
 
 class Clients(Provider):
@@ -30,13 +31,14 @@ class Clients(Provider):
     scope = Scope.APP
 
     @provide
-    async def http(self, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async def http(self, settings: Settings, tracing: Tracing) -> AsyncIterator[httpx.AsyncClient]:
         # Twice the calls made at once: four services may be asked side by side.
         files = settings.http_ca_file, settings.http_certificate_file
         verify = trusting(*files) if _needs_certificates(settings) else False
         transport = Transport(verify, 2 * settings.http_concurrency)
         timeout = settings.http_timeout_seconds
         async with httpx.AsyncClient(timeout=timeout, transport=transport, trust_env=False) as client:
+            tracing.http(client)
             yield client
 
     @provide
@@ -72,7 +74,7 @@ class Clients(Provider):
         )
 
     @provide
-    def broker(self, settings: Settings) -> RabbitBroker:
+    def broker(self, settings: Settings, tracing: Tracing) -> RabbitBroker:
         return RabbitBroker(
             settings.rabbitmq_url.get_secret_value(),
             fail_fast=False,  # without RabbitMQ the replica stays up, not ready, and recovers by itself
@@ -81,6 +83,7 @@ class Clients(Provider):
             graceful_timeout=settings.shutdown_timeout_seconds,
             default_channel=Channel(prefetch_count=len(Job)),
             app_id="rps-limiter",
+            middlewares=tracing.middlewares(),
             logger=logging.getLogger("faststream"),
             log_level=logging.DEBUG,
         )

@@ -17,6 +17,7 @@ from limiter.runner.job_table import JobTable
 from limiter.runner.keys import LockKeys, LockTiming
 from limiter.runner.lock import JobLock
 from limiter.telemetry import Telemetry
+from limiter.wiring.tracing import Tracing
 
 GuardEngine = NewType("GuardEngine", AsyncEngine)
 
@@ -42,8 +43,10 @@ class Stores(Provider):
         )
 
     @provide
-    async def engine(self, settings: Settings) -> AsyncIterator[AsyncEngine]:
-        yield (engine := _engine(settings, settings.database_pool_size))
+    async def engine(self, settings: Settings, tracing: Tracing) -> AsyncIterator[AsyncEngine]:
+        engine = _engine(settings, settings.database_pool_size)
+        tracing.statements(engine)
+        yield engine
         await engine.dispose()
 
     @provide

@@ -316,6 +316,13 @@ def test_a_file_of_certificates_must_be_one(tmp_path: Path, name: str, rule: str
     assert f"{name}={str(file)!r}: {rule}" in refused(**{name: str(file)})
 
 
+def test_traces_without_their_packages_stop_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "TRACES_URL='ftp://c': must be an http:// or https:// URL" in refused(TRACES_URL="ftp://c")
+    monkeypatch.setattr("limiter.config.kinds.find_spec", lambda _: None)
+    assert "tracing needs the packages of requirements-tracing.txt" in refused(TRACES_URL="http://c:4318/v1/traces")
+    assert settings(TRACES_URL="")
+
+
 @pytest.mark.parametrize("value", ["0/0", "2/2", "-1/2", "1", "a/2", "1/2/3", "\N{ARABIC-INDIC DIGIT ONE}/2"])
 def test_a_wrong_share_stops_the_start(value: str) -> None:
     assert "must be k/n" in refused(SHARD=value)
