@@ -12,7 +12,6 @@ from limiter.wiring.clients import Clients
 from limiter.wiring.jobs import Jobs
 from limiter.wiring.replica import Replica
 from limiter.wiring.stores import Stores
-from limiter.wiring.tracing import Traces
 
 __all__ = ["Replica", "compose", "compose_doctor"]
 
@@ -33,7 +32,7 @@ async def compose_doctor(settings: Settings) -> AsyncIterator[Doctor]:
 
 @asynccontextmanager
 async def _container(settings: Settings) -> AsyncIterator[AsyncContainer]:
-    container = make_async_container(Traces(), Stores(), Clients(), Jobs(), Api(), context={Settings: settings})
+    container = make_async_container(Stores(), Clients(), Jobs(), Api(), context={Settings: settings})
     try:
         yield container
     finally:

@@ -43,6 +43,18 @@ class Stores(Provider):
         )
 
     @provide
+    async def tracing(self, settings: Settings, telemetry: Telemetry) -> AsyncIterator[Tracing]:
+        if not settings.traces_url:
+            yield Tracing()
+            return
+        from limiter.wiring.opentelemetry_tracing import OpenTelemetryTracing  # its packages are an optional extra
+
+        tracing = OpenTelemetryTracing(settings.traces_url)
+        telemetry.run_span = tracing.run_span
+        yield tracing
+        await tracing.flush()
+
+    @provide
     async def engine(self, settings: Settings, tracing: Tracing) -> AsyncIterator[AsyncEngine]:
         engine = _engine(settings, settings.database_pool_size)
         tracing.statements(engine)
