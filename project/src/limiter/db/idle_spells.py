@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, bindparam, func, select, text, update
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, column, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import cancellations, ledger
+from limiter.db.bulk import streamed
 from limiter.db.tables import OPEN_SQL, idle_spell
 from limiter.domain.command import Command
 from limiter.domain.decision import Reason
@@ -58,12 +59,18 @@ async def locked(connection: AsyncConnection, spell: IdleSpell) -> IdleSpell:
     return _spell(row, await cancellations.load(connection, spell.id), spell.uninstall)
 
 
-async def closed_at(connection: AsyncConnection) -> dict[BookingKey, datetime]:
-    """When the latest ended spell of each booking ended, however long ago: no idle time reaches back beyond it."""
-    latest = func.max(idle_spell.c.closed_at)
-    query = select(idle_spell.c.model_id, idle_spell.c.user_id, latest).where(idle_spell.c.closed_at.is_not(None))
-    rows = await connection.execute(query.group_by(idle_spell.c.model_id, idle_spell.c.user_id))
-    return {(model_id, user_id): at for model_id, user_id, at in rows}
+async def closed_at(connection: AsyncConnection, keys: Collection[BookingKey]) -> dict[BookingKey, datetime]:
+    """When the latest ended spell of each of these ended, however long ago: no idle time reaches back beyond it."""
+    if not keys:
+        return {}
+    # One look into the index for each: the ended spells of all time are many more.
+    ids = [bindparam(None, list(of), type_=ARRAY(Uuid)) for of in zip(*keys, strict=True)]
+    columns = (column("model_id", Uuid), column("user_id", Uuid))
+    theirs = func.unnest(*ids).table_valued(*columns).render_derived(name="theirs")
+    same = (idle_spell.c.model_id == theirs.c.model_id) & (idle_spell.c.user_id == theirs.c.user_id)
+    latest = select(func.max(idle_spell.c.closed_at)).where(same).scalar_subquery()
+    rows = streamed(connection, select(theirs.c.model_id, theirs.c.user_id, latest))
+    return {(model_id, user_id): at async for model_id, user_id, at in rows if at is not None}
 
 
 async def begin(connection: AsyncConnection, new: IdleSpell, reason: Reason) -> bool:

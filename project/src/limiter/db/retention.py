@@ -19,7 +19,10 @@ def outdated(history: datetime, contacts: datetime) -> dict[Table, ColumnElement
         tables.job_run: and_(run.started_at < history, run.state != "running"),
         # The closing of a warning goes where the warning went, and an uninstall is followed by its spell.
         tables.outbox: and_(outbox.published_at < history, ~_open_spell(outbox.spell_id)),
-        tables.command: and_(command.finished_at < history, ~_open_spell(command.spell_id)),
+        # It was planned before it ended, and when it was planned is indexed.
+        tables.command: and_(
+            command.finished_at < history, command.planned_at < history, ~_open_spell(command.spell_id)
+        ),
         tables.idle_spell: and_(spell.closed_at < history, ~_unpublished(spell.id)),
         tables.decision: decisions.outdated(history, contacts),
         tables.gap: tables.gap.c.until < history,

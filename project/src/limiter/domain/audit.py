@@ -97,6 +97,13 @@ class Computed(Mapping[str, float | int | str]):
         return len(self.all())
 
 
+class _Shown(dict[str, str]):
+    """Numbers as words show them; one that an earlier version did not record is a question mark."""
+
+    def __missing__(self, _: str) -> str:
+        return "?"
+
+
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
     """One change of decision about a model (`user_id` None), or about one user's booking of it."""
@@ -120,7 +127,7 @@ class DecisionRecord:
         plain = None if numbers else _WORDS_WITHOUT_NUMBERS.get(self.reason)
         words = _WORDS_OF_ACT.get((self.decision, self.reason)) or plain or _WORDS[self.reason]
         words += _BUDGET if "wished" in numbers else ""
-        return words.format_map({name: self._shown(name, value) for name, value in numbers.items()})
+        return words.format_map(_Shown((name, self._shown(name, value)) for name, value in numbers.items()))
 
     def _shown(self, name: str, value: float | int | str) -> str:
         if isinstance(value, str):

@@ -18,7 +18,7 @@ from limiter.domain.job import Job
 from limiter.domain.policy import Policy
 from limiter.domain.reservations import Bookings
 from limiter.domain.shard import Shard
-from limiter.domain.snapshot import BookingKey, PriorState, Snapshot, take_snapshot
+from limiter.domain.snapshot import BookingKey, PriorState, Snapshot, booked_by, take_snapshot
 from limiter.domain.usage import Scrape
 from limiter.effects.memory import WarmMemory
 from limiter.runner.run import Run
@@ -74,15 +74,17 @@ class SnapshotReader:
     ) -> Snapshot:
         async with run.read() as connection:
             last = await self.warm.load(run, connection, self.entrypoint.targets)
+            fleet = fleet.with_last_known(last.scaling_states.values())
+            spells = await idle_spells.open_spells(connection)
+            concerned = booked_by(self.policy, fleet, bookings, key).keys() | spells.keys()
             prior = PriorState(
                 scaling_states=last.scaling_states,
-                spells=await idle_spells.open_spells(connection),
-                closed=await idle_spells.closed_at(connection),
+                spells=spells,
+                closed=await idle_spells.closed_at(connection, concerned),
                 standing=await decisions.standing(connection),
                 resumed_at=await pauses.resumed_at(connection, Job.IDLE_WARNING, Job.IDLE_ENFORCE),
                 keeps=await keeps.active_or_ended_since(connection, at - self.policy.retention),
             )
-        fleet = fleet.with_last_known(prior.scaling_states.values())
         snapshot = take_snapshot(self.policy, fleet, bookings, scrapes, last.memory, prior, at, key)
         self.telemetry.reading_problems(snapshot.observation.problems)
         return snapshot

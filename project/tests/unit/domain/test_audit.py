@@ -146,6 +146,11 @@ def test_in_the_middle_of_a_cancelling_there_are_words_without_numbers(
     assert record(reason, decision, {}).why == words
 
 
+def test_a_number_that_an_earlier_version_did_not_record_is_a_question_mark() -> None:
+    found = DecisionRecord(AT, MODEL, "m", None, Decision.HOLD, Reason.WITHIN_TARGET, {"replicas": 2})
+    assert found.why == "? RPS per replica on 2: neither too much nor too little"
+
+
 def test_one_slot_is_not_slots() -> None:
     one = replace(record(Reason.UNUSED), numbers={**IDLE, "slots": 1})
     assert "1 slot at risk (in row)" in one.why

@@ -45,6 +45,7 @@ UNFINISHED_SQL = "state IN ('planned', 'submitted', 'stuck')"
 Index("uq_command_unfinished", command.c.model_id, unique=True, postgresql_where=text(UNFINISHED_SQL))
 Index("ix_command_model_id_planned_at", command.c.model_id, command.c.planned_at)
 Index("ix_command_spell_id", command.c.spell_id)
+Index("ix_command_planned_at", command.c.planned_at)
 
 outbox = Table(
     "outbox",
@@ -61,4 +62,5 @@ outbox = Table(
     Column("error", Text),
 )
 Index("ix_outbox_pending", outbox.c.sequence, postgresql_where=text("published_at IS NULL"))
+Index("ix_outbox_published_at", outbox.c.published_at, postgresql_where=text("published_at IS NOT NULL"))
 Index("ix_outbox_spell_id", outbox.c.spell_id)

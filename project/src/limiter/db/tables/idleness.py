@@ -45,6 +45,8 @@ idle_spell = Table(
 OPEN_SQL = "state IN ('warning_pending', 'warned', 'enforcing')"
 Index("uq_idle_spell_open", idle_spell.c.model_id, idle_spell.c.user_id, unique=True, postgresql_where=text(OPEN_SQL))
 Index("ix_idle_spell_model_id_user_id_closed_at", idle_spell.c.model_id, idle_spell.c.user_id, idle_spell.c.closed_at)
+Index("ix_idle_spell_closed_at", idle_spell.c.closed_at)
+Index("ix_idle_spell_enforcing_at", idle_spell.c.enforcing_at, postgresql_where=text("enforcing_at IS NOT NULL"))
 
 cancellation = Table(
     "cancellation",

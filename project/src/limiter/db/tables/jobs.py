@@ -33,3 +33,4 @@ job_run = Table(
     Column("error", Text),
 )
 Index("ix_job_run_started_at", job_run.c.started_at)
+Index("ix_job_run_running", job_run.c.job, postgresql_where=text("state = 'running'"))
