@@ -29,7 +29,8 @@ HISTORY = {
     "'rps_check', -n, {past}, 'schedule', gen_random_uuid(), 'completed', {past}, {past}",
     "idle_spell": "(id, model_id, model_name, user_id, user_name, state, reason, opened_at, idle_since, not_before, "
     "closed_at, reservation_id, slot_id, slot_start, slot_end, dry_run) SELECT md5('s' || n)::uuid, "
-    "md5((n % 100)::text)::uuid, 'model' || n % 100, md5('u' || n)::uuid, 'user', 'enforced', 'unused', {past}, {past}, {past}, {past}, "
+    "md5((n % 100)::text)::uuid, 'model' || n % 100, md5('u' || n)::uuid, 'user', 'enforced', 'unused', {past}, "
+    "{past}, {past}, {past}, "
     "'r', 's', {past}, {past}, false",
     "cancellation": "(spell_id, slot_id, reservation_id, slot_start, slot_end, state) SELECT md5('s' || n)::uuid, "
     "'s', 'r' || n, {past}, {past}, 'done'",
