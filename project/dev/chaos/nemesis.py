@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dev.chaos.cancelling_faults import CancellingFaults
 from dev.chaos.observer import Observer
+from dev.chaos.storage_faults import LOST_HOUR, StorageFaults
 from dev.chaos.tcp_proxy import TcpProxy
 from dev.chaos.workload import Workload
 from dev.fake_platform.platform import Fault, Platform, Service
@@ -51,14 +52,23 @@ class Nemesis:
     problems: list[str] = field(default_factory=list)
     started: int = 0
     longest_silence: float = LONGEST_SILENCE
+    longest_loss: float = LOST_HOUR
 
     def faults_of_replicas(self) -> Sequence[Kind]:
-        return (self.kill_replica, self.freeze_replica, self.cut_network, self.skew_clock)
+        return (
+            self.kill_replica,
+            self.freeze_replica,
+            self.cut_network,
+            self.skew_clock,
+            self.set_clock,
+            self.leave_log_unread,
+        )
 
     def faults_of_servers(self) -> Sequence[Kind]:
         """Faults of servers and external services; those of the services have many kinds, so they are listed twice."""
         services = (self.break_service, self.lose_answers)
-        return (self.bounce_pgbouncer, self.bounce_postgres, self.bounce_rabbitmq, *services, *services)
+        storage = StorageFaults(self.services, self.workload, self.dice, self.longest_loss).kinds()
+        return (self.bounce_pgbouncer, self.bounce_postgres, self.bounce_rabbitmq, *storage, *services, *services)
 
     def faults_of_cancelling(self) -> Sequence[Kind]:
         return CancellingFaults(self.platform, self.workload, self.dice).kinds()
@@ -68,13 +78,14 @@ class Nemesis:
         self.injected[getattr(kind, "__name__", "fault")] += 1
         await kind()
 
-    async def add_replica(self, clock_off: float = 0) -> Member:
-        """Start one more replica behind a proxy of its own, its clock fast by `clock_off` seconds."""
+    async def add_replica(self, clock_off: float | None = None, *, unread: bool = False) -> Member:
+        """Start one more replica behind a proxy of its own, perhaps with a clock to set, or a log that nobody reads."""
         self.started += 1
         proxy = await self.proxies.enter_async_context(TcpProxy(self.services.pgbouncer.port))
         through = self.services.database_url.replace(f":{self.services.pgbouncer.port}/", f":{proxy.port}/")
         variables = self.variables | {"DATABASE_URL": through}
-        member = Member(Replica(f"replica-{self.started}", variables, self.directory, clock_off), proxy)
+        name = f"replica-{self.started}"
+        member = Member(Replica(name, variables, self.directory, clock_off=clock_off, unread=unread), proxy)
         self.members.append(member)
         return member
 
@@ -127,6 +138,30 @@ class Nemesis:
         self.problems += [f"a replica with a wrong clock ran {line.get('run')}" for line in ran]
         await self.end(wrong)
         await self.add_replica()
+
+    async def set_clock(self) -> None:
+        """Set the clock of a running replica an hour forward or back, and right again: it runs nothing meanwhile."""
+        await self.end(self.dice.choice(self.members))
+        member = await self.add_replica(clock_off=0.0)
+        await member.replica.until(lambda page: page["status"] == "ok")
+        for hour in self.dice.sample((-HOUR, HOUR), 2):
+            member.replica.set_clock(hour)
+            await member.replica.until(lambda page: page["dependencies"]["clock"] != "ok")
+            member.replica.fresh_lines()
+            await asyncio.sleep(self.dice.uniform(2, 5))
+            ran = [line for line in member.replica.fresh_lines() if line.get("event") == "run_started"]
+            self.problems += [f"a replica whose clock was set ran {line.get('run')}" for line in ran]
+            member.replica.set_clock(-hour)
+            await member.replica.until(lambda page: page["dependencies"]["clock"] == "ok")
+
+    async def leave_log_unread(self) -> None:
+        """A replica whose log nobody reads for a while goes on, and says so."""
+        await self.end(self.dice.choice(self.members))
+        member = await self.add_replica(unread=True)
+        await member.replica.until(lambda page: any("nobody reads the log" in warning for warning in page["warnings"]))
+        await member.replica.until(lambda page: page["status"] == "ok")
+        member.replica.read_log()
+        await member.replica.until(lambda page: not page["warnings"])
 
     # --- faults of the servers ---
 

@@ -18,9 +18,11 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from limiter.api.status import StatusReader, page
+from limiter.clients.rabbitmq import BLOCKED, is_blocked
 from limiter.db import status
 from limiter.db.engine import DATABASE_ERRORS
 from limiter.domain.fleet_numbers import FleetNumbers
+from limiter.logs import log_problem
 from limiter.runner.scheduler import JobScheduler
 from limiter.telemetry import Telemetry
 
@@ -33,6 +35,7 @@ SAFE = {
     "Cache-Control": "no-store",
 }
 OK, SILENT = "ok", "unavailable: no answer in time"
+FULL_SECONDS = 30.0  # for which a write without room shows: reads go on, and small writes may still find some
 Found = TypeVar("Found")
 
 
@@ -70,6 +73,7 @@ class Health:
     reads: Reads = field(default_factory=Reads)
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
     warnings: tuple[str, ...] = ()  # settings that are allowed but hardly meant
+    log: Callable[[], str | None] = log_problem
 
     def alive(self) -> str:
         """OK, or why this process should be restarted; before the scheduler starts it waits for the database."""
@@ -97,10 +101,13 @@ class Health:
                 await connection.execute(select(1))
         except DATABASE_ERRORS as error:
             return f"unavailable: {type(error).__name__}"
-        return OK
+        full = self.telemetry.last_critical("database_full", FULL_SECONDS)
+        return f"no room on its disk: {full}" if full else OK
 
     async def _rabbitmq(self) -> str:
-        return OK if await self.broker.ping(self.patience) else "unavailable: not connected"
+        if not await self.broker.ping(self.patience):
+            return "unavailable: not connected"
+        return BLOCKED if await is_blocked(self.broker) else OK
 
     def _scheduler(self) -> str:
         if self.scheduler.draining:
@@ -155,7 +162,8 @@ def http_app(health: Health) -> Starlette:
     async def readiness(_: Request) -> Response:
         found = await health.dependencies()
         ready = all(state == OK for state in found.values())
-        page = {"status": OK if ready else "not ready", "dependencies": found, "warnings": health.warnings}
+        warnings = [*health.warnings, *filter(None, [health.log()])]
+        page = {"status": OK if ready else "not ready", "dependencies": found, "warnings": warnings}
         return JSONResponse(page, 200 if ready else 503)
 
     async def metrics(_: Request) -> Response:
