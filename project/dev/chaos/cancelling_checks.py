@@ -25,18 +25,22 @@ def not_before_promised(history: History) -> Iterator[str]:
         what = f"a DELETE of {attempt.user}'s {attempt.slot or attempt.reservation}"
         if warning is None:
             yield f"{what} was sent without a warning"
-        elif attempt.at < warning.not_before:
-            yield f"{what} was sent {warning.not_before - attempt.at:.2f} s before the warning said"
+        elif attempt.at < (promised := warning.promised(attempt.at)):
+            yield f"{what} was sent {promised - attempt.at:.2f} s before the warning said"
 
 
 def told_what_went(history: History) -> Iterator[str]:
-    """Users are told of every slot that they lost, and of no other; what was refused is not told as cancelled."""
+    """Users are told of every slot that they lost, and of no other; what was refused is not told as cancelled.
+
+    A slot may go untold whose DELETE the database has forgotten: it finds it gone, as if its user had given it back.
+    """
     cancelled = {(event.user, slot) for event in history.events for slot in event.cancelled}
     told_gone = {(event.user, slot) for event in history.events for slot in event.already_gone}
     deleted = {(deletion.user, deletion.slot) for deletion in history.deletions}
+    known = {(deletion.user, deletion.slot) for deletion in history.deletions if history.known(deletion.at)}
     given_back = {record.slot for record in history.given_back}
     refused = {attempt.slot for attempt in history.attempts if attempt.refused}
-    for user, slot in sorted(deleted - cancelled - told_gone):
+    for user, slot in sorted(known - cancelled - told_gone):
         yield f"{user} was not told that slot {slot} was deleted"
     for user, slot in sorted(cancelled - deleted):
         why = "it was refused" if slot in refused else "it was not"
@@ -71,15 +75,16 @@ def uninstalled_for_good_reason(history: History) -> Iterator[str]:
 def kept_is_kept(history: History) -> Iterator[str]:
     """After a keep is acknowledged, at most the DELETE or uninstall under way goes out for that user."""
     for keep in history.keeps:
+        until = min(keep.until, history.known_until(keep.at))
         targets: set[object] = {
             attempt.target
             for attempt in history.attempts
-            if (attempt.user, attempt.model) == (keep.user, keep.model) and keep.at < attempt.at < keep.until
+            if (attempt.user, attempt.model) == (keep.user, keep.model) and keep.at < attempt.at < until
         }
         targets |= {
             command.at
             for command in history.commands
-            if command.replicas is None and command.model == keep.model and keep.at < command.at < keep.until
+            if command.replicas is None and command.model == keep.model and keep.at < command.at < until
         }
         if len(targets) > 1:
             yield f"{len(targets)} steps were taken against {keep.user} while {keep.model} was kept"
@@ -88,6 +93,7 @@ def kept_is_kept(history: History) -> Iterator[str]:
 def paused_is_paused(history: History) -> Iterator[str]:
     """While idle_enforce is paused, at most the DELETE under way goes out."""
     for pause in history.pauses:
-        targets = {attempt.target for attempt in history.attempts if pause.at < attempt.at < pause.until}
+        until = min(pause.until, history.known_until(pause.at))
+        targets = {attempt.target for attempt in history.attempts if pause.at < attempt.at < until}
         if len(targets) > 1:
             yield f"{len(targets)} slots were to be deleted while idle_enforce was paused from {pause.at:.1f} on"

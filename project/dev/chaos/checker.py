@@ -24,30 +24,40 @@ def check(history: History) -> list[str]:
 
 
 def _warned_first(history: History) -> Iterator[str]:
-    """Nobody loses a slot without a delivered warning at least the lead earlier."""
+    """Nobody loses a slot without a delivered warning at least the lead earlier, which the database still knows of."""
     for gone in history.deletions:
         warned = [
-            event.at
+            at
             for event in history.events
             if event.stage == "warning" and (event.user, event.model) == (gone.user, gone.model)
+            for at in event.deliveries
+            if history.known(at, gone.at)
         ]
         if not any(at + history.lead <= gone.at for at in warned):
             yield f"slot {gone.slot} of {gone.user} was deleted without a warning {history.lead:g} s before"
 
 
 def _told_in_order(history: History) -> Iterator[str]:
-    """Each spell has one warning, then exactly one closing event; message ids do not repeat."""
+    """Each spell has one warning, then exactly one closing event; message ids do not repeat.
+
+    Of a spell of which the database has forgotten an event, that is so of the events that it knows.
+    """
     ids: set[str] = set()
     spells: dict[tuple[str, SpellIdentity], list[str]] = {}
+    forgotten: set[tuple[str, SpellIdentity]] = set()
     for event in history.events:
         if event.message_id in ids:
             yield f"message {event.message_id} is twice in a deduplicated history"
         ids.add(event.message_id)
-        spells.setdefault((event.user, event.spell), []).append(event.stage)
+        of_this = spells.setdefault((event.user, event.spell), [])
+        if any(history.known(at) for at in event.deliveries):
+            of_this.append(event.stage)
+        else:
+            forgotten.add((event.user, event.spell))
     allowed = (["warning", "withdrawn"], ["warning", "cancelled"])
-    yield from (
-        f"{user} was told {stages} of one spell" for (user, _), stages in spells.items() if stages not in allowed
-    )
+    for (user, spell), stages in spells.items():
+        if stages not in allowed and not ((user, spell) in forgotten and not stages):
+            yield f"{user} was told {stages} of one spell"
 
 
 def _in_use_left_alone(history: History) -> Iterator[str]:
@@ -62,7 +72,10 @@ def _in_use_left_alone(history: History) -> Iterator[str]:
 
 
 def _commands(history: History) -> Iterator[str]:
-    """Replicas are within the limits; no command is sent while another for the model is unfinished."""
+    """Replicas are within the limits; no command is sent while another for the model is unfinished.
+
+    Only one that the database has forgotten, put back while it was under way, may be followed by another then.
+    """
     by_model: dict[str, list[Asked]] = {}
     for command in sorted(history.commands, key=lambda command: command.at):
         by_model.setdefault(command.model, []).append(command)
@@ -71,7 +84,7 @@ def _commands(history: History) -> Iterator[str]:
             yield f"{command.model} was to have {counted(wanted, 'replica')}"
     for model, commands in by_model.items():
         for before, after in pairwise(commands):
-            if before.until is None or after.at < before.until:
+            if history.known(before.at, after.at) and (before.until is None or after.at < before.until):
                 yield f"{model} got a command at {after.at:.1f} while that of {before.at:.1f} was unfinished"
 
 

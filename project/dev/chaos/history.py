@@ -20,10 +20,10 @@ class Named:
 
 @dataclass(frozen=True)
 class Received:
-    """One event as the notifier received it, after deduplication by message_id.
+    """One event as the notifier received it, after deduplication by message_id: what it said first stands.
 
-    `cancelled` are the slots told as cancelled, `already_gone` those told as gone before; of a warning that was sent
-    again, `not_before` and `named` are what it said last.
+    `cancelled` are the slots told as cancelled, `already_gone` those told as gone before. `again` is when it was
+    delivered afterwards, and what it then said as the earliest cancelling.
     """
 
     at: float
@@ -36,6 +36,28 @@ class Received:
     not_before: float = 0.0
     cancelled: tuple[str, ...] = ()
     already_gone: tuple[str, ...] = ()
+    again: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def deliveries(self) -> tuple[float, ...]:
+        """When it was delivered."""
+        return (self.at, *(at for at, _ in self.again))
+
+    def promised(self, at: float) -> float:
+        """What it had said by then as the earliest cancelling, when it was last delivered."""
+        return max((one for one in self.again if one[0] <= at), default=(0.0, self.not_before))[1]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A stretch of time of which the database knows nothing since `until`: it was put back to how it was at `since`."""
+
+    since: float
+    until: float
+
+    def covers(self, at: float) -> bool:
+        """Whether it happened in that time."""
+        return self.since <= at <= self.until
 
 
 @dataclass(frozen=True)
@@ -138,10 +160,19 @@ class History:
     given_back: Sequence[GivenBack] = ()
     keeps: Sequence[Kept] = ()
     pauses: Sequence[Paused] = ()
+    lost: Sequence[Lost] = ()
     commands: Sequence[Asked] = ()
     runs: Sequence[Ran] = ()
     published: Sequence[Published] = ()
     always_used: frozenset[str] = field(default_factory=frozenset)
+
+    def known(self, at: float, later: float = float("inf")) -> bool:
+        """Whether at `later` the database still knows what happened at this moment."""
+        return not any(lost.covers(at) and lost.until <= later for lost in self.lost)
+
+    def known_until(self, at: float) -> float:
+        """Until when the database knows what happened at this moment: infinity, if it was never put back since."""
+        return min((lost.until for lost in self.lost if lost.covers(at)), default=float("inf"))
 
     def last_warning(self, model: str, at: float, user: str | None = None) -> Received | None:
         """The latest warning about the model, of this user or of any, that was delivered by then."""

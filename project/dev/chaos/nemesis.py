@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,10 +12,11 @@ from pathlib import Path
 
 from dev.chaos.cancelling_faults import CancellingFaults
 from dev.chaos.observer import Observer
+from dev.chaos.storage_faults import LOST_HOUR, StorageFaults
 from dev.chaos.tcp_proxy import TcpProxy
 from dev.chaos.workload import Workload
 from dev.fake_platform.platform import Fault, Platform, Service
-from dev.servers.replica import Replica
+from dev.servers.replica import ROOT, Replica
 from dev.servers.services import Services
 from dev.wording import counted
 
@@ -22,6 +24,7 @@ SERVICES: tuple[Service, ...] = ("registry", "dispatcher", "booking", "entrypoin
 FAULTS = (Fault.status(500), Fault.hang(), Fault.reset(), Fault.garbage(b"\x00{"), Fault.json({"x": 1}), Fault.empty())
 LONGEST_SILENCE = 22.0  # seconds: longer than Postgres lets a silent lock owner keep its lock
 HOUR = 3600.0
+SCHEMA_ERRORS = re.compile(r"Undefined\w+Error|NotNullViolationError|CheckViolationError|DatatypeMismatchError")
 
 Kind = Callable[[], Awaitable[None]]
 
@@ -32,6 +35,7 @@ class Member:
 
     replica: Replica
     proxy: TcpProxy
+    root: Path
 
 
 @dataclass
@@ -50,15 +54,25 @@ class Nemesis:
     injected: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     started: int = 0
+    root: Path = ROOT  # of the code that replicas which are added run
     longest_silence: float = LONGEST_SILENCE
+    longest_loss: float = LOST_HOUR
 
     def faults_of_replicas(self) -> Sequence[Kind]:
-        return (self.kill_replica, self.freeze_replica, self.cut_network, self.skew_clock)
+        return (
+            self.kill_replica,
+            self.freeze_replica,
+            self.cut_network,
+            self.skew_clock,
+            self.set_clock,
+            self.leave_log_unread,
+        )
 
     def faults_of_servers(self) -> Sequence[Kind]:
         """Faults of servers and external services; those of the services have many kinds, so they are listed twice."""
         services = (self.break_service, self.lose_answers)
-        return (self.bounce_pgbouncer, self.bounce_postgres, self.bounce_rabbitmq, *services, *services)
+        storage = StorageFaults(self.services, self.workload, self.dice, self.longest_loss).kinds()
+        return (self.bounce_pgbouncer, self.bounce_postgres, self.bounce_rabbitmq, *storage, *services, *services)
 
     def faults_of_cancelling(self) -> Sequence[Kind]:
         return CancellingFaults(self.platform, self.workload, self.dice).kinds()
@@ -68,13 +82,18 @@ class Nemesis:
         self.injected[getattr(kind, "__name__", "fault")] += 1
         await kind()
 
-    async def add_replica(self, clock_off: float = 0) -> Member:
-        """Start one more replica behind a proxy of its own, its clock fast by `clock_off` seconds."""
+    async def add_replica(
+        self, clock_off: float | None = None, *, unread: bool = False, root: Path | None = None
+    ) -> Member:
+        """Start one more replica behind a proxy of its own, perhaps with a clock to set, or a log that nobody reads."""
         self.started += 1
         proxy = await self.proxies.enter_async_context(TcpProxy(self.services.pgbouncer.port))
         through = self.services.database_url.replace(f":{self.services.pgbouncer.port}/", f":{proxy.port}/")
         variables = self.variables | {"DATABASE_URL": through}
-        member = Member(Replica(f"replica-{self.started}", variables, self.directory, clock_off), proxy)
+        name = f"replica-{self.started}"
+        root = root or self.root
+        replica = Replica(name, variables, self.directory, clock_off=clock_off, unread=unread, root=root)
+        member = Member(replica, proxy, root)
         self.members.append(member)
         return member
 
@@ -86,10 +105,12 @@ class Nemesis:
             self.problems.append(f"{member.replica.name} ended with code {code} on SIGTERM")
 
     def strays(self) -> list[str]:
-        """What the replicas' logs have beside JSON, such as uncaught exceptions: the last line of each log's."""
+        """What the replicas' logs have beside JSON, such as uncaught exceptions, and errors of the schema."""
         found = []
         for log in sorted(self.directory.glob("*.log")):
-            lines = [line for line in log.read_text().splitlines() if not line.startswith("{")]
+            text = log.read_text()
+            found += [f"{log.stem} met a {error}" for error in sorted(set(SCHEMA_ERRORS.findall(text)))]
+            lines = [line for line in text.splitlines() if not line.startswith("{")]
             if lines:
                 found.append(f"{log.stem} wrote {counted(len(lines), 'line')} without JSON: {lines[-1][:200]!r}")
         return found
@@ -97,9 +118,10 @@ class Nemesis:
     # --- faults of one replica ---
 
     async def kill_replica(self) -> None:
-        await self.kill(self.dice.choice(self.members))
+        victim = self.dice.choice(self.members)
+        await self.kill(victim)
         await asyncio.sleep(self.dice.uniform(0.5, 3))
-        await self.add_replica()
+        await self.add_replica(root=victim.root)
 
     async def kill(self, victim: Member) -> None:
         self.members.remove(victim)
@@ -127,6 +149,30 @@ class Nemesis:
         self.problems += [f"a replica with a wrong clock ran {line.get('run')}" for line in ran]
         await self.end(wrong)
         await self.add_replica()
+
+    async def set_clock(self) -> None:
+        """Set the clock of a running replica an hour forward or back, and right again: it runs nothing meanwhile."""
+        await self.end(self.dice.choice(self.members))
+        member = await self.add_replica(clock_off=0.0)
+        await member.replica.until(lambda page: page["status"] == "ok")
+        for hour in self.dice.sample((-HOUR, HOUR), 2):
+            member.replica.set_clock(hour)
+            await member.replica.until(lambda page: page["dependencies"]["clock"] != "ok")
+            member.replica.fresh_lines()
+            await asyncio.sleep(self.dice.uniform(2, 5))
+            ran = [line for line in member.replica.fresh_lines() if line.get("event") == "run_started"]
+            self.problems += [f"a replica whose clock was set ran {line.get('run')}" for line in ran]
+            member.replica.set_clock(-hour)
+            await member.replica.until(lambda page: page["dependencies"]["clock"] == "ok")
+
+    async def leave_log_unread(self) -> None:
+        """A replica whose log nobody reads for a while goes on, and says so."""
+        await self.end(self.dice.choice(self.members))
+        member = await self.add_replica(unread=True)
+        await member.replica.until(lambda page: any("nobody reads the log" in warning for warning in page["warnings"]))
+        await member.replica.until(lambda page: page["status"] == "ok")
+        member.replica.read_log()
+        await member.replica.until(lambda page: not page["warnings"])
 
     # --- faults of the servers ---
 

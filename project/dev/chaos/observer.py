@@ -71,30 +71,29 @@ class Observer:
         self._deliveries += 1
         event = records.received(time.time(), str(message.message_id), json.loads(message.body))
         first = self._events.setdefault(event.message_id, event)
-        self._events[event.message_id] = replace(event, at=first.at)
         if first is event:
             self._workload.read(event)
+        else:
+            self._events[event.message_id] = replace(first, again=(*first.again, (event.at, event.not_before)))
 
     async def history(self) -> History:
         """Everything recorded so far."""
         self._runs = [_ran(row) for row in await self._rows(tables.job_run)]
         published = [row for row in await self._rows(tables.outbox) if row.published_at is not None]
-        # A broker that dies right after it confirmed delivers late; an event counts from its confirmation.
+        # A broker that dies right after it confirmed delivers late; an event counts from its confirmation too.
         confirmed = {str(row.message_id): row.published_at.timestamp() for row in published}
         workload, platform = self._workload, self._workload.platform
         return History(
             lead=LEAD,
             min_replicas=1,
             max_replicas=8,
-            events=tuple(
-                replace(event, at=min(event.at, confirmed.get(event.message_id, event.at)))
-                for event in self._events.values()
-            ),
+            events=tuple(_confirmed(event, confirmed.get(event.message_id)) for event in self._events.values()),
             deletions=records.deletions(platform),
             attempts=records.attempts(platform, workload.bookings),
             given_back=tuple(workload.given_back),
             keeps=tuple(workload.keeps),
             pauses=tuple(workload.pauses),
+            lost=tuple(workload.lost),
             commands=records.commands(platform),
             runs=tuple(self._runs),
             published=records.published(published),
@@ -171,6 +170,13 @@ class Observer:
                 "takeovers": len(taken_over),
             }
         )
+
+
+def _confirmed(event: Received, at: float | None) -> Received:
+    """The event, delivered when it was confirmed too."""
+    if at is None or at >= event.at:
+        return event if at is None else replace(event, again=(*event.again, (at, event.promised(at))))
+    return replace(event, at=at, again=(*event.again, (event.at, event.not_before)))
 
 
 def _ran(row: Any) -> Ran:

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import aio_pika
 
-from dev.chaos.history import GivenBack, Kept, Paused, Received
+from dev.chaos.history import GivenBack, Kept, Lost, Paused, Received
 from dev.fake_platform.booking import Reservation, Slot
 from dev.fake_platform.platform import Platform
 from limiter.ctl.asking import ask
@@ -45,6 +45,7 @@ class Workload:
         self.given_back: list[GivenBack] = []
         self.keeps: list[Kept] = []
         self.pauses: list[Paused] = []
+        self.lost: list[Lost] = []
         self.booked_on = 0
         self._by_user: dict[str, UserBooking] = {}
         self._url, self._queue = rabbitmq_url, control_queue

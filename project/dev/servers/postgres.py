@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -34,7 +36,29 @@ class Postgres(PrivateServer):
     def __init__(self, directory: Path) -> None:
         """Find the programs (`ServerMissing` if they are not installed); nothing is written before the start."""
         super().__init__(directory, account_for("postgres"))
+        self.has_own_disk = False
         self.programs = find_program("postgresql", "/usr/lib/postgresql/*/bin/postgres").parent
+
+    def limit_disk(self, megabytes: int) -> bool:
+        """Give it a disk of its own of that size, in memory, before its first start; false without the right to mount.
+
+        Whoever removes the directory has to unmount it first.
+        """
+        self.directory.mkdir(mode=0o700)
+        size = f"size={megabytes}m,mode=0700"
+        mount = ["mount", "--types", "tmpfs", "--options", size, "rps-limiter", str(self.directory)]
+        self.has_own_disk = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+        return self.has_own_disk
+
+    def fill_disk(self) -> Path:
+        """Take what is left of its own disk; returns the file that does."""
+        ballast = self.directory / "ballast"
+        with ballast.open("wb", buffering=0) as file:
+            for size in (2**20, 2**12):
+                with suppress(OSError):
+                    while True:
+                        file.write(bytes(size))
+        return ballast
 
     def prepare(self) -> None:
         """Create the cluster at the first start."""
@@ -55,6 +79,26 @@ class Postgres(PrivateServer):
             *("-D", self.directory),
             *(f"--{name}={value}" for name, value in settings.items()),
         ]
+
+    def back_up(self, to: Path) -> float:
+        """Copy the data directory as it is at one moment, as a snapshot of its volume does; returns the moment."""
+        self.freeze()
+        at = time.time()
+        try:
+            subprocess.run(["cp", "--archive", self.directory, to], check=True)
+        finally:
+            self.thaw()
+        (to / "postmaster.pid").unlink(missing_ok=True)
+        return at
+
+    def put_back(self, backup: Path) -> float:
+        """Let the server recover from a backup, as after a crash at its moment; returns when nothing later is left."""
+        self.stop("immediate")
+        subprocess.run(["find", self.directory, "-mindepth", "1", "-delete"], check=True)
+        subprocess.run(["cp", "--archive", f"{backup}/.", self.directory], check=True)
+        at = time.time()
+        self.start()
+        return at
 
 
 class PgBouncer(PrivateServer):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 import signal
 import socket
+import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
-from dev.servers.private_server import PrivateServer, StopMode
-from dev.servers.processes import Process, account_for, find_program, free_port, own_directory, write_own
+from dev.servers.private_server import PrivateServer, ServerFailed, StopMode
+from dev.servers.processes import Process, account_for, as_account, find_program, free_port, own_directory, write_own
 
 AMQP_GREETING = b"AMQP\x00\x00\x09\x01"
 CONNECTION_START = b"\x00\x0a\x00\x0a"  # class 10, method 10: the broker's answer to the greeting
@@ -113,6 +114,13 @@ disk_free_limit.absolute = 50MB
         """Start epmd, then the broker."""
         self.epmd.start()
         super().launch()
+
+    def control(self, *command: str) -> None:
+        """Run rabbitmqctl, as an operator does."""
+        program = as_account(self.account, signal.SIGKILL, [self.program.parent / "rabbitmqctl", *command])
+        done = subprocess.run(program, cwd=self.directory, env=self.environment(), capture_output=True, text=True)
+        if done.returncode:
+            raise ServerFailed(f"rabbitmqctl {' '.join(command)} failed: {done.stdout}{done.stderr}")
 
     def answers(self) -> bool:
         """Whether the broker answers the AMQP greeting."""

@@ -26,7 +26,13 @@ from dev.servers.rabbitmq import RabbitMQ
 
 # Waits until its standard input is closed, by our `stop` or by our end, and then removes the directory. Servers that
 # end together with us may still be writing, hence the second and third try.
-REMOVER = 'cat >/dev/null; for wait in 0 1 5; do sleep "$wait"; rm -rf -- "$1" && exit 0; done; exit 1'
+REMOVER = """cat >/dev/null
+for wait in 0 1 5; do
+    sleep "$wait"
+    if mountpoint --quiet "$1/postgres"; then umount --lazy "$1/postgres"; fi
+    rm -rf -- "$1" && exit 0
+done
+exit 1"""
 
 
 def temporary_directory() -> Path:
@@ -43,8 +49,11 @@ def temporary_directory() -> Path:
 class Services:
     """All three servers: started once and stopped once together, and each by itself as often as needed."""
 
-    def __init__(self) -> None:
-        """Find the programs and make the directory; raises ServerMissing, which says what to install."""
+    def __init__(self, disk_megabytes: int = 0) -> None:
+        """Find the programs and make the directory; raises ServerMissing, which says what to install.
+
+        With `disk_megabytes` Postgres has a disk of its own of that size, where we may mount one.
+        """
         self.directory = temporary_directory()
         self._remover = subprocess.Popen(
             ["/bin/sh", "-c", REMOVER, "remover", self.directory],
@@ -61,6 +70,8 @@ class Services:
         except ServerMissing:
             self._remove_directory()
             raise
+        if disk_megabytes:
+            self.postgres.limit_disk(disk_megabytes)
         atexit.register(self.stop)
 
     @property

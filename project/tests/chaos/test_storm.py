@@ -10,12 +10,12 @@ async def calm(_: Nemesis) -> None:
     """No fault after the drill."""
 
 
-@pytest.mark.waits(60)
+@pytest.mark.waits(80)
 async def test_no_invariant_breaks_while_every_part_does() -> None:
     result = await run(1, each_once, drilled=False)
     result.show("short form")
     assert result.problems == []
-    assert len(result.injected) == 14
+    assert len(result.injected) == 20
     assert result.figures["refusals"] > 0
     assert result.figures["uninstalls"] > 0
     assert result.figures["deletions"] > 0

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from freezegun.api import FrozenDateTimeFactory
@@ -20,6 +21,7 @@ from limiter.db import contacts
 from limiter.domain.job import Job
 from tests.bench import Bench
 from tests.conftest import START, MakeBench
+from tests.service.backups import Backup, back_up, put_back
 from tests.service.test_control import ask
 
 USERS = {name: UUID(int=number) for number, name in enumerate(("ann", "ben", "cleo", "dan"), 1)}
@@ -68,6 +70,9 @@ class Stage:
         self.paused: frozenset[Job] = frozenset()
         self.broken: set[str] = set()
         self._deleted = self._commanded = 0
+        self._backup: Backup = {}
+        self._restored = False
+        self._messages: set[str] = set()
         self.platform.add_model("m")
         self.platform.add_model("other")
         self.platform.set_rate("other", 1.0)
@@ -119,8 +124,22 @@ class Stage:
             what = "is uninstalled" if command.replicas is None else f"scales to {command.replicas}"
             self.acts.append((minute, f"{command.model_name} {what}"))
         self._commanded = len(self.platform.commands)
-        for event in await self.bench.events():
+        for event in await self._received():
             self.acts.append((minute, _heard(event["user"]["id"], event["reservation"])))
+
+    async def _received(self) -> list[dict[str, Any]]:
+        """What reaches the users: since a database was put back, the notifier drops what it has had before."""
+        events = await self.bench.events()
+        new = [event for event in events if not self._restored or event["message_id"] not in self._messages]
+        self._messages |= {event["message_id"] for event in events}
+        return new
+
+    async def back_up(self) -> None:
+        self._backup = await back_up(self.bench.engine)
+
+    async def put_back(self) -> None:
+        await put_back(self.bench.engine, self._backup)
+        self._restored = True
 
     def book(self, user: str, slots: str, model: str) -> None:
         pairs = [tuple(map(int, slot.split("-"))) for slot in slots.split()]
@@ -281,6 +300,8 @@ VERBS: dict[str, Callable[..., object]] = {
     r"the operator ends the keep of (\w+)": Stage.unkeep,
     r"the operator withdraws (\w+)'s warning": Stage.withdraw,
     r"the service restarts(?: with (.+))?": Stage.restart,
+    r"the database is backed up": Stage.back_up,
+    r"the database is put back": Stage.put_back,
     r"a booking of (\w+) is garbled": Stage.misbook,
     r"the next saga fails": lambda stage: stage.platform.next_saga("failed"),
     r"the next saga never ends": lambda stage: stage.platform.next_saga("stuck"),

@@ -3,10 +3,10 @@
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from faststream.rabbit import RabbitBroker
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -20,9 +20,12 @@ from starlette.routing import Route
 
 from limiter.api.broker import dead_letters
 from limiter.api.queues import Queues
+from limiter.api.reads import Reads
 from limiter.api.status import StatusReader, page
+from limiter.clients.rabbitmq import BLOCKED, is_blocked
 from limiter.db.engine import DATABASE_ERRORS
 from limiter.domain.fleet_numbers import FleetNumbers
+from limiter.logs import log_problem
 from limiter.runner.scheduler import JobScheduler
 from limiter.telemetry import Telemetry
 
@@ -36,27 +39,7 @@ SAFE = {
 }
 READ_AGAIN = "15"  # seconds until a browser reads the status page again
 OK, SILENT = "ok", "unavailable: no answer in time"
-Found = TypeVar("Found")
-
-
-class Reads:
-    """Reads that may hang: one of a name at a time, and nobody waits for it longer than he has patience."""
-
-    def __init__(self) -> None:
-        self._running: dict[str, asyncio.Task[Any]] = {}
-
-    async def of(self, name: str, read: Callable[[], Awaitable[Found]], patience: float, late: Found) -> Found:
-        """What it reads, or `late`; then it goes on, and whoever asks next waits for the same read."""
-        running = self._running.get(name)
-        if running is None or running.done():
-            running = self._running[name] = asyncio.ensure_future(read())
-        done, _ = await asyncio.wait({running}, timeout=patience)
-        if not done:
-            return late
-        if self._running.get(name) is running:
-            del self._running[name]
-        result: Found = running.result()
-        return result
+FULL_SECONDS = 30.0  # for which a write without room shows: reads go on, and small writes may still find some
 
 
 @dataclass(frozen=True)
@@ -74,6 +57,7 @@ class Health:
     reads: Reads = field(default_factory=Reads)
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
     warnings: tuple[str, ...] = ()  # settings that are allowed but hardly meant
+    log: Callable[[], str | None] = log_problem
 
     def alive(self) -> str:
         """OK, or why this process should be restarted; before the scheduler starts it waits for the database."""
@@ -101,10 +85,13 @@ class Health:
                 await connection.execute(select(1))
         except DATABASE_ERRORS as error:
             return f"unavailable: {type(error).__name__}"
-        return OK
+        full = self.telemetry.last_critical("database_full", FULL_SECONDS)
+        return f"no room on its disk: {full}" if full else OK
 
     async def _rabbitmq(self) -> str:
-        return OK if await self.broker.ping(self.patience) else "unavailable: not connected"
+        if not await self.broker.ping(self.patience):
+            return "unavailable: not connected"
+        return BLOCKED if await is_blocked(self.broker) else OK
 
     def _scheduler(self) -> str:
         if self.scheduler.draining:
@@ -163,7 +150,8 @@ def http_app(health: Health) -> Starlette:
     async def readiness(_: Request) -> Response:
         found = await health.dependencies()
         ready = all(state == OK for state in found.values())
-        page = {"status": OK if ready else "not ready", "dependencies": found, "warnings": health.warnings}
+        warnings = [*health.warnings, *filter(None, [health.log()])]
+        page = {"status": OK if ready else "not ready", "dependencies": found, "warnings": warnings}
         return JSONResponse(page, 200 if ready else 503)
 
     async def metrics(_: Request) -> Response:

@@ -1,5 +1,6 @@
 """Notificator: events on a durable topic exchange, persistent, mandatory and confirmed."""
 
+import asyncio
 from typing import Any
 
 from aio_pika.exceptions import AMQPError
@@ -9,6 +10,7 @@ from faststream.rabbit import RabbitBroker, RabbitExchange
 from pamqp.commands import Basic
 
 from limiter.clients.errors import Rejected, Unavailable
+from limiter.clients.rabbitmq import BLOCKED, is_blocked
 
 PEER = "notifier"
 
@@ -24,17 +26,21 @@ class Notifier:
     async def publish(self, message_id: str, routing_key: str, body: dict[str, Any]) -> None:
         """Publish once; raises Unavailable (no confirmation) or Rejected (no queue is bound to the routing key)."""
         try:
-            receipt = await self._broker.publish(
-                body,
-                exchange=self._exchange,
-                routing_key=routing_key,
-                message_id=message_id,
-                persist=True,
-                mandatory=True,
-                content_type="application/json",
-                timeout=self._timeout,
-            )
-        except (AMQPError, FastStreamException, OSError, TimeoutError, RuntimeError) as error:
+            # The driver's own timeout does not bound the wait for the confirmation, which a blocked broker never sends.
+            async with asyncio.timeout(self._timeout):
+                receipt = await self._broker.publish(
+                    body,
+                    exchange=self._exchange,
+                    routing_key=routing_key,
+                    message_id=message_id,
+                    persist=True,
+                    mandatory=True,
+                    content_type="application/json",
+                )
+        except TimeoutError as error:
+            why = BLOCKED if await is_blocked(self._broker) else f"no confirmation within {self._timeout:g} s"
+            raise Unavailable(f"{PEER}: {why}", PEER) from error
+        except (AMQPError, FastStreamException, OSError, RuntimeError) as error:
             # RuntimeError: aiormq says so of a connection that is just being closed.
             raise Unavailable(f"{PEER}: {type(error).__name__}: {error}", PEER) from error
         if isinstance(receipt, DeliveredMessage) and isinstance(receipt.delivery, Basic.Return):

@@ -1,7 +1,13 @@
-"""A plain connection to RabbitMQ, for what needs no recovery by itself."""
+"""A plain connection to RabbitMQ, for what needs no recovery by itself, and whether the broker takes messages."""
+
+import asyncio
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
+from faststream.rabbit import RabbitBroker
+
+BLOCKED = "RabbitMQ takes no messages: it has a memory or disk alarm"
+AT_ONCE = 0.01  # seconds: of a connection that is not blocked it is known without waiting
 
 
 async def connect(url: str, timeout: float | None = None) -> AbstractConnection:
@@ -15,3 +21,17 @@ async def connect(url: str, timeout: float | None = None) -> AbstractConnection:
         await connection.close()
         raise
     return connection
+
+
+async def is_blocked(broker: RabbitBroker) -> bool:
+    """Whether RabbitMQ has said that it takes no messages for now; false too while it is away."""
+    connection = await broker.connect()
+    transport = connection.transport
+    if transport is None or not connection.connected.is_set():
+        return False
+    try:
+        async with asyncio.timeout(AT_ONCE):
+            await transport.ready()
+    except TimeoutError:
+        return True
+    return False

@@ -193,10 +193,8 @@ def _problem_line(problem: dict[str, Any]) -> str:
     """One line for one problem: the variable, its value (secrets hidden), the rule."""
     name = str(problem["loc"][0]).upper() if problem["loc"] else ""
     rule = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "missing":
-        return f"{name} is not set: it is required"
-    if not name:
-        return rule
+    if not name or problem["type"] == "missing":
+        return f"{name} is not set: it is required" if name else rule
     inner = ".".join(str(part) for part in problem["loc"][1:])
     value = "(hidden)" if name in SECRETS else repr(problem.get("input"))
     return f"{name}{f' [{inner}]' if inner else ''}={value}: {rule}"

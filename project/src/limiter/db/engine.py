@@ -15,6 +15,18 @@ DATABASE_ERRORS = (DBAPIError, PoolTimeout, OSError, TimeoutError)
 MISTAKES = (IntegrityError, ProgrammingError, DataError)
 
 
+NO_ROOM = "53100"  # Postgres' code for a write that its disk has no room for
+
+
+def reason_of(error: BaseException) -> str:
+    """The reason to count for an error of the database itself: no room on its disk, or no answer."""
+    return (
+        "database_full"
+        if getattr(getattr(error, "orig", None), "sqlstate", None) == NO_ROOM
+        else "database_unavailable"
+    )
+
+
 def describe(error: BaseException) -> str:
     """What went wrong, in one line without the statement."""
     cause = error.orig if isinstance(error, DBAPIError) else error

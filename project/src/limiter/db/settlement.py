@@ -46,6 +46,12 @@ async def settle_by_hand(
     return [command_of(row) for row in await connection.execute(ended)]
 
 
+async def drop_unsent(connection: AsyncConnection, at: datetime, why: str) -> None:
+    """End every command that was planned and, as far as is recorded, never sent."""
+    unsent = and_(command.c.state == CommandState.PLANNED, command.c.sent_at.is_(None))
+    await connection.execute(update(command).where(unsent).values(_end(CommandState.FAILED, at, why)))
+
+
 async def mark_stuck(connection: AsyncConnection, judged: Command, error: str) -> bool:
     """Mark an unfinished command as stuck; false if it was already, or is not as it was judged."""
     unstuck = and_(_as_judged(judged), command.c.state != CommandState.STUCK)

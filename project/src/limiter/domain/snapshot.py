@@ -179,13 +179,6 @@ class Snapshot:
 UNKNOWN = Verdict(Decision.HOLD, Reason.READING_UNKNOWN)
 
 
-def booked_by(
-    policy: Policy, fleet: Fleet, bookings: Bookings, only: BookingKey | None = None
-) -> Mapping[BookingKey, UserSlots]:
-    """The slots of every user and running model; with `only`, of that user alone."""
-    return slots_by_user(fleet, bookings if only is None else bookings.of_user(only[1]), policy.row_gap)
-
-
 def take_snapshot(
     policy: Policy,
     fleet: Fleet,
@@ -201,5 +194,5 @@ def take_snapshot(
     With `only`, it has the bookings of that user and no other's.
     """
     observation = fold(memory, scrapes, fleet.replicas_by_name.keys(), at, policy.window, between_ticks=True)
-    users = booked_by(policy, fleet, bookings, only)
+    users = slots_by_user(fleet, bookings if only is None else bookings.of_user(only[1]), policy.row_gap)
     return Snapshot(at, policy, fleet, bookings, observation, prior, users, scrapes, memory)

@@ -28,6 +28,7 @@ WARNING: Final = outbox.WARNING
 WITHDRAWN: Final = "withdrawn"
 CANCELLED: Final = "cancelled"
 STARTED = "started"
+OVER = ("booking_gone", "nothing_left", "model_gone")  # closing reasons that a cancelling would leave behind
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,15 @@ class EventWriter:
     async def no_use(
         self, connection: AsyncConnection, spell: IdleSpell, stage: Stage, email: str, now: datetime, outcome: Outcome
     ) -> None:
-        """Write one event of an idle spell; its `message_id` is made of the spell and the stage."""
+        """Write one event of an idle spell; its `message_id` is made of the spell and the stage.
+
+        That nothing is left is said with the id of the cancelling: in a database that was put back, it may have been
+        ours, and been told. Who drops what he has had before then hears of one end only, the true one.
+        """
         body = dict(no_use_body(spell, stage, email, now, outcome))
-        event = Event(uuid5(spell.id, stage), stage, self.no_use_key, body, spell.id)
+        nothing_left = stage == WITHDRAWN and outcome.closing_reason in OVER
+        id = uuid5(spell.id, CANCELLED if nothing_left else stage)
+        event = Event(id, stage, self.no_use_key, body, spell.id)
         await outbox.put(connection, event, dry_run=spell.dry_run)
 
     async def started(

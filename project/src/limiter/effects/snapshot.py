@@ -13,12 +13,13 @@ from limiter.clients.booking import Booking
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.registry import Registry
 from limiter.db import decisions, idle_spells, keeps, pauses
+from limiter.domain.active_bookings import slots_by_user
 from limiter.domain.fleet import Fleet
 from limiter.domain.job import Job
 from limiter.domain.policy import Policy
 from limiter.domain.reservations import Bookings
 from limiter.domain.shard import Shard
-from limiter.domain.snapshot import BookingKey, PriorState, Snapshot, booked_by, take_snapshot
+from limiter.domain.snapshot import BookingKey, PriorState, Snapshot, take_snapshot
 from limiter.domain.usage import Scrape
 from limiter.effects.memory import WarmMemory
 from limiter.runner.run import Run
@@ -76,7 +77,8 @@ class SnapshotReader:
             last = await self.warm.load(run, connection, self.entrypoint.targets)
             fleet = fleet.with_last_known(last.scaling_states.values())
             spells = await idle_spells.open_spells(connection)
-            concerned = booked_by(self.policy, fleet, bookings, key).keys() | spells.keys()
+            of_user = bookings if key is None else bookings.of_user(key[1])
+            concerned = slots_by_user(fleet, of_user, self.policy.row_gap).keys() | spells.keys()
             prior = PriorState(
                 scaling_states=last.scaling_states,
                 spells=spells,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID
 
 from limiter.domain.job import Job
 
@@ -27,10 +28,14 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One run, claimed: its epoch is larger than that of any run before."""
+    """One run, claimed: its epoch is larger than that of any run before.
+
+    A database that was put back gives epochs again, so `replica_id` says who has this one.
+    """
 
     job: Job
     epoch: int
+    replica_id: UUID
     cause: Cause
     missed: int
     lost: int

@@ -18,7 +18,7 @@ GRID_START = datetime(2000, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Whether a job waits to be run, and the database's time when it said so.
+    """Whether a job waits to be run, the database's time when it said so, and how many runs of any job were claimed.
 
     `overlooked` is a fire time of its calendar that the row would let pass, since it is from a sparser calendar.
     """
@@ -26,6 +26,7 @@ class Due:
     due: bool
     database_time: datetime
     next_due_at: datetime
+    runs: int
     overlooked: datetime | None = None
 
 
@@ -58,16 +59,18 @@ async def ask(
 ) -> Due:
     """Ask without a lock whether the job waits to be run; `has_work` is a further condition."""
     allowed = and_(~jobs.c.paused, true() if has_work is None else has_work)
-    columns = (allowed, is_due(interval), jobs.c.running_epoch, jobs.c.next_due_at, func.clock_timestamp())
+    every = jobs.alias("every")
+    runs = select(func.sum(every.c.epoch)).scalar_subquery()
+    columns = (allowed, is_due(interval), jobs.c.running_epoch, jobs.c.next_due_at, func.clock_timestamp(), runs)
     async with engine.connect() as connection:
         row = (await connection.execute(select(*columns).where(jobs.c.name == job))).one()
-    may_run, due, running_epoch, next_due_at, now = row
+    may_run, due, running_epoch, next_due_at, now, claimed = row
     overlooked = None
     if calendar is not None:
         due = next_fire(calendar, next_due_at - JUST_AFTER) <= now
         coming = next_fire(calendar, now)
         overlooked = coming if coming < next_due_at else None
-    return Due(bool(may_run and (due or running_epoch is not None)), now, next_due_at, overlooked)
+    return Due(bool(may_run and (due or running_epoch is not None)), now, next_due_at, int(claimed), overlooked)
 
 
 async def epoch_of(connection: AsyncConnection, job: Job) -> int:

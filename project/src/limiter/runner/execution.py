@@ -1,19 +1,18 @@
 """The one wrapper around every run: its time limit, its ending, what is counted and recorded of it."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 
 from loguru import logger
 
-from limiter.db.engine import DATABASE_ERRORS, MISTAKES, describe
+from limiter.db.engine import DATABASE_ERRORS, MISTAKES, describe, reason_of
 from limiter.runner.claim import Claim, RunState
 from limiter.runner.guard import Guard, LockLost
 from limiter.runner.job_table import JobTable
 from limiter.runner.run import Run
 from limiter.runner.spec import JobSpec
+from limiter.runner.steady import SteadyClock
 from limiter.telemetry import Telemetry
 
 
@@ -22,7 +21,7 @@ class Execution:
     """Runs claimed jobs, each as long as its lock is ours."""
 
     table: JobTable
-    clock: Callable[[], datetime]
+    clock: SteadyClock
     telemetry: Telemetry
 
     async def run(self, spec: JobSpec, claim: Claim, guard: Guard) -> tuple[RunState, str | None]:
@@ -35,11 +34,11 @@ class Execution:
         loop = asyncio.get_running_loop()
         started = loop.time()
         logger.bind(event="run_started", cause=str(claim.cause)).debug("run started")
-        run = Run(claim, self.clock(), guard, self.table.engine, self.telemetry)
+        run = Run(claim, self.clock.now(), guard, self.table.engine, self.telemetry, self.clock)
         with self.telemetry.run_span(claim.job, claim.epoch):
             state, detail = await self._body(spec, run)
         seconds = loop.time() - started
-        self.telemetry.run_ended(claim.job, state, seconds, self.clock().timestamp())
+        self.telemetry.run_ended(claim.job, state, seconds, self.clock.now().timestamp())
         level = "DEBUG" if state is RunState.COMPLETED else "WARNING"
         ended = logger.bind(event="run_ended", state=str(state), seconds=round(seconds, 3))
         ended.log(level, "{} {}", claim.job, state)
@@ -76,7 +75,7 @@ class Execution:
         text, reason = describe(error), getattr(error, "reason", None)
         if reason is None:
             away = isinstance(error, DATABASE_ERRORS) and not isinstance(error, MISTAKES)
-            reason = "database_unavailable" if away else "run_failed"
+            reason = reason_of(error) if away else "run_failed"
             logger.opt(exception=error).debug("run failed")
         self.telemetry.critical(reason, text)
         return RunState.FAILED, text

@@ -16,10 +16,11 @@ from uuid import UUID
 
 from apscheduler.triggers.cron import CronTrigger
 from loguru import logger
-from sqlalchemy import ColumnElement, Row, Update, and_, func, select, update
+from sqlalchemy import ColumnElement, Row, Update, and_, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from limiter.db import settlement
 from limiter.db.tables import job as jobs
 from limiter.db.tables import job_run
 from limiter.domain.job import Job
@@ -72,10 +73,10 @@ class JobTable:
                     return None
                 cause = Cause.SCHEDULE if turn.due else Cause.ORPHAN
             missed = turn.missed if cause is Cause.SCHEDULE else 0
-            claim = Claim(job=job, epoch=row.epoch + 1, cause=cause, missed=missed, lost=lost)
+            claim = Claim(job, row.epoch + 1, self.replica_id, cause, missed, lost)
             await connection.execute(_claim(claim, turn))
             run = {"job": job, "epoch": claim.epoch, "due_slot": turn.slot, "cause": cause}
-            run |= {"replica_id": self.replica_id, "state": RunState.RUNNING}
+            run |= {"replica_id": claim.replica_id, "state": RunState.RUNNING}
             await connection.execute(insert(job_run).values(run))
             return claim
 
@@ -91,13 +92,29 @@ class JobTable:
     async def finish(self, claim: Claim, state: RunState, error: str | None) -> None:
         """Record the end of a run; an interrupted one stays claimed, so that another replica resumes it at once."""
         async with self._writing(claim.job) as connection:
-            ours = and_(job_run.c.job == claim.job, job_run.c.epoch == claim.epoch)
+            ours = and_(
+                job_run.c.job == claim.job,
+                job_run.c.epoch == claim.epoch,
+                job_run.c.replica_id == claim.replica_id,
+            )
             running = and_(ours, job_run.c.state == RunState.RUNNING)
             ended = {"state": state, "ended_at": func.now(), "error": error}
             await connection.execute(update(job_run).where(running).values(ended))
             if state is not RunState.INTERRUPTED:
-                mine = and_(jobs.c.name == claim.job, jobs.c.epoch == claim.epoch)
+                mine = and_(jobs.c.name == claim.job, jobs.c.epoch == claim.epoch, exists().where(ours))
                 await connection.execute(update(jobs).where(mine).values(running_epoch=None))
+
+    async def put_back(self, at: datetime) -> None:
+        """The database was put back to an earlier state: what people said and what was sent since then is not known.
+
+        So idle time counts from `at` on, and no command is sent that the database says was never sent.
+        """
+        idle = jobs.c.name.in_((Job.IDLE_WARNING, Job.IDLE_ENFORCE))
+        async with self.engine.begin() as connection:
+            for job in (Job.IDLE_WARNING, Job.IDLE_ENFORCE):
+                await connection.execute(select(*self.keys.mark(job).columns()))
+            await connection.execute(update(jobs).where(idle).values(resumed_at=at))
+            await settlement.drop_unsent(connection, at, "never sent, as far as a database that was put back knows")
 
     @asynccontextmanager
     async def _writing(self, job: Job) -> AsyncIterator[AsyncConnection]:

@@ -4,15 +4,17 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from loguru import logger
-from sqlalchemy import and_, literal, select
+from sqlalchemy import Select, and_, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from limiter.db.engine import DATABASE_ERRORS
 from limiter.db.tables import job, job_run
 from limiter.runner.claim import Claim
 from limiter.runner.guard import Guard, LockLost
+from limiter.runner.steady import SteadyClock
 from limiter.telemetry import Telemetry
 
 
@@ -25,10 +27,13 @@ class Run:
     guard: Guard
     engine: AsyncEngine
     telemetry: Telemetry
+    steady: SteadyClock | None = None
 
     def check(self) -> None:
         """Raise LockLost unless this run may still act; to be called right before every effect outside."""
         self.guard.check()
+        if self.steady is not None:
+            self.steady.check()
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
@@ -38,11 +43,16 @@ class Run:
         """
         self.check()
         async with self.engine.begin() as connection:
-            fence = select(job.c.epoch, *self.guard.mark.columns())
-            mine = fence.where(job.c.name == self.claim.job, job.c.epoch == self.claim.epoch)
-            if (await connection.execute(mine.with_for_update(read=True))).first() is None:
+            if (await connection.execute(self._fence())).first() is None:
                 raise LockLost(f"epoch {self.claim.epoch} of {self.claim.job} is over: another replica took the job")
             yield connection
+
+    def _fence(self) -> Select[Any]:
+        """The job's row while it carries this run's epoch, and that epoch is this replica's."""
+        this = and_(job_run.c.job == job.c.name, job_run.c.epoch == job.c.epoch)
+        fence = select(job.c.epoch, *self.guard.mark.columns()).select_from(job.join(job_run, this))
+        mine = fence.where(job.c.name == self.claim.job, job.c.epoch == self.claim.epoch)
+        return mine.where(job_run.c.replica_id == self.claim.replica_id).with_for_update(read=True, of=job)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

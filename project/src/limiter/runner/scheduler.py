@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from loguru import logger
 
-from limiter.db.engine import DATABASE_ERRORS, describe
+from limiter.db.engine import DATABASE_ERRORS, describe, reason_of
+from limiter.domain.audit import counted
 from limiter.domain.job import Job
 from limiter.runner.claim import Cause, RunReport, RunState
 from limiter.runner.due import Due
@@ -16,8 +17,10 @@ from limiter.runner.execution import Execution
 from limiter.runner.job_table import JobTable
 from limiter.runner.lock import JobLock
 from limiter.runner.spec import JobSpec
+from limiter.runner.steady import SteadyClock
 from limiter.telemetry import Telemetry
 
+CLOCK_SET = 1.0  # seconds by which no clock drifts in one
 TICKS_PER_INTERVAL = 4  # a replica that takes over must not wait a whole interval
 
 
@@ -41,12 +44,15 @@ class JobScheduler:
         self._table = table
         self._clock = clock
         self._telemetry = telemetry
-        self._execution = Execution(table, clock, telemetry)
+        self._steady = SteadyClock(lambda: self._clock(), skew_limit)
+        self._execution = Execution(table, self._steady, telemetry)
         self._longest_tick = longest_tick
         self._skew_limit = skew_limit
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         self._running: set[asyncio.Task[RunReport | None]] = set()
+        self._watching: asyncio.Task[None] | None = None
         self._beat_at: float | None = None
+        self._runs = 0  # how many runs of any job this process knows to have been claimed
         self.draining = False
         self.skewed = False
 
@@ -61,12 +67,24 @@ class JobScheduler:
                 self.tick, "interval", seconds=seconds, args=[job], id=job, next_run_time=first, **options
             )
         self._scheduler.start()
+        self._watching = asyncio.create_task(self._watch_clock())
         self._beat_at = asyncio.get_running_loop().time()
 
     def _tick_seconds(self, spec: JobSpec) -> float:
         """The pause between two ticks; a calendar has no interval of which to take a part."""
         part = spec.interval / TICKS_PER_INTERVAL
         return min(part, self._longest_tick) if spec.calendar is None else self._longest_tick
+
+    async def _watch_clock(self) -> None:
+        """APScheduler goes by the wall clock: once that is set back, its next ticks would lie in the far future."""
+        while True:
+            before = self._steady.ahead()
+            await asyncio.sleep(1)
+            moved = self._steady.ahead() - before
+            if abs(moved) > CLOCK_SET:
+                logger.bind(event="clock_set", seconds=round(moved)).warning("the clock was set by {:.0f} s", moved)
+                for job in self._scheduler.get_jobs():
+                    job.modify(next_run_time=datetime.now(UTC))
 
     async def _beat(self) -> None:
         self._beat_at = asyncio.get_running_loop().time()
@@ -78,6 +96,8 @@ class JobScheduler:
     async def stop(self, patience: float) -> None:
         """Start no more runs, give running ones `patience` seconds, then interrupt them."""
         self.draining = True
+        if self._watching is not None:
+            self._watching.cancel()
         if self._scheduler.running:
             self._scheduler.pause()
         if self._running:
@@ -98,20 +118,33 @@ class JobScheduler:
         try:
             return await self._run(spec, Cause.SCHEDULE) if await self._is_due(spec) else None
         except DATABASE_ERRORS as error:
-            self._telemetry.critical("database_unavailable", describe(error), job=spec.name)
+            self._telemetry.critical(reason_of(error), describe(error), job=spec.name)
             return None
 
     async def _is_due(self, spec: JobSpec) -> bool:
-        due = await self._table.due(spec.name, spec.interval, spec.has_work, spec.calendar)
+        due = await self._ask(spec)
         skew = self._skew(due)
         if skew and due.due:
             self._telemetry.critical("clock_skew", skew, job=spec.name)
         return due.due and not skew
 
+    async def _ask(self, spec: JobSpec) -> Due:
+        """Whether the job is due; before any run, a database that was put back to an earlier state is noticed."""
+        known = self._runs
+        due = await self._table.due(spec.name, spec.interval, spec.has_work, spec.calendar)
+        if (missing := min(known, self._runs) - due.runs) > 0:
+            await self._table.put_back(due.database_time if self._skew(due) else self._clock())
+            self._runs = due.runs
+            self._telemetry.critical("database_put_back", f"{counted(missing, 'run')} of the jobs it does not know")
+        self._runs = max(self._runs, due.runs)
+        return due
+
     def _skew(self, due: Due) -> str | None:
         """What is wrong with our clock, if it is too far off: it would warn and cancel at wrong times."""
         skew = abs((self._clock() - due.database_time).total_seconds())
         self.skewed = 0 < self._skew_limit < skew
+        if not self.skewed:
+            self._steady.compared()
         return f"{skew:.0f} s off the database's clock" if self.skewed else None
 
     async def run_manually(self, job: Job, patience: float) -> RunReport | None:
@@ -121,7 +154,7 @@ class JobScheduler:
         """
         loop = asyncio.get_running_loop()
         give_up, spec = loop.time() + patience, self._specs[job]
-        skew = self._skew(await self._table.due(job, spec.interval))
+        skew = self._skew(await self._ask(spec))
         if skew:
             self._telemetry.critical("clock_skew", skew, job=job)
             return RunReport(None, RunState.FAILED, f"this replica's clock is {skew}")

@@ -1,8 +1,9 @@
 """Every metric this service exposes, and the alarm."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
+from typing import Any
 
 from loguru import logger
 from prometheus_client import (
@@ -34,6 +35,7 @@ class Telemetry:
             lambda *_: nullcontext()
         )  # the trace of a run
         self.left_alone: set[tuple[str, str]] = set()  # external services whose circuit is open
+        self._last_criticals: dict[str, tuple[float, str]] = {}
         self._criticals = self._counter("critical_errors", "Errors that a person must look at: the alarm.", "reason")
         self._runs = self._counter("job_runs", "Ended runs of each job.", "job", "outcome")
         self._missed = self._counter("job_missed", "Intervals in which no replica ran the job.", "job")
@@ -108,7 +110,13 @@ class Telemetry:
     def critical(self, reason: str, detail: object, **ids: object) -> None:
         """Count and log an error that a person must look at."""
         self._criticals.labels(reason).inc()
+        self._last_criticals[reason] = (perf_counter(), str(detail))
         logger.bind(event="critical", reason=reason, **ids).error("{}: {}", reason, detail)
+
+    def last_critical(self, reason: str, within: float) -> str | None:
+        """The detail of the last such error, if it is not older than so many seconds."""
+        at, detail = self._last_criticals.get(reason, (0.0, None))
+        return detail if perf_counter() - at <= within else None
 
     def reading_problems(self, problems: Iterable[tuple[ScrapeProblem, str]]) -> None:
         """Count and log what was wrong with a reading; a fleet that falls silent is only distrusted, not an alarm."""
@@ -164,13 +172,9 @@ class Telemetry:
     def answered(self, service: str, outcome: str) -> None:
         self._requests.labels(service, outcome).inc()
 
-    @contextmanager
-    def timed(self, service: str) -> Iterator[None]:
-        started = perf_counter()
-        try:
-            yield
-        finally:
-            self._latency.labels(service).observe(perf_counter() - started)
+    def timed(self, service: str) -> AbstractContextManager[Any]:
+        """Note how long the external service takes."""
+        return self._latency.labels(service).time()
 
     def show_service(self, version: str, *, dry_run: bool) -> None:
         """Show what this replica is; it does not change."""

@@ -19,6 +19,8 @@ CRITICALS = (
     "command_answer_lost",
     "command_failed",
     "command_refused",
+    "database_full",
+    "database_put_back",
     "database_unavailable",
     "event_unconfirmed",
     "event_unroutable",

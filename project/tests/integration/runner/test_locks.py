@@ -182,3 +182,19 @@ async def test_a_clock_that_is_off_obeys_no_hand_either_and_the_reply_says_why(m
     assert bench.criticals() == {"clock_skew": 1}
     bench.scheduler._clock = lambda: datetime.now(UTC) + timedelta(seconds=4)
     assert (await bench.attempt(Job.SAGA_POLL)).state is RunState.COMPLETED
+
+
+async def test_a_run_in_which_the_clock_was_set_writes_nothing_more(make_bench: MakeBench) -> None:
+    bench = await make_bench(CLOCK_SKEW_LIMIT_SECONDS=5)
+    spec = bench.scheduler._specs[Job.RPS_CHECK]
+
+    async def body(run: Run) -> None:
+        async with run.write():
+            pass
+        bench.scheduler._clock = lambda: datetime.now(UTC) + timedelta(hours=1)
+        async with run.write():
+            pytest.fail("a write by another clock went through")
+
+    bench.scheduler._specs[Job.RPS_CHECK] = replace(spec, body=body)
+    report = await bench.attempt(Job.RPS_CHECK)
+    assert (report.state, report.detail) == (RunState.LOST, "the clock of this replica was set by 3600 s")

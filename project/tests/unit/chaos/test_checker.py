@@ -12,6 +12,7 @@ from dev.chaos.history import (
     GivenBack,
     History,
     Kept,
+    Lost,
     Named,
     Paused,
     Published,
@@ -137,8 +138,55 @@ BROKEN = {
     "event lost": (replace(GOOD, published=(*GOOD.published, Published("m7"))), "never arrived"),
 }
 
+# The database was put back at 117, to how it was at 90 or at 113: it knows neither the warning, nor only the end.
+ALL_LOST, END_LOST = (Lost(90.0, 117.0),), (Lost(113.0, 117.0),)
+AGAIN = replace(WARNING, message_id="m5", at=117.2, not_before=123.5)
+AFTER = Deleted(133.0, "ann", "idle", "s3")
+CANCELLED_AGAIN = replace(FINAL, message_id="m6", at=134.0, cancelled=("s3",), already_gone=("s2",))
+PUT_BACK = replace(
+    GOOD,
+    lost=ALL_LOST,
+    events=(WARNING, AGAIN, CANCELLED_AGAIN),
+    deletions=(GONE, AFTER),
+    attempts=(DELETE_2, replace(DELETE_3, at=133.0)),
+    given_back=(),
+    keeps=(Kept(112.0, 140.0, "ann", "idle"),),
+    pauses=(Paused(112.0, 140.0),),
+    commands=(replace(UP, at=116.5, until=119.0), replace(DOWN, at=118.0)),
+    published=(),
+)
+SENT_AGAIN = replace(WARNING, again=((117.2, 123.5),))
+BROKEN |= {
+    "cancelled by a warning that is forgotten": (
+        replace(PUT_BACK, deletions=(replace(AFTER, at=131.0),)),
+        "without a warning 15 s before",
+    ),
+    "cancelled by a warning that is known again too late": (
+        replace(PUT_BACK, events=(SENT_AGAIN, CANCELLED_AGAIN), deletions=(replace(AFTER, at=131.0),)),
+        "without a warning 15 s before",
+    ),
+    "cancelled before the moment said last": (
+        replace(PUT_BACK, attempts=(replace(DELETE_3, at=123.0),)),
+        "0.50 s before the warning said",
+    ),
+    "warned again although the first was not forgotten": (replace(PUT_BACK, lost=END_LOST), "of one spell"),
+    "closed twice, of which one is forgotten, and again": (
+        replace(PUT_BACK, events=(*PUT_BACK.events, replace(WITHDRAWN, at=140.0))),
+        "of one spell",
+    ),
+    "not told of what was cancelled after": (
+        replace(PUT_BACK, events=(WARNING, AGAIN, replace(CANCELLED_AGAIN, cancelled=()))),
+        "was not told that slot s3",
+    ),
+    "a second command to one that is known": (replace(PUT_BACK, lost=(Lost(90.0, 116.0),)), "while that of"),
+    "cancelled while kept, before it was forgotten": (
+        replace(PUT_BACK, attempts=(DELETE_2, DELETE_3)),
+        "2 steps were taken against ann",
+    ),
+}
 
-@pytest.mark.parametrize("history", [GOOD, LEFT_ALONE])
+
+@pytest.mark.parametrize("history", [GOOD, LEFT_ALONE, PUT_BACK, replace(GOOD, lost=END_LOST, keeps=(), pauses=())])
 def test_a_good_history_breaks_nothing(history: History) -> None:
     assert check(history) == []
 
