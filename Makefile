@@ -53,7 +53,7 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: unit test check format faults soak replay day mutants compare steady bench
+.PHONY: unit test check format faults upgrade-test soak replay day mutants compare steady bench
 unit: install ## the tests that need no server, in half a minute
 	$(PY) -m pytest project/tests/unit --numprocesses 2
 
@@ -64,6 +64,9 @@ test: install ## all tests, against private Postgres, pgbouncer and RabbitMQ
 
 faults: install ## three replicas under seeded faults: FAULT_SEEDS=1,2 FAULT_SECONDS=180 make faults
 	$(PY) -m dev.chaos.run
+
+upgrade-test: install ## the last release beside this version, migrated under load: FROM=tag UPGRADE_SECONDS=120 make upgrade-test
+	FROM="$(FROM)" UPGRADE_SECONDS="$(UPGRADE_SECONDS)" $(PY) -m dev.chaos.upgrade
 
 soak: install ## memory and connections under fast ticks and faults: SOAK_SECONDS=1800 make soak
 	$(PY) -m dev.chaos.soak

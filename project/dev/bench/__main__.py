@@ -7,34 +7,18 @@ that commit, in a work tree of its own. One run takes about 20 minutes.
 import asyncio
 import json
 import os
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from dev.bench import parts
 from dev.bench.service import Figures, environment, measure, platform
-from dev.servers.replica import ROOT
+from dev.servers.replica import ROOT, work_tree
 from dev.servers.services import Services
 
 SIZES = "1000,10000,100000"
 BOOKINGS = 10_000
 RUNS = 3  # whose mean is taken, after three to warm up
 WARN_INTERVAL, TICK = 10.0, 15.0  # seconds
-
-
-@contextmanager
-def work_tree(commit: str) -> Iterator[Path]:
-    """The commit in a directory of its own."""
-    with tempfile.TemporaryDirectory() as directory:
-        tree = Path(directory) / "tree"
-        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", tree, commit], cwd=ROOT, check=True)
-        try:
-            yield tree
-        finally:
-            subprocess.run(["git", "worktree", "remove", "--force", tree], cwd=ROOT, check=True)
 
 
 def service(tree: Path, models: int, bookings: int, job: str, interval: float, **more: str) -> Figures:

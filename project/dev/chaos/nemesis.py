@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +16,7 @@ from dev.chaos.storage_faults import LOST_HOUR, StorageFaults
 from dev.chaos.tcp_proxy import TcpProxy
 from dev.chaos.workload import Workload
 from dev.fake_platform.platform import Fault, Platform, Service
-from dev.servers.replica import Replica
+from dev.servers.replica import ROOT, Replica
 from dev.servers.services import Services
 from dev.wording import counted
 
@@ -23,6 +24,8 @@ SERVICES: tuple[Service, ...] = ("registry", "dispatcher", "booking", "entrypoin
 FAULTS = (Fault.status(500), Fault.hang(), Fault.reset(), Fault.garbage(b"\x00{"), Fault.json({"x": 1}), Fault.empty())
 LONGEST_SILENCE = 22.0  # seconds: longer than Postgres lets a silent lock owner keep its lock
 HOUR = 3600.0
+# As a log line names the kinds of errors that are a statement's own fault, whatever else breaks.
+SCHEMA_ERRORS = re.compile(r"(?:ProgrammingError|IntegrityError|DataError): [^,}]{1,80}")
 
 Kind = Callable[[], Awaitable[None]]
 
@@ -33,6 +36,7 @@ class Member:
 
     replica: Replica
     proxy: TcpProxy
+    root: Path
 
 
 @dataclass
@@ -51,6 +55,7 @@ class Nemesis:
     injected: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     started: int = 0
+    root: Path = ROOT  # of the code that replicas which are added run
     longest_silence: float = LONGEST_SILENCE
     longest_loss: float = LOST_HOUR
 
@@ -78,14 +83,18 @@ class Nemesis:
         self.injected[getattr(kind, "__name__", "fault")] += 1
         await kind()
 
-    async def add_replica(self, clock_off: float | None = None, *, unread: bool = False) -> Member:
+    async def add_replica(
+        self, clock_off: float | None = None, *, unread: bool = False, root: Path | None = None
+    ) -> Member:
         """Start one more replica behind a proxy of its own, perhaps with a clock to set, or a log that nobody reads."""
         self.started += 1
         proxy = await self.proxies.enter_async_context(TcpProxy(self.services.pgbouncer.port))
         through = self.services.database_url.replace(f":{self.services.pgbouncer.port}/", f":{proxy.port}/")
         variables = self.variables | {"DATABASE_URL": through}
         name = f"replica-{self.started}"
-        member = Member(Replica(name, variables, self.directory, clock_off=clock_off, unread=unread), proxy)
+        root = root or self.root
+        replica = Replica(name, variables, self.directory, clock_off=clock_off, unread=unread, root=root)
+        member = Member(replica, proxy, root)
         self.members.append(member)
         return member
 
@@ -97,10 +106,12 @@ class Nemesis:
             self.problems.append(f"{member.replica.name} ended with code {code} on SIGTERM")
 
     def strays(self) -> list[str]:
-        """What the replicas' logs have beside JSON, such as uncaught exceptions: the last line of each log's."""
+        """What the replicas' logs have beside JSON, such as uncaught exceptions, and errors of the schema."""
         found = []
         for log in sorted(self.directory.glob("*.log")):
-            lines = [line for line in log.read_text().splitlines() if not line.startswith("{")]
+            text = log.read_text()
+            found += [f"{log.stem} met {error}" for error in sorted(set(SCHEMA_ERRORS.findall(text)))]
+            lines = [line for line in text.splitlines() if not line.startswith("{")]
             if lines:
                 found.append(f"{log.stem} wrote {counted(len(lines), 'line')} without JSON: {lines[-1][:200]!r}")
         return found
@@ -108,9 +119,10 @@ class Nemesis:
     # --- faults of one replica ---
 
     async def kill_replica(self) -> None:
-        await self.kill(self.dice.choice(self.members))
+        victim = self.dice.choice(self.members)
+        await self.kill(victim)
         await asyncio.sleep(self.dice.uniform(0.5, 3))
-        await self.add_replica()
+        await self.add_replica(root=victim.root)
 
     async def kill(self, victim: Member) -> None:
         self.members.remove(victim)

@@ -4,13 +4,15 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from dev.chaos.history import Asked, Attempt, Deleted, Named, Published, Received
+from dev.chaos.history import Asked, Attempt, Deleted, History, Named, Published, Received
 from dev.chaos.settings import HTTP_TIMEOUT, SAGA_TIMEOUT
 from dev.chaos.workload import UserBooking
 from dev.fake_platform.platform import Platform
 
 SLOT_PATH = re.compile(r"/reservations/([^/]+)(?:/slot-usage/([^/]+))?$")
+SAGA_ID = re.compile(r"while saga ([0-9a-f-]{36})")
 REFUSALS = (401, 403, 408, 409, 422, 425, 429)
 
 
@@ -73,6 +75,19 @@ def commands(platform: Platform) -> tuple[Asked, ...]:
             until = None if saga.outcome == "stuck" else saga.ends_at
         asked.append(Asked(sent.at, sent.model_name, sent.replicas, until))
     return tuple(asked)
+
+
+def violations(platform: Platform, history: History) -> list[str]:
+    """What the dispatcher says was wrong, but for a command beside one that the database has forgotten."""
+    return [
+        f"violation: {violation}"
+        for violation in platform.violations
+        if not (found := SAGA_ID.search(violation)) or _is_known(platform, UUID(found[1]), history)
+    ]
+
+
+def _is_known(platform: Platform, saga_id: UUID, history: History) -> bool:
+    return all(history.known(sent.at) for sent in platform.commands if sent.saga_id == saga_id)
 
 
 def published(rows: Iterable[Any]) -> tuple[Published, ...]:

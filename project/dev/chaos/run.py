@@ -24,11 +24,12 @@ from dev.chaos.checker import check
 from dev.chaos.history import Ran
 from dev.chaos.nemesis import Kind, Member, Nemesis
 from dev.chaos.observer import Observer
+from dev.chaos.records import violations
 from dev.chaos.result import Result
 from dev.chaos.settings import INTERVAL, LIMIT, SAGA_SECONDS, SETTINGS
 from dev.chaos.workload import Workload
 from dev.fake_platform.platform import Fault, Platform
-from dev.servers.replica import migrate, servers
+from dev.servers.replica import ROOT, migrate, servers
 from dev.wording import counted
 
 SEEDS = "1,2,3,4,5,6,7,8,9,10"
@@ -44,8 +45,13 @@ async def run(
     settings: Mapping[str, object] | None = None,
     *,
     drilled: bool = True,
+    replicas: int = 3,
+    root: Path = ROOT,
 ) -> Result:
-    """Run one seed, from the start of its servers to the check of its history; `settings` are further variables."""
+    """Run one seed, from the start of its servers to the check of its history; `settings` are further variables.
+
+    It begins with so many replicas of the code at `root`.
+    """
     async with AsyncExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="rps-limiter-faults-"))
         services = await stack.enter_async_context(servers(DISK_MEGABYTES))
@@ -54,15 +60,17 @@ async def run(
         platform = await stack.enter_async_context(Platform(saga_seconds=SAGA_SECONDS))
         variables = services.environment() | platform.environment() | {"DATABASE_SCHEMA": "faults"}
         variables |= {name: str(value) for name, value in {**SETTINGS, **(settings or {})}.items()}
-        await migrate(variables)
+        await migrate(variables, root)
         workload = Workload(platform, services.rabbitmq_url)
         observer = await stack.enter_async_context(Observer(workload, variables, services.direct_database_url))
         proxies = await stack.enter_async_context(AsyncExitStack())
-        nemesis = Nemesis(services, platform, workload, observer, variables, directory, random.Random(seed), proxies)
+        nemesis = Nemesis(
+            services, platform, workload, observer, variables, directory, random.Random(seed), proxies, root=root
+        )
         result = Result(problems=nemesis.problems, injected=nemesis.injected)
-        for _ in range(3):
+        for _ in range(replicas):
             await nemesis.add_replica()
-        await _all_ready(nemesis)
+        await all_ready(nemesis)
         try:
             if drilled:
                 await drill(nemesis, result)
@@ -85,7 +93,7 @@ async def drill(nemesis: Nemesis, result: Result) -> None:
     result.after_kill.append((await nemesis.observer.run_after(cut_short)).at - since)
     nemesis.platform.clear_faults()
     await nemesis.add_replica()
-    await _all_ready(nemesis)
+    await all_ready(nemesis)
     member, cut_short = await _caught(nemesis)
     since = time.time()
     member.replica.process.send_signal(signal.SIGSTOP)
@@ -111,7 +119,7 @@ async def _caught(nemesis: Nemesis) -> tuple[Member, Ran]:
             await asyncio.sleep(0.02)
 
 
-async def _all_ready(nemesis: Nemesis) -> None:
+async def all_ready(nemesis: Nemesis) -> None:
     """Wait until every replica is ready; raises TimeoutError after `SETTLE_TIMEOUT`."""
     async with asyncio.timeout(SETTLE_TIMEOUT):
         while True:
@@ -126,10 +134,10 @@ def storm_of(seconds: float) -> Callable[[Nemesis], Awaitable[None]]:
     async def storm(nemesis: Nemesis) -> None:
         until = time.monotonic() + seconds
         async with asyncio.TaskGroup() as group:
-            group.create_task(_track(nemesis, nemesis.faults_of_replicas(), until))
-            group.create_task(_track(nemesis, nemesis.faults_of_servers(), until))
-            group.create_task(_track(nemesis, nemesis.faults_of_cancelling(), until))
-            group.create_task(_users(nemesis, until))
+            group.create_task(track(nemesis, nemesis.faults_of_replicas(), until))
+            group.create_task(track(nemesis, nemesis.faults_of_servers(), until))
+            group.create_task(track(nemesis, nemesis.faults_of_cancelling(), until))
+            group.create_task(users(nemesis, until))
         nemesis.platform.clear_faults()
 
     return storm
@@ -140,15 +148,15 @@ async def each_once(nemesis: Nemesis) -> None:
     nemesis.longest_silence = nemesis.longest_loss = SHORT_SILENCE
     until = time.monotonic() + 1
     async with asyncio.TaskGroup() as group:
-        group.create_task(_track(nemesis, nemesis.faults_of_replicas(), until))
-        group.create_task(_track(nemesis, nemesis.faults_of_servers(), until))
+        group.create_task(track(nemesis, nemesis.faults_of_replicas(), until))
+        group.create_task(track(nemesis, nemesis.faults_of_servers(), until))
         for kind in nemesis.faults_of_cancelling():  # each waits for what it is to meet, so all wait at once
             group.create_task(nemesis.inject(kind))
-        group.create_task(_users(nemesis, until + LIMIT))
+        group.create_task(users(nemesis, until + LIMIT))
     nemesis.platform.clear_faults()
 
 
-async def _track(nemesis: Nemesis, kinds: Sequence[Kind], until: float) -> None:
+async def track(nemesis: Nemesis, kinds: Sequence[Kind], until: float) -> None:
     """Inject one fault after the other until then; each round has every kind once, in random order."""
     while time.monotonic() < until:
         for kind in nemesis.dice.sample(kinds, len(kinds)):
@@ -156,7 +164,7 @@ async def _track(nemesis: Nemesis, kinds: Sequence[Kind], until: float) -> None:
             await asyncio.sleep(nemesis.dice.uniform(0, 3))
 
 
-async def _users(nemesis: Nemesis, until: float) -> None:
+async def users(nemesis: Nemesis, until: float) -> None:
     while time.monotonic() < until:
         nemesis.workload.live(nemesis.dice)
         await asyncio.sleep(nemesis.dice.uniform(2, 6))
@@ -165,7 +173,7 @@ async def _users(nemesis: Nemesis, until: float) -> None:
 async def _judge(nemesis: Nemesis, result: Result) -> None:
     """Wait until everything is settled, stop the replicas, and check the history."""
     try:
-        await _all_ready(nemesis)
+        await all_ready(nemesis)
     except TimeoutError:
         result.problems.append("not every replica is ready again")
     await nemesis.workload.rest()
@@ -175,7 +183,7 @@ async def _judge(nemesis: Nemesis, result: Result) -> None:
         unsettled = await _settled_and_ended(nemesis)
     history = await nemesis.observer.history()
     result.problems += check(history) + unsettled + nemesis.strays()
-    result.problems += [f"violation: {violation}" for violation in nemesis.platform.violations]
+    result.problems += violations(nemesis.platform, history)
     result.figures = nemesis.observer.figures(history)
 
 
