@@ -24,7 +24,8 @@ SERVICES: tuple[Service, ...] = ("registry", "dispatcher", "booking", "entrypoin
 FAULTS = (Fault.status(500), Fault.hang(), Fault.reset(), Fault.garbage(b"\x00{"), Fault.json({"x": 1}), Fault.empty())
 LONGEST_SILENCE = 22.0  # seconds: longer than Postgres lets a silent lock owner keep its lock
 HOUR = 3600.0
-SCHEMA_ERRORS = re.compile(r"Undefined\w+Error|NotNullViolationError|CheckViolationError|DatatypeMismatchError")
+# As a log line names the kinds of errors that are a statement's own fault, whatever else breaks.
+SCHEMA_ERRORS = re.compile(r"(?:ProgrammingError|IntegrityError|DataError): [^,}]{1,80}")
 
 Kind = Callable[[], Awaitable[None]]
 
@@ -109,7 +110,7 @@ class Nemesis:
         found = []
         for log in sorted(self.directory.glob("*.log")):
             text = log.read_text()
-            found += [f"{log.stem} met a {error}" for error in sorted(set(SCHEMA_ERRORS.findall(text)))]
+            found += [f"{log.stem} met {error}" for error in sorted(set(SCHEMA_ERRORS.findall(text)))]
             lines = [line for line in text.splitlines() if not line.startswith("{")]
             if lines:
                 found.append(f"{log.stem} wrote {counted(len(lines), 'line')} without JSON: {lines[-1][:200]!r}")
