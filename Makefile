@@ -53,7 +53,7 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: unit test check format faults soak replay day mutants compare steady bench
+.PHONY: unit test check format model faults soak replay day mutants compare steady bench
 unit: install ## the tests that need no server, in half a minute
 	$(PY) -m pytest project/tests/unit --numprocesses 2
 
@@ -61,6 +61,10 @@ unit: install ## the tests that need no server, in half a minute
 test: install ## all tests, against private Postgres, pgbouncer and RabbitMQ
 	$(PY) -m pytest -m "not chaos" --numprocesses 3 --dist worksteal
 	$(PY) -m pytest project/tests/chaos --numprocesses 3 --dist worksteal
+
+model: install ## the protocol's models, with and without each safeguard, checked by spin: make model [TRAIL=WITHOUT_FENCE]
+	@dpkg --status spin gcc libc6-dev >/dev/null 2>&1 || project/dev/install.sh spin gcc libc6-dev
+	TRAIL="$(TRAIL)" $(PY) -m dev.model
 
 faults: install ## three replicas under seeded faults: FAULT_SEEDS=1,2 FAULT_SECONDS=180 make faults
 	$(PY) -m dev.chaos.run

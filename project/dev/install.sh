@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything this project needs on a Debian machine: .venv, and the servers the tests and the demo start for themselves.
 # Safe to run again at any time: it does what is missing, says each step in a line, and leaves the rest alone.
+# Further Debian packages that a target needs, and nothing else does, are its arguments.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -32,8 +33,12 @@ find_python() {
     fail "Python 3.11 or newer is needed and none was found (Debian 12 and later: apt-get install python3 python3-venv)"
 }
 
-# The Debian packages whose programs are missing, one a line.
+# The Debian packages whose programs are missing, one a line; those asked for besides are the arguments.
 missing_packages() {
+    local package
+    for package in "$@"; do
+        dpkg --status "$package" >/dev/null 2>&1 || echo "$package"
+    done
     if ! venv_works && ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
     fi
@@ -79,9 +84,9 @@ make_venv() {
 }
 
 python=$(find_python)
-mapfile -t packages < <(missing_packages)
+mapfile -t packages < <(missing_packages "$@")
 if [ "${#packages[@]}" -gt 0 ]; then install_packages "${packages[@]}"; fi
 make_venv
 say "Python packages of requirements-dev.txt"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
-say "done: .venv, Postgres, pgbouncer and RabbitMQ are here"
+say "done: .venv, Postgres, pgbouncer and RabbitMQ${*:+, $*} are here"
