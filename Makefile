@@ -58,7 +58,7 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: unit test check format generated faults upgrade-test soak replay day mutants compare steady bench alerts dashboards browser-test deployment-test lock
+.PHONY: unit test check format generated model faults upgrade-test soak replay day mutants compare steady bench alerts dashboards browser-test deployment-test lock
 unit: install ## the tests that need no server, in half a minute
 	$(PY) -m pytest project/tests/unit --numprocesses 2
 
@@ -71,6 +71,10 @@ browser-test: install ## the status page in headless Chromium: make browser-test
 	project/dev/install.sh chromium
 	.venv/bin/pip install --quiet --requirement requirements-extra.txt
 	PICTURES="$(PICTURES)" $(PY) -m pytest project/tests/browser --numprocesses 2
+
+model: install ## the protocol's models, with and without each safeguard, checked by spin: make model [TRAIL=WITHOUT_FENCE]
+	@dpkg --status spin gcc libc6-dev >/dev/null 2>&1 || project/dev/install.sh spin gcc libc6-dev
+	TRAIL="$(TRAIL)" $(PY) -m dev.model
 
 faults: install ## three replicas under seeded faults: FAULT_SEEDS=1,2 FAULT_SECONDS=180 make faults
 	$(PY) -m dev.chaos.run

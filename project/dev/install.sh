@@ -87,4 +87,4 @@ if [ "${#packages[@]}" -gt 0 ]; then install_packages "${packages[@]}"; fi
 make_venv
 say "Python packages of requirements-dev.txt"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
-say "done: .venv, Postgres, pgbouncer and RabbitMQ are here"
+say "done: .venv, Postgres, pgbouncer and RabbitMQ${*:+, $*} are here"

@@ -1,0 +1,1 @@
+"""The protocol as Promela models, and what spin is to say of them."""
