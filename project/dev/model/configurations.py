@@ -6,15 +6,6 @@ HOLDS = "holds"
 JOB, SPELL = "job_lock", "idle_spell"
 RUN_BY_SOMEBODY, CLOSED_AT_LAST = "run_by_somebody", "closed_at_last"
 
-# In these the safeguard is in the model and not in the code: they show what the code does today.
-NOT_IN_THE_CODE = {
-    "WITHOUT_CHECK_IN_CLAIM",
-    "WITHOUT_JUDGED_STATE",
-    "WITHOUT_BRAKE_IN_DELETE",
-    "WITHOUT_PLANNED_CHECK",
-    "WITHOUT_UNSETTLED_CHECK",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
@@ -39,9 +30,8 @@ class Configuration:
 
     @property
     def name(self) -> str:
-        missing = " (so in the code)" if NOT_IN_THE_CODE & set(self.flags) else ""
         claim = f", {self.liveness}" if self.liveness and self.whole else ""
-        return " ".join(flag.lower().replace("_", " ") for flag in self.flags) + claim + missing
+        return " ".join(flag.lower().replace("_", " ") for flag in self.flags) + claim
 
 
 def _size(replicas: int, faults: int, slots: int) -> tuple[str, ...]:

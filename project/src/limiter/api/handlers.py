@@ -161,10 +161,11 @@ class Handlers:
             spells = (await idle_spells.open_spells(connection)).values()
             theirs = [one for one in spells if (one.model_name, one.user.id) == (request.model, request.user_id)]
             why = f"by hand: {request.signature}"
-            closed = [one for one in theirs if await self.closing.withdraw_by_hand(connection, one, now, why)]
+            ends = [(one.model_id, await self.closing.withdraw_by_hand(connection, one, now, why)) for one in theirs]
+        closed = [f"model {id}: {how}" for id, how in ends if how is not None]
         if not closed:
             return Answer("failed", f"user {request.user_id} has no open idle spell of {request.model!r}")
-        return Answer("completed", "\n".join(f"model {one.model_id}: closed, was {one.state}" for one in closed))
+        return Answer("completed", "\n".join(closed))
 
 
 def _whose(user_id: UUID | None) -> str:

@@ -63,11 +63,15 @@ async def settle(
     return bool((await connection.execute(ended)).rowcount)
 
 
-async def tried(connection: AsyncConnection, spell_id: UUID, slots: Collection[Slot]) -> None:
-    """A DELETE of these slots is sent now: should its answer never be recorded, they may be gone."""
+async def tried(connection: AsyncConnection, spell_id: UUID, slots: Collection[Slot]) -> bool:
+    """A DELETE of these slots is sent now: should its answer never be recorded, they may be gone.
+
+    False if not all of them are planned still, because somebody has closed the spell: then it must not be sent.
+    """
     ours = (cancellation.c.spell_id == spell_id) & (cancellation.c.state == StepState.PLANNED)
     more = {"attempts": cancellation.c.attempts + 1}
-    await connection.execute(update(cancellation).where(ours, _among(slots)).values(more))
+    sent = update(cancellation).where(ours, _among(slots)).values(more)
+    return bool((await connection.execute(sent)).rowcount == len(slots))
 
 
 async def refused(
@@ -79,9 +83,11 @@ async def refused(
     await connection.execute(update(cancellation).where(ours, _among(slots)).values(values))
 
 
-async def stop(connection: AsyncConnection, spell_id: UUID) -> None:
-    """What is left of a spell's steps is not taken."""
+async def stop(connection: AsyncConnection, spell_id: UUID, *, untried_alone: bool = False) -> None:
+    """What is left of a spell's steps is not taken; with `untried_alone`, of those whose DELETE was never sent."""
     ours = (cancellation.c.spell_id == spell_id) & cancellation.c.state.in_(OPEN)
+    if untried_alone:
+        ours &= cancellation.c.attempts == 0
     await connection.execute(update(cancellation).where(ours).values(state=StepState.STOPPED))
 
 

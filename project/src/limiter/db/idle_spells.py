@@ -101,9 +101,20 @@ async def begin(connection: AsyncConnection, new: IdleSpell, reason: Reason) -> 
     return True
 
 
-async def move(connection: AsyncConnection, id: UUID, to: SpellState, reason: Reason, at: datetime) -> bool:
-    """Move a spell along an arrow; false if another job has moved it elsewhere meanwhile."""
-    sources = [source for source, arrows in ARROWS.items() if to in arrows]
+async def move(
+    connection: AsyncConnection,
+    id: UUID,
+    to: SpellState,
+    reason: Reason,
+    at: datetime,
+    judged: Collection[SpellState] = OPEN_STATES,
+) -> bool:
+    """Move a spell along an arrow; false if another job has moved it elsewhere meanwhile.
+
+    It moves only from one of the `judged` states: what was decided of a spell of which nothing was taken yet does not
+    hold once its cancelling has begun.
+    """
+    sources = [source for source, arrows in ARROWS.items() if to in arrows and source in judged]
     values: dict[str, Any] = {"state": to, "reason": reason}
     if to not in OPEN_STATES:
         values["closed_at"] = at

@@ -84,13 +84,9 @@ def next_reservation(spell: IdleSpell, at: datetime) -> str | None:
     The first of which a step may be taken now; if there is none, one whose DELETE was sent, so that it may be gone.
     """
     ripe = (step for step in spell.steps if _is_ripe(step, at))
-    tried = (step for step in spell.steps if _was_tried(step))
+    tried = (step for step in spell.steps if step.is_unsettled)
     step = next(ripe, None) or next(tried, None)
     return None if step is None else step.slot.reservation_id
-
-
-def _was_tried(step: Step) -> bool:
-    return step.state is StepState.PLANNED and step.attempts > 0
 
 
 def _is_ripe(step: Step, at: datetime) -> bool:
@@ -101,11 +97,11 @@ def next_step(spell: IdleSpell, facts: EnforcementFacts, rule: IdleRule) -> Next
     """What to do next for a spell that is enforced; asked again before each step."""
     planned = [step for step in spell.steps if step.state is StepState.PLANNED]
     if planned:
-        gone = tuple(step.slot for step in planned if _was_tried(step) and _is_gone(step.slot, facts))
+        gone = tuple(step.slot for step in planned if step.is_unsettled and _is_gone(step.slot, facts))
         if gone:
             return Settle(gone, StepState.ALREADY_GONE, "gone after a DELETE whose answer is not known")
-        if facts.ended is not None:
-            return _stop(planned, facts, facts.ended)
+        if (ended := spell.stopped_for or facts.ended) is not None:
+            return _stop(planned, facts, ended)
         if facts.waits is not None:
             return Wait(facts.waits)
         return _next_slot(spell, planned, facts)
@@ -123,7 +119,7 @@ def _stop(planned: Sequence[Step], facts: EnforcementFacts, reason: Reason) -> S
 
 
 def _may_be_gone(step: Step, facts: EnforcementFacts) -> bool:
-    return _was_tried(step) and step.slot.reservation_id not in facts.booked
+    return step.is_unsettled and step.slot.reservation_id not in facts.booked
 
 
 def _is_gone(slot: Slot, facts: EnforcementFacts) -> bool:

@@ -82,6 +82,11 @@ class Step:
     attempts: int = 0
     next_try_at: datetime | None = None
 
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether a DELETE of it was sent of which it is not recorded how it ended: the slot may be gone."""
+        return self.state is StepState.PLANNED and self.attempts > 0
+
 
 @dataclass(frozen=True, slots=True)
 class IdleSpell:

@@ -18,6 +18,9 @@ from limiter.recording.trace import RunTrace
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
+BEFORE_ENFORCING = (SpellState.WARNING_PENDING, SpellState.WARNED)
+UNSETTLED = "nothing more is cancelled; a DELETE is not settled yet, and idle_enforce tells the user how it ended"
+
 
 @dataclass(frozen=True)
 class SpellClosing:
@@ -44,9 +47,21 @@ class SpellClosing:
             await self.audit.write_acts(connection, *records)
         return RunTrace.joined(self.audit.committed(record) for record in records)
 
-    async def withdraw_by_hand(self, connection: AsyncConnection, spell: IdleSpell, at: datetime, why: str) -> bool:
-        """Close a spell for an operator; false if it was closed meanwhile. What was cancelled before is told."""
+    async def withdraw_by_hand(
+        self, connection: AsyncConnection, spell: IdleSpell, at: datetime, why: str
+    ) -> str | None:
+        """Close a spell for an operator, and say how; None if it was closed meanwhile. What was cancelled is told.
+
+        While a DELETE is not settled nobody can tell truly what was taken: then idle_enforce finds out, and closes it.
+        """
         spell = await idle_spells.locked(connection, spell)
+        if any(step.is_unsettled for step in spell.steps):
+            await idle_spells.stopped(connection, spell.id, Reason.BY_OPERATOR)
+            await cancellations.stop(connection, spell.id, untried_alone=True)
+            return UNSETTLED
+        return f"closed, was {spell.state}" if await self._close_by_hand(connection, spell, at, why) else None
+
+    async def _close_by_hand(self, connection: AsyncConnection, spell: IdleSpell, at: datetime, why: str) -> bool:
         tell = what_was_done(spell, Reason.BY_OPERATOR)
         if spell.state is not SpellState.ENFORCING or not is_told(spell, tell):
             record = spell_record(spell, Decision.WITHDRAW, Reason.BY_OPERATOR, at, {"why": why})
@@ -63,7 +78,8 @@ class SpellClosing:
     async def _withdraw(
         self, connection: AsyncConnection, spell: IdleSpell, record: DecisionRecord, at: datetime
     ) -> bool:
-        if not await idle_spells.move(connection, spell.id, SpellState.WITHDRAWN, record.reason, at):
+        judged = (spell.state,) if spell.state is SpellState.ENFORCING else BEFORE_ENFORCING
+        if not await idle_spells.move(connection, spell.id, SpellState.WITHDRAWN, record.reason, at, judged):
             return False
         await cancellations.stop(connection, spell.id)
         if not await outbox.retract_warning(connection, spell.id):

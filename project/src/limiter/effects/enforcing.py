@@ -92,7 +92,9 @@ class Enforcing:
         state, error = StepState.DONE, None
         if not spell.dry_run:
             async with run.write() as connection:
-                await cancellations.tried(connection, spell.id, step.slots)
+                # Here, and not only before the look: it took seconds, in which a person may have paused or closed it.
+                if await run.braked(connection) or not await cancellations.tried(connection, spell.id, step.slots):
+                    return RunTrace()
             run.check()
             try:
                 was_there = await self.booking.cancel(step.reservation_id, None if step.whole else step.slots[0])

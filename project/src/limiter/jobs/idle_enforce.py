@@ -137,6 +137,8 @@ class IdleEnforce:
         """Record that the spell is enforced, with every cancellation planned."""
         record = snapshot.verdict_record(spell.key, verdict)
         async with run.write() as connection:
+            if await run.braked(connection):
+                return RunTrace()
             if not await idle_spells.move(connection, spell.id, SpellState.ENFORCING, verdict.reason, run.now):
                 return RunTrace()
             await cancellations.plan(connection, spell.id, verdict.slots, snapshot.at)

@@ -7,7 +7,7 @@ Every transaction that locks a job's row is marked, so that it can be ended if i
 database's.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -59,10 +59,21 @@ class JobTable:
                 await connection.execute(update(jobs).where(unchanged).values(next_due_at=found.overlooked))
         return found
 
-    async def claim(self, job: Job, interval: float, cause: Cause, calendar: CronTrigger | None = None) -> Claim | None:
-        """Claim a run, with the job's lock; None if it is not due any more, or its row is being written."""
+    async def claim(
+        self,
+        job: Job,
+        interval: float,
+        cause: Cause,
+        calendar: CronTrigger | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Claim | None:
+        """Claim a run, with the job's lock; None if it is not due any more, or its row is being written.
+
+        `check` raises if the lock may be lost: one that was frozen since then must not take the job from its runner.
+        """
         async with self.engine.begin() as connection:
             row = await self._lock_row(connection, job, interval)
+            check()
             if row is None:
                 return None
             lost, turn = await _mark_lost(connection, job), turn_of(row, interval, calendar)

@@ -14,6 +14,7 @@ from limiter.domain.job import Job
 from limiter.runner.claim import Cause, RunReport, RunState
 from limiter.runner.due import Due
 from limiter.runner.execution import Execution
+from limiter.runner.guard import LockLost
 from limiter.runner.job_table import JobTable
 from limiter.runner.lock import JobLock
 from limiter.runner.spec import JobSpec
@@ -175,7 +176,11 @@ class JobScheduler:
         async with self._lock.acquire(spec.name) as guard:
             if guard is None:
                 return None
-            claim = await self._table.claim(spec.name, spec.interval, cause, spec.calendar)
+            try:
+                claim = await self._table.claim(spec.name, spec.interval, cause, spec.calendar, guard.check)
+            except LockLost as error:
+                logger.bind(event="lock_lost", job=str(spec.name)).warning("{} is not claimed: {}", spec.name, error)
+                return None
             if claim is None:
                 return None
             with logger.contextualize(job=str(spec.name), run=claim.run_id):

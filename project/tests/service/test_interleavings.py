@@ -1,0 +1,152 @@
+"""What `make model` found: steps of others that come between a look and the act that rests on it."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import pytest
+from freezegun.api import FrozenDateTimeFactory
+from sqlalchemy import text
+
+from limiter.clients.booking import Booking
+from limiter.clients.errors import Unavailable
+from limiter.db import tables
+from limiter.domain.job import Job
+from limiter.effects.closing import SpellClosing
+from limiter.effects.snapshot import SnapshotReader
+from limiter.runner.claim import Cause
+from limiter.runner.guard import LockLost
+from limiter.runner.run import Run
+from tests.bench import Bench
+from tests.conftest import START, MakeBench
+from tests.service.test_control import ask
+from tests.service.test_enforcement_rules import minutes, warned
+
+ANN = UUID(int=1)
+
+
+async def states(bench: Bench) -> tuple[list[str], list[str]]:
+    """Of every spell, and of every step."""
+    return (
+        [row.state for row in await bench.rows(tables.idle_spell)],
+        sorted(row.state for row in await bench.rows(tables.cancellation)),
+    )
+
+
+def before_the_delete(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
+    """Act once, after the look that a DELETE rests on."""
+    plain, done = SnapshotReader.refresh, list[bool]()
+
+    async def refresh(self: Any, run: Any, key: Any, base: Any, reservation_id: str | None) -> Any:
+        found = await plain(self, run, key, base, reservation_id)
+        if reservation_id is not None and not done:
+            done.append(True)
+            await act()
+        return found
+
+    monkeypatch.setattr(SnapshotReader, "refresh", refresh)
+
+
+async def test_a_withdrawal_judged_before_the_cancelling_began_does_not_close_it(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await warned(make_bench, time)
+    other = await make_bench(POLICY_OVERRIDES='{"m0":{"exempt":true}}')  # a replica that has the new settings already
+    time.move_to(START + minutes(60))
+    plain, cancel, calls = SpellClosing.withdraw, Booking.cancel, []
+
+    async def one_then_away(self: Any, *slot: Any) -> bool:
+        calls.append(slot)
+        if len(calls) > 1:
+            raise Unavailable("503", "booking")
+        return await cancel(self, *slot)
+
+    async def late(self: Any, run: Run, spell: Any, record: Any) -> Any:
+        if run.claim.job is Job.IDLE_WARNING:
+            monkeypatch.setattr(Booking, "cancel", one_then_away)
+            await bench.run(Job.IDLE_ENFORCE)
+        return await plain(self, run, spell, record)
+
+    monkeypatch.setattr(SpellClosing, "withdraw", late)
+    await other.run(Job.IDLE_WARNING)
+    await bench.run(Job.EVENT_DISPATCH)
+    assert await states(bench) == (["enforcing"], ["done", "planned"])
+    assert await bench.stages() == []
+    monkeypatch.setattr(Booking, "cancel", cancel)
+    time.move_to(START + minutes(70))
+    await bench.run(Job.RPS_CHECK, Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+    assert await bench.stages() == ["cancelled"]
+
+
+async def test_no_delete_goes_out_after_a_pause_was_answered(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await warned(make_bench, time)
+    time.move_to(START + minutes(60))
+    before_the_delete(monkeypatch, lambda: bench.replica.table.pause(Job.IDLE_ENFORCE))
+    await bench.run(Job.IDLE_ENFORCE)
+    assert bench.platform.deletions == []
+    assert (await states(bench))[1] == ["planned", "planned"]
+
+
+async def withdraw(bench: Bench) -> str:
+    answer = await ask(bench, {"command": "withdraw", "model": "m0", "user_id": str(ANN)})
+    assert answer["outcome"] == "completed"
+    return str(answer["detail"])
+
+
+async def test_no_delete_goes_out_after_an_operator_closed_the_spell(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await warned(make_bench, time, slots=1)
+    time.move_to(START + minutes(60))
+    before_the_delete(monkeypatch, lambda: withdraw(bench))
+    await bench.run(Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+    assert bench.platform.deletions == []
+    assert await bench.stages() == ["withdrawn"]
+    assert "cancelled_after_closing" not in bench.criticals()
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+async def test_an_operator_who_withdraws_over_an_unsettled_delete_has_the_truth_told(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch, carried_out: bool
+) -> None:
+    bench = await warned(make_bench, time)
+    time.move_to(START + minutes(60))
+    cancel = Booking.cancel
+
+    async def dies(self: Any, *slot: Any) -> bool:
+        if carried_out:
+            await cancel(self, *slot)
+        raise LockLost("the replica dies here")
+
+    monkeypatch.setattr(Booking, "cancel", dies)
+    await bench.attempt(Job.IDLE_ENFORCE)
+    monkeypatch.setattr(Booking, "cancel", cancel)
+    assert "idle_enforce tells the user how it ended" in await withdraw(bench)
+    assert await states(bench) == (["enforcing"], ["planned", "stopped"])
+    await bench.run(Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+    assert len(bench.platform.deletions) == carried_out
+    assert await bench.stages() == ["cancelled" if carried_out else "withdrawn"]
+
+
+async def test_a_replica_frozen_before_its_claim_does_not_take_the_job_from_its_runner(make_bench: MakeBench) -> None:
+    frozen, other = await make_bench(), await make_bench()
+    end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock'"
+    async with frozen.replica.lock.acquire(Job.RPS_CHECK) as guard:
+        assert guard is not None
+        async with other.engine.begin() as connection:
+            await connection.execute(text(end))  # what the idle timeout does to a frozen replica
+        async with asyncio.timeout(5), other.replica.lock.acquire(Job.RPS_CHECK) as theirs:
+            assert theirs is not None
+            claimed = await other.replica.table.claim(Job.RPS_CHECK, 3600, Cause.SCHEDULE, check=theirs.check)
+            assert claimed is not None
+            lost = asyncio.Event()
+            guard.on_lost = lost.set
+            if guard.lost is None:
+                await lost.wait()
+            with pytest.raises(LockLost):
+                await frozen.replica.table.claim(Job.RPS_CHECK, 3600, Cause.SCHEDULE, check=guard.check)
+            async with Run(claimed, START, theirs, other.engine, other.telemetry).write():
+                pass
+    assert [(row.epoch, row.state) for row in await other.rows(tables.job_run)] == [(1, "running")]
