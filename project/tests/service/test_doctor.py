@@ -3,11 +3,15 @@
 import asyncio
 import os
 import sys
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import insert
 
 from dev.fake_platform.platform import Fault, Platform
 from dev.servers.services import Services
+from limiter.db import tables
+from limiter.db.engine import create_engine
 from tests.bench import environment
 from tests.conftest import ROOT, SCHEMA
 
@@ -83,3 +87,14 @@ async def test_wrong_settings_are_told_as_at_a_start(variables: dict[str, str]) 
     code, lines = await doctor(variables | {"SCALE_MIN_REPLICAS": "9"})
     assert code == 1
     assert any("SCALE_MIN_REPLICAS <= SCALE_MAX_REPLICAS" in line for line in lines)
+
+
+async def test_an_event_that_no_queue_takes_is_named(services: Services, variables: dict[str, str]) -> None:
+    waiting = {"message_id": uuid4(), "stage": "warning", "routing_key": "k", "body": {}, "error": "no queue is bound"}
+    engine = create_engine(services.database_url, SCHEMA, 1, 10)
+    async with engine.begin() as connection:
+        await connection.execute(insert(tables.outbox).values(waiting))
+    await engine.dispose()
+    code, lines = await doctor(variables)
+    assert code == 1
+    assert "NOT OK  Notificator: an event waits: no queue is bound" in lines

@@ -19,6 +19,7 @@ from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.errors import NotFound, ServiceError
 from limiter.clients.rabbitmq import connect
 from limiter.clients.registry import Registry
+from limiter.db import status
 from limiter.db.engine import DATABASE_ERRORS, SchemaMissing, check_schema, describe
 from limiter.domain.audit import counted
 from limiter.domain.fleet import Fleet
@@ -62,6 +63,7 @@ class Doctor:
             ("pooling", self._pooling),
             ("clock", self._clock_skew),
             ("RabbitMQ", self._rabbitmq),
+            ("Notificator", self._events),
             ("BookingService", self._bookings),
             ("ModelDispatcher", self._dispatcher),
         ):
@@ -113,6 +115,16 @@ class Doctor:
         finally:
             await connection.close()
         return f"connected; the exchange {self.exchange} is there"
+
+    async def _events(self) -> str:
+        """Whether a queue is bound to the events' key: RabbitMQ does not tell, what became of the last event does."""
+        async with self.engine.connect() as connection:
+            error, routed_at = await status.last_event(connection)
+        if error is not None:
+            raise _Wrong(f"an event waits: {error}")
+        if routed_at is None:
+            return "no event was sent yet, so whether a queue is bound to their key is not known"
+        return f"the last event reached a queue at {routed_at:%Y-%m-%d %H:%M:%S} UTC"
 
     async def _bookings(self) -> str:
         found = await self.booking.bookings(self.clock())

@@ -174,6 +174,13 @@ async def events(connection: AsyncConnection, limit: int) -> Sequence[Row]:
     return await _rows(connection, query.order_by(outbox.c.sequence).limit(limit))
 
 
+async def last_event(connection: AsyncConnection) -> tuple[str | None, datetime | None]:
+    """What keeps the oldest waiting event, None if none was refused; and when the last one reached a queue."""
+    refused = select(outbox.c.error).where(outbox.c.published_at.is_(None), outbox.c.error.is_not(None))
+    error = await connection.scalar(refused.order_by(outbox.c.sequence).limit(1))
+    return error, await connection.scalar(select(func.max(outbox.c.published_at)))
+
+
 async def last_decisions(connection: AsyncConnection, limit: int) -> list[tuple[DecisionRecord, bool]]:
     """The last decisions, the newest first, and whether each was of a dry run."""
     found = await connection.execute(select(decision).order_by(decision.c.id.desc()).limit(limit))
