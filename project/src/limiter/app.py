@@ -42,7 +42,8 @@ def main() -> int:
         settings = load()
     except WrongSettings as error:
         setup_logging("INFO", "text")
-        logger.error("wrong settings:\n{}", error)
+        for line in str(error).splitlines():
+            logger.error("wrong setting: {}", line)
         return 2
     setup_logging(settings.log_level, settings.log_format)
     _give_memory_back()

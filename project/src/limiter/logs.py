@@ -10,7 +10,6 @@ import logging
 import os
 import queue
 import select
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -126,6 +125,15 @@ def _json_line(message: "Message") -> str:
     return json.dumps(line, default=str, ensure_ascii=False) + "\n"
 
 
+def _text_line(message: "Message") -> str:
+    """For a terminal: what a name or an answer brings along must neither move the cursor nor forge a line."""
+    record: Record = message.record
+    said = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in record["message"])
+    more = f" {record['extra']}" if record["extra"] else ""
+    trace = "".join(str(message).splitlines(keepends=True)[1:]) if record["exception"] is not None else ""
+    return f"{record['time']:HH:mm:ss.SSS} {record['level'].name:<7} {said}{more}\n{trace}"
+
+
 def setup_logging(level: str, style: str) -> None:
     """Send all logs, the libraries' too, to standard error: one JSON object or one line of text each."""
     logger.remove()
@@ -136,9 +144,7 @@ def setup_logging(level: str, style: str) -> None:
         # Without diagnose=False a traceback would show the values of variables, secrets among them.
         logger.add(lambda message: writer.put(_json_line(message)), level=level, backtrace=False, diagnose=False)
     else:
-        text = "{time:HH:mm:ss.SSS} {level:<7} {message} {extra}"
-        colors = sys.stderr.isatty()
-        logger.add(writer.put, level=level, format=text, colorize=colors, backtrace=False, diagnose=False)
+        logger.add(lambda message: writer.put(_text_line(message)), level=level, backtrace=False, diagnose=False)
     logging.basicConfig(handlers=[_Intercept()], level=logging.INFO, force=True)
     logging.captureWarnings(True)
     for name in list(logging.root.manager.loggerDict):
