@@ -23,6 +23,7 @@ async def main() -> int:
         async with scene() as played, prometheus((one.port for one in played.replicas), played.directory) as source:
             await played.ready()
             await _scraped(source, time.time())  # Prometheus cannot know of what was counted before
+            played.unscraped = played.calls()
             await play(played)
             await _scraped(source, time.time())
             wrong = await _compare(played, source)

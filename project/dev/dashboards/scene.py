@@ -65,11 +65,17 @@ class Scene:
     directory: Path
     began: float
     stages: Counter[str] = field(default_factory=Counter)
+    unscraped: Counter[str] = field(default_factory=Counter)  # calls of which Prometheus may not know
 
     @property
     def instances(self) -> list[str]:
         """The replicas as Prometheus names them."""
         return [f"127.0.0.1:{replica.port}" for replica in self.replicas]
+
+    def calls(self) -> Counter[str]:
+        """How many calls were answered well so far, by service."""
+        good = (call for call in self.platform.history if call.status and call.status < 400)
+        return Counter(f"{call.service} ok" for call in good)
 
     async def ready(self) -> None:
         """Wait until every replica has what it needs."""
