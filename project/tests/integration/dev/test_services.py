@@ -64,9 +64,9 @@ def all_processes(services: Services) -> list[Process]:
 
 def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not (met := condition()) and time.monotonic() < deadline:  # a second look could meet a later state
         time.sleep(0.02)
-    return condition()
+    return met
 
 
 async def test_all_three_answer_through_their_urls(services: Services) -> None:
