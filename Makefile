@@ -58,7 +58,7 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 	$(PY) -m dev.demo
 
 # --- checks ---------------------------------------------------------------------------------------------------------
-.PHONY: unit test check format generated model faults upgrade-test soak replay day mutants compare steady bench alerts dashboards browser-test deployment-test lock
+.PHONY: unit test check format generated model faults upgrade-test soak load replay day mutants compare steady bench alerts dashboards browser-test deployment-test lock
 unit: install ## the tests that need no server, in half a minute
 	$(PY) -m pytest project/tests/unit --numprocesses 2
 
@@ -84,6 +84,9 @@ upgrade-test: install ## the last release beside this version, migrated under lo
 
 soak: install ## memory and connections under fast ticks and faults: SOAK_SECONDS=1800 make soak
 	$(PY) -m dev.chaos.soak
+
+load: install ## two replicas before a slow platform of 10,000 models: LOAD_SECONDS=600 LOAD_MODELS=10000 make load
+	LOAD_SECONDS="$(LOAD_SECONDS)" LOAD_MODELS="$(LOAD_MODELS)" $(PY) -m dev.chaos.load
 
 replay: install ## a recording under the settings of .env: make replay FILE=docs/day.jsonl.gz [AGAINST=other.env]
 	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m limiter.replay "$(FILE)" "$(AGAINST)" "$(PICTURE)"

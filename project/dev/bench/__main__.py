@@ -41,7 +41,7 @@ def main() -> None:
     """Measure, print the tables, write bench.json."""
     against, report = os.environ.get("AGAINST", ""), dict[str, object]()
     sizes = [int(size) for size in (os.environ.get("SIZES") or SIZES).split(",")]
-    print("| work | processor time | beside the peer | beside the limit | bar |\n|---|---|---|---|---|", flush=True)
+    print("| work | time | beside the peer | beside the limit | bar | found |\n|---|---|---|---|---|---|", flush=True)
     found = parts.rows()
     for row in found:
         print(row.shown(), flush=True)

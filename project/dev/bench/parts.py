@@ -5,14 +5,15 @@ import json
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from dev.bench import writing
 from dev.bench.large_platform import MetricsPage, Platform, model_name
+from dev.bench.row import Row
 from dev.bench.service import platform
 from limiter.clients.circuit import Circuit
 from limiter.clients.entrypoint import HEADERS
@@ -34,23 +35,6 @@ BLOCK = 2**18  # bytes that come from the wire at once
 SHARE = 10  # the peer's parser is given one of so many lines, for it takes a quarter of a minute for all
 GETS, AT_ONCE = 3_000, 50
 FAMILY = Family("model_calls_total", "model_name")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One part: the seconds it takes here, by the peer, and by the limit, the least that any code could take."""
-
-    work: str
-    ours: float
-    rival: float | None = None
-    limit: float | None = None
-    bar: str = ""
-
-    def shown(self) -> str:
-        """A row of the table."""
-        rival = f"1/{self.rival / self.ours:.1f} of the peer" if self.rival else ""
-        limit = f"{self.ours / self.limit:.1f} x the limit" if self.limit else ""
-        return f"| {self.work} | {1000 * self.ours:.0f} ms | {rival} | {limit} | {self.bar} |"
 
 
 def large_page() -> bytes:
@@ -189,4 +173,4 @@ def rows() -> list[Row]:
     """Every part."""
     with platform(MODELS, 0) as url:
         fetched = asyncio.run(fetching(url))
-    return [*parsing(), *fetched, decoding(), deciding()]
+    return [*parsing(), *fetched, decoding(), deciding(), *asyncio.run(writing.measured())]

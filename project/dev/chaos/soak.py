@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -55,7 +56,7 @@ class Soak:
 
     async def _sample(self, nemesis: Nemesis) -> None:
         for member in nemesis.members:
-            self.memory.setdefault(member.replica.name, []).append(_resident_mb(member))
+            self.memory.setdefault(member.replica.name, []).append(resident_mb(member.replica.process.pid))
             self.sockets.setdefault(member.replica.name, []).append(_sockets(member))
         async with nemesis.observer.database() as connection:
             query = text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
@@ -69,26 +70,25 @@ class Soak:
 
     def problems(self) -> list[str]:
         """What grew, in words; prints the medians and the maximum of every series."""
-        found = []
-        series = {f"memory of {name}": (values, 0) for name, values in self.memory.items()}
-        series |= {f"sockets of {name}": (_floats(counts), IDLE_SOCKETS) for name, counts in self.sockets.items()}
-        series["connections to Postgres"] = (_floats(self.backends), IDLE_SOCKETS)
-        for name, (values, slack) in series.items():
-            settled = values[WARM_UP:] or values
-            third = max(1, len(settled) // 3)
-            early, late = median(settled[:third]), median(settled[-third:])
-            print(f"{name}: {early:.1f} early, {late:.1f} late, at most {max(settled):.1f}")
-            if late > early * GROWTH_LIMIT + slack:
-                found.append(f"{name} grew from {early:.1f} to {late:.1f}")
-        return found
+        series: list[tuple[str, Sequence[float], float]]
+        series = [(f"memory of {name}", values, 0) for name, values in self.memory.items()]
+        series += [(f"sockets of {name}", counts, IDLE_SOCKETS) for name, counts in self.sockets.items()]
+        series.append(("connections to Postgres", self.backends, IDLE_SOCKETS))
+        return [problem for one in series for problem in growth(*one)]
 
 
-def _floats(counts: list[int]) -> list[float]:
-    return [float(count) for count in counts]
+def growth(name: str, values: Sequence[float], slack: float = 0) -> list[str]:
+    """That it grew after the warm-up, in words, or nothing; prints the medians and the maximum."""
+    settled = values[WARM_UP:] or values
+    third = max(1, len(settled) // 3)
+    early, late = median(settled[:third]), median(settled[-third:])
+    print(f"{name}: {early:.1f} early, {late:.1f} late, at most {max(settled):.1f}")
+    return [f"{name} grew from {early:.1f} to {late:.1f}"] if late > early * GROWTH_LIMIT + slack else []
 
 
-def _resident_mb(member: Member) -> float:
-    status = Path(f"/proc/{member.replica.process.pid}/status").read_text()
+def resident_mb(pid: int) -> float:
+    """The memory that a process has now."""
+    status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert found is not None
     return int(found[1]) / 1024

@@ -1,5 +1,6 @@
 """A replica keeps what it wrote last, and reads it again as soon as anybody may have written after it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -10,7 +11,7 @@ from freezegun.api import FrozenDateTimeFactory
 from sqlalchemy import event, update
 
 from dev.fake_platform.faults import Fault
-from dev.fake_platform.platform import Platform
+from dev.fake_platform.platform import Exchange, Platform
 from dev.servers.services import Services
 from limiter.db import tables
 from limiter.domain.job import Job
@@ -131,3 +132,29 @@ async def test_what_is_kept_is_read_again_after_an_hour(benches: list[Bench], ti
     time.tick(timedelta(minutes=1))
     await ours.run(Job.RPS_CHECK)
     assert reads()
+
+
+async def test_a_page_read_before_another_replica_wrote_does_not_look_like_a_restart(
+    benches: list[Bench], platform: Platform, time: FrozenDateTimeFactory
+) -> None:
+    """The registry may take longer to answer than the metrics pages, and a whole run of rps_check go by meanwhile."""
+    ours, theirs = benches
+    platform.call("m", times=5000)
+    for _ in range(2):
+        await theirs.run(Job.RPS_CHECK)
+        time.tick(TICK)
+    slow = platform.fault("registry", Fault.hang(), times=1)
+    read = len(pages(platform))
+    waiting = asyncio.create_task(ours.run(Job.IDLE_WARNING))
+    async with asyncio.timeout(10):
+        while len(pages(platform)) < read + len(platform.metrics_urls):
+            await asyncio.sleep(0.01)
+    time.tick(TICK)
+    await theirs.run(Job.RPS_CHECK)
+    platform.end_fault(slow)
+    await waiting
+    assert ours.criticals() == {}
+
+
+def pages(platform: Platform) -> list[Exchange]:
+    return [call for call in platform.history if call.service == "entrypoint"]

@@ -99,7 +99,8 @@ def trusting(file: str, certificate: str = "") -> ssl.SSLContext:
 
 def _ca_file(file: str) -> str:
     try:
-        trusting(file)
+        if file:
+            trusting(file)
     except OSError as error:
         raise ValueError(f"must be a file of certificates in PEM: {error.strerror or error}") from None
     return file
@@ -107,7 +108,8 @@ def _ca_file(file: str) -> str:
 
 def _certificate_file(file: str) -> str:
     try:
-        trusting("", file)
+        if file:
+            trusting("", file)
     except OSError as error:
         raise ValueError(f"must be a file with a certificate and its key in PEM: {error.strerror or error}") from None
     return file

@@ -21,7 +21,7 @@ from limiter.domain.reservations import Bookings
 from limiter.domain.shard import Shard
 from limiter.domain.snapshot import BookingKey, PriorState, Snapshot, take_snapshot
 from limiter.domain.usage import Scrape
-from limiter.effects.memory import WarmMemory
+from limiter.effects.memory import Remembered, WarmMemory
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
@@ -41,12 +41,13 @@ class SnapshotReader:
 
     async def read(self, run: Run, at: datetime, key: BookingKey | None = None) -> Snapshot:
         """The whole platform at `at`; raises ServiceError if fleet or bookings cannot be read whole."""
+        last = await self._remembered(run)
         fleet, bookings, scrapes = await asyncio.gather(
             self.registry.running(), self.booking.bookings(at), self.entrypoint.scrape()
         )
         if self.shard.of > 1:
             bookings = bookings.of_models(fleet.by_id, self.shard.minds)
-        return await self._snapshot(run, at, fleet, bookings, scrapes, key)
+        return await self._snapshot(run, at, last, fleet, bookings, scrapes, key)
 
     async def read_fresh(self, run: Run, key: BookingKey) -> Snapshot:
         """The whole platform now, right before a model is harmed."""
@@ -57,24 +58,30 @@ class SnapshotReader:
 
         Raises ServiceError if the reservation cannot be read.
         """
+        last = await self._remembered(run)
         scrapes = await self.entrypoint.scrape()
         bookings = base.bookings
         if reservation_id is not None:
             reservation = await self.booking.reservation(reservation_id)
             bookings = bookings.with_one(reservation_id, reservation)
-        return await self._snapshot(run, self.clock(), base.fleet, bookings, scrapes, key)
+        return await self._snapshot(run, self.clock(), last, base.fleet, bookings, scrapes, key)
+
+    async def _remembered(self, run: Run) -> Remembered:
+        """What rps_check remembers, read before the pages: of a later one their counters would seem to have fallen."""
+        async with run.read() as connection:
+            return await self.warm.load(run, connection, self.entrypoint.targets)
 
     async def _snapshot(
         self,
         run: Run,
         at: datetime,
+        last: Remembered,
         fleet: Fleet,
         bookings: Bookings,
         scrapes: list[Scrape],
         key: BookingKey | None,
     ) -> Snapshot:
         async with run.read() as connection:
-            last = await self.warm.load(run, connection, self.entrypoint.targets)
             fleet = fleet.with_last_known(last.scaling_states.values())
             spells = await idle_spells.open_spells(connection)
             of_user = bookings if key is None else bookings.of_user(key[1])
