@@ -68,6 +68,7 @@ class Deleted:
     user: str
     model: str
     slot: str
+    reservation: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,22 @@ class Attempt:
     def concerns(self, named: Named) -> bool:
         """Whether it is to delete this slot."""
         return self.reservation == named.reservation and self.slot in (None, named.slot)
+
+
+@dataclass(frozen=True)
+class BookedOn:
+    """One slot that a warned user added to a reservation."""
+
+    at: float
+    slot: str
+
+
+@dataclass(frozen=True)
+class Read:
+    """One GET of a single reservation."""
+
+    at: float
+    reservation: str
 
 
 @dataclass(frozen=True)
@@ -158,6 +175,8 @@ class History:
     deletions: Sequence[Deleted] = ()
     attempts: Sequence[Attempt] = ()
     given_back: Sequence[GivenBack] = ()
+    booked_on: Sequence[BookedOn] = ()
+    reads: Sequence[Read] = ()
     keeps: Sequence[Kept] = ()
     pauses: Sequence[Paused] = ()
     lost: Sequence[Lost] = ()
@@ -173,6 +192,11 @@ class History:
     def known_until(self, at: float) -> float:
         """Until when the database knows what happened at this moment: infinity, if it was never put back since."""
         return min((lost.until for lost in self.lost if lost.covers(at)), default=float("inf"))
+
+    def came_between(self, gone: Deleted) -> bool:
+        """Whether the slot was booked after the last GET of its reservation, so that no look before could show it."""
+        reads = [read.at for read in self.reads if read.reservation == gone.reservation and read.at <= gone.at]
+        return any(record.slot == gone.slot and reads and record.at >= max(reads) for record in self.booked_on)
 
     def last_warning(self, model: str, at: float, user: str | None = None) -> Received | None:
         """The latest warning about the model, of this user or of any, that was delivered by then."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from dev.chaos.history import Asked, Attempt, Deleted, History, Named, Published, Received
+from dev.chaos.history import Asked, Attempt, Deleted, History, Named, Published, Read, Received
 from dev.chaos.settings import HTTP_TIMEOUT, SAGA_TIMEOUT
 from dev.chaos.workload import UserBooking
 from dev.fake_platform.platform import Platform
@@ -44,8 +44,16 @@ def received(at: float, message_id: str, body: Mapping[str, Any]) -> Received:
 def deletions(platform: Platform) -> tuple[Deleted, ...]:
     """Every slot that the booking service deleted for us."""
     return tuple(
-        Deleted(gone.at, gone.user.id, gone.model_name, slot.id) for gone in platform.deletions for slot in gone.slots
+        Deleted(gone.at, gone.user.id, gone.model_name, slot.id, gone.reservation_id)
+        for gone in platform.deletions
+        for slot in gone.slots
     )
+
+
+def reads(platform: Platform) -> tuple[Read, ...]:
+    """Every GET of a single reservation."""
+    calls = (call for call in platform.history if call.service == "booking" and call.method == "GET")
+    return tuple(Read(call.at, found[1]) for call in calls if (found := SLOT_PATH.search(call.path)) and not found[2])
 
 
 def attempts(platform: Platform, bookings: Mapping[str, UserBooking]) -> tuple[Attempt, ...]:

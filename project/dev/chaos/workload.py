@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import aio_pika
 
-from dev.chaos.history import GivenBack, Kept, Lost, Paused, Received
+from dev.chaos.history import BookedOn, GivenBack, Kept, Lost, Paused, Received
 from dev.fake_platform.booking import Reservation, Slot
 from dev.fake_platform.platform import Platform
 from limiter.ctl.asking import ask
@@ -46,7 +46,7 @@ class Workload:
         self.keeps: list[Kept] = []
         self.pauses: list[Paused] = []
         self.lost: list[Lost] = []
-        self.booked_on = 0
+        self.booked_on: list[BookedOn] = []
         self._by_user: dict[str, UserBooking] = {}
         self._url, self._queue = rabbitmq_url, control_queue
         self._people: set[asyncio.Task[None]] = set()
@@ -110,8 +110,8 @@ class Workload:
             return
         first = min(slot.start for slot in row)
         end = max(slot.end for slot in row if slot.start < first + LATER)
-        reservation.slots.append(Slot(end + 2, end + 302))
-        self.booked_on += 1
+        reservation.slots.append(slot := Slot(end + 2, end + 302))
+        self.booked_on.append(BookedOn(time.time(), slot.id))
 
     def give_back(self, slot_id: str) -> bool:
         """A user cancels one of his slots himself; false if it is not booked."""

@@ -82,6 +82,7 @@ _SAFETY = {
         ("WITHOUT_UNTOUCHED_CHECK", "closed_without_event"),
         ("WITHOUT_OUTBOX_ORDER", "heard_closing_first"),
         ("WITHOUT_FRESH_LOOK", "deleted_after_use"),
+        ("WITHOUT_SPELL_ID", "uninstalled_early"),
         ("WITHOUT_INTENT", "withdrawn_though_taken"),
         ("WITHOUT_BRAKE_IN_DELETE", "stepped_after_pause"),
         ("WITHOUT_PLANNED_CHECK", "deleted_after_closing"),
@@ -100,13 +101,13 @@ _LIVENESS = [
     (JOB, "WITHOUT_ORPHANS", RUN_BY_SOMEBODY),
     (SPELL, "WITHOUT_OUTBOX", CLOSED_AT_LAST),
 ]
-_SMALLEST = {JOB: (*_size(2, 1, 1), "PAUSES"), SPELL: _spells(1, 2)}
+_SMALLEST = {JOB: (*_size(2, 1, 1), "PAUSES"), SPELL: _spells(1, 2), "WITHOUT_SPELL_ID": _spells(2, 1)}
 
 # Without these everything holds: they only make it quicker.
 NOT_NEEDED = [Configuration(JOB, ("WITHOUT_CHECK_IN_WRITE", *_size(2, 2, 1)))]
 
 REMOVED = [
-    Configuration(model, (*flags.split(), *_SMALLEST[model]), broken=broken)
+    Configuration(model, (*flags.split(), *_SMALLEST.get(flags, _SMALLEST[model])), broken=broken)
     for model, pairs in _SAFETY.items()
     for flags, broken in pairs
 ] + [

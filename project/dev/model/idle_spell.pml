@@ -70,7 +70,7 @@ bool taken_by_us[SPELLS * SLOTS];
 bool used_at_step, other_at_step;            /* as it was when the step began */
 bool cancelled_early, deleted_after_use, closed_twice, closed_without_event, heard_closing_first;
 bool withdrawn_though_taken, told_done_but_booked, uninstalled_after_refusal, uninstalled_from_another;
-bool stepped_after_pause, deleted_after_closing;
+bool stepped_after_pause, deleted_after_closing, uninstalled_early;
 #ifdef WITHOUT_OUTBOX
 bool dies = false;
 #endif
@@ -293,7 +293,11 @@ end_start:
 #define BLOCKED OTHER_USER
 #endif
 #define NEXT (is_planned(at(s, 0)) -> 0 : SLOTS - 1)
+#ifdef WITHOUT_SPELL_ID /* the open spell of the booking, whichever that is */
+#define GOING open_spell(s)
+#else
 #define GOING (state[s] == enforcing)
+#endif
 #define FREEABLE (GOING && !ANY(s, is_planned) && !UNCLEAN)
 #define MAY_GO_ON (FREEABLE && uninstall[s] != completed && !uninstall_late)
 #define UNDER_WAY (uninstall[s] == intended || uninstall[s] == sent)
@@ -303,45 +307,52 @@ proctype idle_enforce() {
     byte k = 0, s = 0, i = 0;
     bool used_in_sweep = false, other_in_sweep = false, gone_in_sweep = false;
     mtype:step result = unnamed;
+    mtype:spell judged = unopened;
+    bool ripe = false;
 
 end_start:
     if /* idle_spells.open_spells, SnapshotReader.read */
     :: d_step {
         opened > 0 && !paused && (state[opened - 1] == enforcing || MAY_BECOME_ENFORCING(state[opened - 1])) ->
         s = opened - 1; i = 0; result = unnamed; gone_in_sweep = model_gone;
+        judged = state[s]; ripe = DEADLINE_PASSED(s);
         used_in_sweep = AS_IN_SWEEP(used); other_in_sweep = AS_IN_SWEEP(other_user) }
     fi;
-    if /* SnapshotReader.refresh, IdleEnforce._one: not the fleet */
-    :: state[s] == enforcing -> goto next_step
-    :: MAY_BECOME_ENFORCING(state[s]) && (USED || !BOOKED || gone_in_sweep) -> goto withdraws
-    :: MAY_BECOME_ENFORCING(state[s]) && !USED && BOOKED && !gone_in_sweep && DEADLINE_PASSED(s)
-    :: MAY_BECOME_ENFORCING(state[s]) && !USED && BOOKED && !gone_in_sweep && !DEADLINE_PASSED(s) -> goto end_start
-    :: state[s] != enforcing && !MAY_BECOME_ENFORCING(state[s]) -> goto end_start
+    if /* SnapshotReader.refresh, IdleEnforce._one: neither the fleet nor the spell is read anew */
+    :: judged == enforcing -> goto next_step
+    :: judged != enforcing && (USED || !BOOKED || gone_in_sweep) -> goto withdraws
+    :: judged != enforcing && !USED && BOOKED && !gone_in_sweep && ripe
+    :: judged != enforcing && !USED && BOOKED && !gone_in_sweep && !ripe -> goto end_start
     fi;
     if /* _begin: idle_spells.move, cancellations.plan */
-    :: d_step { true ->
-           if
-           :: IF_OPEN(s, MAY_BECOME_ENFORCING) ->
-                  state[s] = enforcing;
-                  for (k : 0 .. SLOTS - 1) {
-                      if
-                      :: step[at(s, k)] == named -> step[at(s, k)] = (booked[k] -> planned : already_gone)
-                      :: else
-                      fi
-                  }
-                  k = 0
-           :: else
-           fi }
+    :: d_step { IF_OPEN(s, MAY_BECOME_ENFORCING) ->
+           state[s] = enforcing;
+           for (k : 0 .. SLOTS - 1) {
+               if
+               :: step[at(s, k)] == named -> step[at(s, k)] = (booked[k] -> planned : already_gone)
+               :: else
+               fi
+           }
+           k = 0 }
+#ifdef WITHOUT_SPELL_ID
+    :: !(IF_OPEN(s, MAY_BECOME_ENFORCING))
+#else
+    :: !(IF_OPEN(s, MAY_BECOME_ENFORCING)) -> goto end_start /* somebody has closed it */
+#endif
     :: d_step { misfortune }; goto end_start
     fi;
 
 next_step: /* Enforcing.go_on: braked? */
     if
     :: d_step { paused -> i = 0; result = unnamed }; goto end_start
-    :: d_step { !paused -> used_at_step = used; other_at_step = other_user; i = 0; result = unnamed }
+    :: d_step { !paused -> used_at_step = used; other_at_step = other_user; i = 0; result = unnamed;
+#ifdef WITHOUT_SPELL_ID
+           s = opened - 1
+#endif
+           }
     fi;
     if /* refresh, or read_fresh; domain.enforcement.next_step */
-    :: state[s] != enforcing -> goto end_start /* somebody has closed it */
+    :: !GOING -> goto end_start /* somebody has closed it */
     :: d_step { GOING && ANY(s, is_planned) && !booked[NEXT] -> i = NEXT; result = already_gone }; goto settles
     :: d_step { GOING && ANY(s, is_planned) && booked[NEXT] && USED -> i = NEXT }; goto stops
     :: d_step { GOING && ANY(s, is_planned) && booked[NEXT] && !USED -> i = NEXT }; goto deletes
@@ -414,6 +425,7 @@ uninstalls: /* ledger.plan */
     :: d_step { true ->
            uninstalled_after_refusal = ANY(s, is_refused); assert(!uninstalled_after_refusal);
            uninstalled_from_another = other_at_step; assert(!uninstalled_from_another);
+           uninstalled_early = (heard[s] != lead_over); assert(!uninstalled_early);
            uninstall[s] = completed }; goto next_step
     :: d_step { misfortune }; goto end_start
     fi;

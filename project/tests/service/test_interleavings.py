@@ -107,6 +107,31 @@ async def test_no_delete_goes_out_after_an_operator_closed_the_spell(
     assert "cancelled_after_closing" not in bench.criticals()
 
 
+async def test_a_spell_that_was_closed_meanwhile_is_not_taken_for_the_one_that_was_opened_since(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of idle_enforce may take as long as a closing and a new warning of the same booking."""
+    bench = await warned(make_bench, time, {"UNINSTALL_ON_IDLE": True})
+    time.move_to(START + minutes(60))
+    plain = SnapshotReader.read
+
+    async def read(self: Any, run: Run, *rest: Any) -> Any:
+        found = await plain(self, run, *rest)
+        if run.claim.job is Job.IDLE_ENFORCE and run.claim.epoch == 1:
+            await withdraw(bench)
+            for minute in (60, 105):
+                time.move_to(START + minutes(minute))
+                await bench.run(Job.RPS_CHECK, Job.IDLE_WARNING)
+            time.move_to(START + minutes(125))  # the broker has not confirmed the second warning yet
+        return found
+
+    monkeypatch.setattr(SnapshotReader, "read", read)
+    await bench.run(Job.IDLE_ENFORCE)
+    assert (await states(bench))[0] == ["withdrawn", "warning_pending"]
+    assert bench.platform.commands == []
+    assert bench.platform.deletions == []
+
+
 @pytest.mark.parametrize("carried_out", [True, False])
 async def test_an_operator_who_withdraws_over_an_unsettled_delete_has_the_truth_told(
     make_bench: MakeBench, time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch, carried_out: bool

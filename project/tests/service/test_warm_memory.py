@@ -90,6 +90,42 @@ async def test_an_idle_job_does_not_believe_a_memory_after_which_another_replica
     assert reads()
 
 
+async def test_an_idle_job_keeps_what_it_has_read_until_rps_check_runs_again(
+    benches: list[Bench], time: FrozenDateTimeFactory
+) -> None:
+    ours, theirs = benches
+    reads = reads_of_series(ours)
+    await theirs.run(Job.RPS_CHECK)
+    await ours.run(Job.IDLE_WARNING)
+    assert reads()
+    await ours.run(Job.IDLE_WARNING)
+    assert not reads()
+    time.tick(TICK)
+    await theirs.run(Job.RPS_CHECK)
+    await ours.run(Job.IDLE_WARNING)
+    assert reads()
+    time.tick(TICK)
+    await ours.run(Job.RPS_CHECK)  # it goes by what it wrote itself, or reads anew
+    assert reads()
+    await ours.run(Job.IDLE_WARNING)
+    assert not reads()
+
+
+async def test_an_idle_job_keeps_nothing_that_it_has_read_while_rps_check_runs(
+    benches: list[Bench], time: FrozenDateTimeFactory
+) -> None:
+    """That run may still write, and its claim is older than the reading."""
+    ours, theirs = benches
+    await theirs.run(Job.RPS_CHECK)
+    reads = reads_of_series(ours)
+    under_way = update(tables.job).where(tables.job.c.name == Job.RPS_CHECK).values(running_epoch=tables.job.c.epoch)
+    async with ours.engine.begin() as connection:
+        await connection.execute(under_way)
+    for _ in range(2):
+        await ours.run(Job.IDLE_WARNING)
+        assert reads()
+
+
 async def test_a_run_of_another_replica_that_could_read_no_page_is_noticed_too(
     benches: list[Bench], platform: Platform, time: FrozenDateTimeFactory
 ) -> None:
@@ -147,7 +183,9 @@ async def test_a_page_read_before_another_replica_wrote_does_not_look_like_a_res
     read = len(pages(platform))
     waiting = asyncio.create_task(ours.run(Job.IDLE_WARNING))
     async with asyncio.timeout(10):
-        while len(pages(platform)) < read + len(platform.metrics_urls):
+        while True:
+            if len(pages(platform)) == read + len(platform.metrics_urls):
+                break
             await asyncio.sleep(0.01)
     time.tick(TICK)
     await theirs.run(Job.RPS_CHECK)

@@ -14,7 +14,7 @@ from limiter.domain.command import CommandState
 from limiter.domain.decision import Reason
 from limiter.domain.fleet import ServedModel
 from limiter.domain.idle_rule import IdleRule
-from limiter.domain.idle_spell import CLOSING_REASONS, IdleSpell, Step, StepState
+from limiter.domain.idle_spell import CLOSING_REASONS, IdleSpell, SpellState, Step, StepState
 from limiter.domain.reservations import Reservation, Slot
 
 
@@ -94,7 +94,9 @@ def _is_ripe(step: Step, at: datetime) -> bool:
 
 
 def next_step(spell: IdleSpell, facts: EnforcementFacts, rule: IdleRule) -> NextStep:
-    """What to do next for a spell that is enforced; asked again before each step."""
+    """What to do next for a spell that is enforced; asked again before each step. Of any other nothing is taken."""
+    if spell.state is not SpellState.ENFORCING:
+        return Wait(Reason.WARNED_WAITING)
     planned = [step for step in spell.steps if step.state is StepState.PLANNED]
     if planned:
         gone = tuple(step.slot for step in planned if step.is_unsettled and _is_gone(step.slot, facts))

@@ -54,9 +54,10 @@ class Enforcing:
             reservation = next_reservation(spell, self.reader.clock())
             base = await self._read(run, spell, base, reservation)
             yield RunTrace(snapshots=((spell.key, base),))
-            if spell.key not in base.prior.spells:
-                return  # somebody has closed it
-            spell = base.prior.spells[spell.key]
+            now = base.prior.spells.get(spell.key)
+            if now is None or now.id != spell.id:
+                return  # somebody has closed it, and another may be open since
+            spell = now
             step = next_step(spell, step_facts(base, spell, reservation), rule)
             match step:
                 case Delete() if not refusals.reasons:

@@ -1,8 +1,9 @@
-"""What rps_check remembers, kept in the process that wrote it last, so that it need not be read again at each run."""
+"""What rps_check remembers, kept in the process that wrote or read it last, so that no run need read it again."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,7 +12,7 @@ from limiter.db import readings, scaling_states
 from limiter.domain.fleet import ScalingState
 from limiter.domain.job import Job
 from limiter.domain.usage import Memory
-from limiter.runner.due import epoch_of
+from limiter.runner.due import last_claim
 from limiter.runner.run import Run
 
 KEPT_FOR = timedelta(hours=1)  # then it is read again: cleanup forgets what the process would keep for ever
@@ -25,36 +26,48 @@ class Remembered:
     scaling_states: Mapping[UUID, ScalingState]
 
 
-class WarmMemory:
-    """What this process wrote last, as long as nobody has written after it.
+class _Kept(NamedTuple):
+    """What stood in the database after the claim of this epoch, and when it was read from there for the last time."""
 
-    That is so if no run of rps_check was claimed since, and the targets stand in the database as they were written: of
-    a database that was put back to an earlier state, the second tells.
+    epoch: int
+    loaded_at: datetime | None
+    remembered: Remembered
+
+
+class WarmMemory:
+    """What this process wrote last, or read for an idle job, as long as nobody has written after it.
+
+    That is so if no run of rps_check was claimed since, and the targets stand in the database as they were: of a
+    database that was put back to an earlier state, the second tells.
     """
 
     def __init__(self) -> None:
-        """Nothing was written yet."""
-        self._written: Remembered | None = None
-        self._epoch = 0
+        """Nothing was written or read yet."""
+        self._written: _Kept | None = None
+        self._read: _Kept | None = None  # what rps_check itself must not go by
         self._loaded_at: datetime | None = None
 
     async def load(self, run: Run, connection: AsyncConnection, targets: Collection[str]) -> Remembered:
-        """What is remembered before this run; from the database, unless it is known to be what was written here."""
+        """What is remembered before this run; from the database, unless it is known to be what stands there."""
         own = run.claim.job is Job.RPS_CHECK
-        epoch = run.claim.epoch - 1 if own else await epoch_of(connection, Job.RPS_CHECK)
-        known = self._written
-        if known is not None and epoch == self._epoch and not self._outdated(run.now):
-            targets_now = await readings.load_targets(connection, targets)
-            if targets_now == readings.target_rows(known.memory):
-                return known
+        epoch, ended = (run.claim.epoch - 1, True) if own else await last_claim(connection, Job.RPS_CHECK)
+        for kept in (self._written, None if own else self._read):
+            if kept is not None and kept.epoch == epoch and not _outdated(kept, run.now):
+                targets_now = await readings.load_targets(connection, targets)
+                if targets_now == readings.target_rows(kept.remembered.memory):
+                    return kept.remembered
+        self._read = None  # before there are two of them
         found = Remembered(await readings.load(connection, targets), await scaling_states.load(connection))
         if own:
             self._loaded_at = run.now
+        elif ended:
+            self._read = _Kept(epoch, run.now, found)
         return found
-
-    def _outdated(self, now: datetime) -> bool:
-        return self._loaded_at is None or not timedelta() <= now - self._loaded_at < KEPT_FOR
 
     def written(self, run: Run, remembered: Remembered) -> None:
         """This run of rps_check has committed it."""
-        self._written, self._epoch = remembered, run.claim.epoch
+        self._written, self._read = _Kept(run.claim.epoch, self._loaded_at, remembered), None
+
+
+def _outdated(kept: _Kept, now: datetime) -> bool:
+    return kept.loaded_at is None or not timedelta() <= now - kept.loaded_at < KEPT_FOR

@@ -50,7 +50,7 @@ class IdleEnforce:
         parts: list[RunTrace] = []
         try:
             async for part in self._enforce(run):
-                parts.append(part)
+                parts.append(self.recorder.kept(part))
             await self.audit.write_waits(run, RunTrace.joined(parts).held)
         finally:
             self.recorder.idle(run.claim.job, run.now, RunTrace.joined(parts))
@@ -98,8 +98,11 @@ class IdleEnforce:
         if verdict.decision is not Decision.CANCEL:
             yield await self._end_or_wait(run, fresh, spell, verdict)
             return
+        began = await self._begin(run, fresh, spell, verdict)
+        yield began
+        if not began.acted:
+            return  # somebody paused the job, or closed the spell
         begun.here += 1
-        yield await self._begin(run, fresh, spell, verdict)
         enforced = replace(spell, state=SpellState.ENFORCING)
         async for part in self.enforcing.go_on(run, enforced, fresh, begun.refusals):
             yield part

@@ -43,7 +43,7 @@ class IdleWarning:
         parts: list[RunTrace] = []
         try:
             async for part in self._sweep(run):
-                parts.append(part)
+                parts.append(self.recorder.kept(part))
         finally:
             self.recorder.idle(run.claim.job, run.now, RunTrace.joined(parts))
 

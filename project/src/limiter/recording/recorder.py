@@ -65,6 +65,10 @@ class Recorder:
             }
             self._write(line | ({"booked": sorted(map(str, booked))} if booked else {}))
 
+    def kept(self, part: RunTrace) -> RunTrace:
+        """What a recording needs of a part of a run; without one the snapshots, which are large, may go."""
+        return part if self.on else replace(part, snapshots=())
+
     def idle(self, job: str, at: datetime, trace: RunTrace) -> None:
         """One run of an idle job, at its end."""
         if not self.on or not trace.snapshots:

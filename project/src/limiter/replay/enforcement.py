@@ -85,7 +85,10 @@ class SimulatedEnforcement(SimulatedState):
             snapshot = again(spell.key)
             if snapshot is None:
                 return
-            spell = snapshot.prior.spells.get(spell.key, spell)
+            now = snapshot.prior.spells.get(spell.key, spell)
+            if now.id != spell.id:
+                return
+            spell = now
             facts = step_facts(snapshot, spell, next_reservation(spell, snapshot.at))
             step = next_step(spell, facts, self.policy.idle(spell.model_name))
             if not self._taken(found, snapshot, spell, step, at):

@@ -73,9 +73,11 @@ async def ask(
     return Due(bool(may_run and (due or running_epoch is not None)), now, next_due_at, int(claimed), overlooked)
 
 
-async def epoch_of(connection: AsyncConnection, job: Job) -> int:
-    """The epoch of the job's last claim."""
-    return int((await connection.execute(select(jobs.c.epoch).where(jobs.c.name == job))).scalar_one())
+async def last_claim(connection: AsyncConnection, job: Job) -> tuple[int, bool]:
+    """The epoch of the job's last claim, and whether that run has ended."""
+    query = select(jobs.c.epoch, jobs.c.running_epoch.is_(None)).where(jobs.c.name == job)
+    epoch, ended = (await connection.execute(query)).one()
+    return int(epoch), bool(ended)
 
 
 def claimable(job: Job, interval: float) -> Select[Any]:

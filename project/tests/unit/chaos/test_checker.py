@@ -8,6 +8,7 @@ from dev.chaos.checker import check
 from dev.chaos.history import (
     Asked,
     Attempt,
+    BookedOn,
     Deleted,
     GivenBack,
     History,
@@ -17,6 +18,7 @@ from dev.chaos.history import (
     Paused,
     Published,
     Ran,
+    Read,
     Received,
 )
 
@@ -47,6 +49,7 @@ GOOD = History(
     published=(Published("m1"), Published("m2")),
     always_used=frozenset({"busy"}),
 )
+WITH_IT = replace(GOOD, deletions=(GONE, replace(GONE, slot="s9", reservation="r1")), reads=(Read(114.5, "r1"),))
 # Withdrawn in place of cancelled: nothing was deleted, so nothing may be uninstalled.
 WITHDRAWN = Received(117.5, "m3", "ann", "idle", "withdrawn", SPELL)
 LEFT_ALONE = replace(
@@ -73,6 +76,14 @@ BROKEN = {
     "named only afterwards": (
         replace(GOOD, events=(replace(WARNING, named=()), FINAL, replace(WARNING, at=116.0, message_id="m4"))),
         "s2 of ann was deleted although no warning named it",
+    ),
+    "booked before the last look": (
+        replace(WITH_IT, booked_on=(BookedOn(114.4, "s9"),)),
+        "s9 of ann was deleted although no warning named it",
+    ),
+    "booked after a look at another reservation": (
+        replace(WITH_IT, booked_on=(BookedOn(114.6, "s9"),), reads=(Read(114.5, "r2"),)),
+        "was not told that slot s9 was deleted",
     ),
     "before the promised moment": (
         replace(GOOD, events=(replace(WARNING, not_before=115.5), FINAL)),
@@ -206,3 +217,7 @@ def test_a_broken_history_is_caught(case: str) -> None:
     history, words = BROKEN[case]
     problems = check(history)
     assert any(words in problem for problem in problems), problems
+
+
+def test_a_slot_booked_between_the_look_and_the_delete_is_the_api_s_limit_and_no_error_of_ours() -> None:
+    assert check(replace(WITH_IT, booked_on=(BookedOn(114.6, "s9"),))) == []

@@ -75,6 +75,7 @@ def test_what_is_booked_after_the_warning_lies_in_the_row_and_what_is_given_back
     workload.book_on(booking)
     new = booking.reservations[0].slots[-1]
     assert new.start == before[-2] + 2 < before[-1]
+    assert [record.slot for record in workload.booked_on] == [new.id]
     assert workload.give_back(new.id)
     assert not workload.give_back(new.id)
     assert [record.slot for record in workload.given_back] == [new.id]
