@@ -60,11 +60,14 @@ def told_what_went(history: History) -> Iterator[str]:
 
 
 def uninstalled_for_good_reason(history: History) -> Iterator[str]:
-    """No uninstall while a named slot is booked and not over, nor on the strength of a DELETE that was refused."""
+    """No uninstall while a named slot is booked and not over, nor on the strength of a DELETE that was refused.
+
+    Named by the last warning that the database knows of: one that it has forgotten is as if it had never been.
+    """
     for command in history.commands:
         if command.replicas is not None:
             continue
-        warning = history.last_warning(command.model, command.at)
+        warning = history.last_known_warning(command.model, command.at)
         if warning is None:
             yield f"{command.model} was uninstalled without a warning"
             continue

@@ -4,7 +4,7 @@ All times are Unix seconds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 SpellIdentity = tuple[str, str]  # reservation and idle_since: what identifies a user's idle spell from outside
 
@@ -206,6 +206,11 @@ class History:
             if event.stage == "warning" and event.model == model and event.at <= at and user in (None, event.user)
         ]
         return max(warnings, key=lambda warning: warning.at, default=None)
+
+    def last_known_warning(self, model: str, at: float) -> Received | None:
+        """The latest warning about the model of whose delivery the database knows at that moment."""
+        events = [event for event in self.events if any(self.known(one, at) for one in event.deliveries if one <= at)]
+        return replace(self, events=events).last_warning(model, at)
 
     def gone_at(self, slot: str) -> float:
         """When the slot was deleted or given back; infinity if it is still booked."""

@@ -10,7 +10,7 @@ from limiter.db.engine import DATABASE_ERRORS, MISTAKES, describe, reason_of
 from limiter.runner.claim import Claim, RunState
 from limiter.runner.guard import Guard, LockLost
 from limiter.runner.job_table import JobTable
-from limiter.runner.run import Run
+from limiter.runner.run import Run, let_go
 from limiter.runner.spec import JobSpec
 from limiter.runner.steady import SteadyClock
 from limiter.telemetry import Telemetry
@@ -78,6 +78,7 @@ class Execution:
             reason = reason_of(error) if away else "run_failed"
             logger.opt(exception=error).debug("run failed")
         self.telemetry.critical(reason, text)
+        let_go(error)
         return RunState.FAILED, text
 
     def _too_long(self, spec: JobSpec) -> str:

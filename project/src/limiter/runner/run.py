@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from traceback import clear_frames
 from typing import Any
 
 from loguru import logger
@@ -82,3 +83,11 @@ class Run:
             except Exception as error:
                 logger.opt(exception=error).debug("item failed")
                 self.telemetry.critical(getattr(error, "reason", "item_failed"), f"{type(error).__name__}: {error}")
+                let_go(error)
+
+
+def let_go(error: BaseException | None) -> None:
+    """Drop what the failed functions were working on: tracebacks would keep whole fleets until garbage is collected."""
+    while error is not None:
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

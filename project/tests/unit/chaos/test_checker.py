@@ -113,6 +113,10 @@ BROKEN = {
         replace(GOOD, commands=(replace(UNINSTALL, at=115.2),)),
         "while slot s3, which the warning named, was booked",
     ),
+    "uninstalled on a warning that the database has forgotten": (
+        replace(GOOD, lost=(Lost(99.0, 101.0),)),
+        "idle was uninstalled without a warning",
+    ),
     "uninstalled after a refusal": (
         replace(GOOD, attempts=(*GOOD.attempts, replace(DELETE_3, refused=True)), given_back=()),
         "uninstalled after the DELETE of slot s3 was refused",
@@ -221,3 +225,10 @@ def test_a_broken_history_is_caught(case: str) -> None:
 
 def test_a_slot_booked_between_the_look_and_the_delete_is_the_api_s_limit_and_no_error_of_ours() -> None:
     assert check(replace(WITH_IT, booked_on=(BookedOn(114.6, "s9"),))) == []
+
+
+def test_a_warning_that_the_database_has_forgotten_names_nothing() -> None:
+    forgotten = replace(WARNING, at=110.0, message_id="m4", named=(Named("s9", "r1", 2700.0),), not_before=112.0)
+    history = replace(GOOD, events=(WARNING, forgotten, FINAL), lost=(Lost(109.0, 111.0),))
+    assert check(history) == []
+    assert any("slot s9" in problem for problem in check(replace(history, lost=())))
