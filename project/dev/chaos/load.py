@@ -39,6 +39,7 @@ SCHEMA = "load"
 BOOKINGS, IDLE_SHARE = 1000, 0.1
 STEADY_RPS, BUSY_RPS = 5.0, 25.0  # a replica takes 10
 SAMPLE_SECONDS, MINUTE = 10.0, 6  # between two samples of memory, and how many samples make a minute
+WARM_UP = 4  # minutes until each replica has had every kind of run
 LIMIT, LEAD = 130, 65  # seconds: as few as the intervals allow, so that cancelling begins while memory settles
 ATTEMPTS = 3  # HTTP_ATTEMPTS
 INTERVALS = {"rps_check": 15, "idle_warning": 60, "idle_enforce": 60, "saga_poll": 5}  # seconds, the defaults
@@ -177,7 +178,7 @@ async def main() -> int:
                     await database.close()
     for name, values in load.memory.items():
         print(f"memory of {name}, MB each minute: " + ", ".join(f"{value:.0f}" for value in values[::MINUTE]))
-        problems += growth(f"memory of {name}", values)
+        problems += growth(f"memory of {name}", values, warm_up=WARM_UP * MINUTE)
     answers = Counter(f"{call.service} {call.status or 'not waited for'}" for call in platform.history)
     print("answers: " + ", ".join(f"{what}: {count}" for what, count in sorted(answers.items())))
     print(f"scale commands: {len(platform.commands)}, cancellings: {len(platform.deletions)}, events: {load.stages}")
