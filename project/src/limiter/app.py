@@ -83,7 +83,7 @@ async def _watch_the_loop(replica: Replica) -> None:
     while True:
         due = loop.time() + LOOK_AT_THE_LOOP
         await asyncio.sleep(LOOK_AT_THE_LOOP)
-        replica.telemetry.stalled(max(0.0, loop.time() - due))
+        replica.telemetry.replica.stalled(max(0.0, loop.time() - due))
 
 
 async def _run(settings: Settings, replica: Replica, stop: asyncio.Event) -> int:

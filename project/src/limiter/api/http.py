@@ -112,7 +112,7 @@ class Health:
         else:
             self.telemetry.fleet.show(found, time.time())
         ready = all(state == OK for state in dependencies.values())
-        self.telemetry.show_ready(ready, cast(QueuePool, self.engine.pool).checkedout())
+        self.telemetry.replica.show_ready(ready, cast(QueuePool, self.engine.pool).checkedout())
 
     async def status(self, page: int) -> dict[str, Any] | None:
         """What stands now; None if Postgres does not tell in time."""

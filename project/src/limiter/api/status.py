@@ -80,7 +80,7 @@ class StatusReader:
             "commands": [_plain(row) for row in commands],
             "commands_total": int(sum(numbers.commands.values())),
             "targets": [_plain(row) | {"age_seconds": _since(row["read_at"], now)} for row in targets],
-            "left_alone": sorted(f"{name} {url}" for name, url in self.telemetry.left_alone),
+            "left_alone": sorted(f"{name} {url}" for name, url in self.telemetry.replica.left_alone),
             "events": [_plain(row) for row in events],
             "events_total": numbers.pending,
             "decisions": [_decision(record, dry=dry) for record, dry in decisions],

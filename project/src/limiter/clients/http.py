@@ -123,7 +123,7 @@ class ServiceClient:
             raise type(error)(f"{self.name}: {call}: {error}", self.name, error.status) from error.__cause__
         finally:
             self.telemetry.answered(self.name, outcome)
-            self.telemetry.circuit(self.name, self.url, is_open=self.circuit.is_open)
+            self.telemetry.replica.circuit(self.name, self.url, is_open=self.circuit.is_open)
 
     def _judge(self, error: ServiceError) -> None:
         """A refusal or a wrong answer is still an answer: only silence and 5xx open the circuit."""

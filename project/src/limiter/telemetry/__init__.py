@@ -6,21 +6,14 @@ from time import perf_counter
 from typing import Any
 
 from loguru import logger
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.job import Job
 from limiter.domain.usage import Gap, ScrapeProblem
 from limiter.telemetry import labels
 from limiter.telemetry.fleet import PREFIX, FleetGauges
+from limiter.telemetry.replica import ReplicaMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # another series for each of ours, which nobody reads
 
@@ -31,10 +24,10 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.fleet = FleetGauges(self.registry)
+        self.replica = ReplicaMetrics(self.registry)
         self.run_span: Callable[[str, int], AbstractContextManager[None]] = (
             lambda *_: nullcontext()
         )  # the trace of a run
-        self.left_alone: set[tuple[str, str]] = set()  # external services whose circuit is open
         self._last_criticals: dict[str, tuple[float, str]] = {}
         self._criticals = self._counter("critical_errors", "Errors that a person must look at: the alarm.", "reason")
         self._runs = self._counter("job_runs", "Ended runs of each job.", "job", "outcome")
@@ -62,20 +55,6 @@ class Telemetry:
             "http_request_seconds", "Seconds that external services take to answer.", "peer"
         )
         self._success = self._gauge("job_last_success_timestamp_seconds", "Unix time of the last good run.", "job")
-        self._build = self._gauge("build_info", "1; the label tells the version.", "version")
-        self._dry_run = self._gauge("dry_run", "1 while nothing is commanded, cancelled or sent.")
-        self._ready = self._gauge("ready", "1 while this replica has all that it needs.")
-        self._connections = self._gauge("database_connections_in_use", "Of the pool that jobs and pages share.")
-        self._recording = self._gauge("recording_stopped", "1 since the recording of readings had to stop.")
-        self._circuits = self._gauge("circuit_open", "1 while the external service is left alone.", "peer")
-        self._stalls = Histogram(
-            PREFIX + "event_loop_stall_seconds",
-            "How much later than it should the event loop went on.",
-            registry=self.registry,
-            buckets=labels.STALLS,
-        )
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
         self._show_zeros()
 
     def _show_zeros(self) -> None:
@@ -93,7 +72,6 @@ class Telemetry:
             for outcome in labels.SENT:
                 self._events.labels(stage, outcome)
         for service in labels.PEERS:
-            self._circuits.labels(service)
             self._refused.labels(service)
             for outcome in ("ok", "rejected", "no_answer", "unreachable"):
                 self._requests.labels(service, outcome)
@@ -175,25 +153,3 @@ class Telemetry:
     def timed(self, service: str) -> AbstractContextManager[Any]:
         """Note how long the external service takes."""
         return self._latency.labels(service).time()
-
-    def show_service(self, version: str, *, dry_run: bool) -> None:
-        """Show what this replica is; it does not change."""
-        self._build.labels(version).set(1)
-        self._dry_run.set(dry_run)
-
-    def show_ready(self, ready: bool, connections: int) -> None:
-        """Show whether this replica has what it needs, and how many connections of its pool are in use."""
-        self._ready.set(ready)
-        self._connections.set(connections)
-
-    def recording_stopped(self) -> None:
-        self._recording.set(1)
-
-    def circuit(self, service: str, url: str, *, is_open: bool) -> None:
-        """Note whether an external service is left alone for now; of several at one name, whether any is."""
-        (self.left_alone.add if is_open else self.left_alone.discard)((service, url))
-        self._circuits.labels(service).set(any(name == service for name, _ in self.left_alone))
-
-    def stalled(self, seconds: float) -> None:
-        """Note how much later than it should the event loop went on."""
-        self._stalls.observe(seconds)

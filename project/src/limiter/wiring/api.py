@@ -157,7 +157,7 @@ class Api(Provider):
         telemetry: Telemetry,
         status_reader: StatusReader,
     ) -> Health:
-        telemetry.show_service(VERSION, dry_run=settings.dry_run)
+        telemetry.replica.show_service(VERSION, dry_run=settings.dry_run)
         return Health(
             engine=engine,
             broker=broker,

@@ -39,7 +39,7 @@ class Stores(Provider):
             settings.record_readings,
             limit=settings.record_readings_max_bytes,
             settings=policy,
-            stopped=telemetry.recording_stopped,
+            stopped=telemetry.replica.recording_stopped,
         )
 
     @provide
