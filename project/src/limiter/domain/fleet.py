@@ -40,6 +40,8 @@ class Fleet:
 
     def with_last_known(self, scaling_states: "Iterable[ScalingState]") -> "Fleet":
         """This fleet, with the instances that are not among the understood and not certainly gone, as last known."""
+        if self.complete and not self.unreadable:
+            return self  # what is not listed is gone
         missing = tuple(
             ServedModel(state.model_id, state.name, state.replicas, None)
             for state in scaling_states

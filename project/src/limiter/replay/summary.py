@@ -1,17 +1,21 @@
 """The result of a replay: what was done and when, replicas over time, and what it cost or freed."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
+from limiter.config.policy import PolicySettings
 from limiter.domain.audit import DecisionRecord
 from limiter.domain.decision import Decision
 from limiter.domain.fleet import Fleet
 from limiter.domain.policy import Policy
 from limiter.recording.lines import Line
+from limiter.recording.reader import read
 from limiter.replay.player import Moment, Player
 
 HOUR = timedelta(hours=1)
@@ -70,6 +74,12 @@ def summarize(name: str, policy: Policy, lines: Iterable[Line]) -> Summary:
     total.slots_cancelled = len(player.simulation.cuts)
     total.booked_hours_freed = sum((cut.slot.end - cut.slot.start) / HOUR for cut in player.simulation.cuts)
     return total
+
+
+def summarize_file(name: str, settings: PolicySettings, file: Path) -> tuple[Summary, float]:
+    """Replay a recording under these settings; returns the seconds it took too. Raises WrongRecording."""
+    started = time.monotonic()
+    return summarize(name, settings.policy(), read(file)), time.monotonic() - started
 
 
 def _integrate(
