@@ -85,8 +85,8 @@ upgrade-test: install ## the last release beside this version, migrated under lo
 soak: install ## memory and connections under fast ticks and faults: SOAK_SECONDS=1800 make soak
 	$(PY) -m dev.chaos.soak
 
-load: install ## two replicas before a slow platform of 10,000 models: LOAD_SECONDS=600 LOAD_MODELS=10000 make load
-	LOAD_SECONDS="$(LOAD_SECONDS)" LOAD_MODELS="$(LOAD_MODELS)" $(PY) -m dev.chaos.load
+load: install ## the service before a slow, failing platform: LOAD_SECONDS=600 LOAD_MODELS=10000 LOAD_REPLICAS=1 make load
+	LOAD_SECONDS="$(LOAD_SECONDS)" LOAD_MODELS="$(LOAD_MODELS)" LOAD_REPLICAS="$(LOAD_REPLICAS)" $(PY) -m dev.chaos.load
 
 replay: install ## a recording under the settings of .env: make replay FILE=docs/day.jsonl.gz [AGAINST=other.env]
 	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m limiter.replay "$(FILE)" "$(AGAINST)" "$(PICTURE)"
