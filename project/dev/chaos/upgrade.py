@@ -16,6 +16,7 @@ import time
 from dev.chaos.nemesis import Nemesis
 from dev.chaos.run import all_ready, run, track, users
 from dev.servers.replica import ROOT, migrate, work_tree
+from limiter import VERSION
 
 SEED = 1
 SHARES = {"the release alone": 0.2, "the release on the new schema": 0.2, "both": 0.4, "this version alone": 0.2}
@@ -51,9 +52,16 @@ async def _storm(nemesis: Nemesis, until: float) -> None:
 
 
 def last_release() -> str:
-    """The newest tag that this version comes from; empty if there is none."""
-    found = ["git", "describe", "--tags", "--abbrev=0"]
-    return subprocess.run(found, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    """The newest tag of an earlier version; without tags, the commit that made it; empty if there is none."""
+    tagged = _git("describe", "--tags", "--abbrev=0", f"--exclude=v{VERSION}")
+    made = _git("log", "--format=%h %s", "--grep=^Version [0-9.]*$").splitlines()
+    earlier = [line.split()[0] for line in made if not line.endswith(f" {VERSION}")]
+    return tagged or next(iter(earlier), "")
+
+
+def _git(*arguments: str) -> str:
+    """What git prints; empty if it fails, as without any tag."""
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def main() -> int:
