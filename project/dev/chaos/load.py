@@ -25,7 +25,7 @@ from uuid import uuid4
 import asyncpg
 import httpx
 
-from dev.chaos.soak import growth, resident_mb
+from dev.chaos.soak import GROWTH_LIMIT, resident_mb
 from dev.demo.notifier import Notifier, notifier
 from dev.fake_platform.call import JSON_HEADER, Answer, Call
 from dev.fake_platform.faults import Fault, plain
@@ -110,6 +110,19 @@ class Load:
         return problems
 
 
+def still_rising(name: str, values: Sequence[float]) -> list[str]:
+    """That its memory rises to the end, in words, or nothing; prints its peaks.
+
+    A process keeps what it once needed, and it needs most when all jobs happen to run at once: what tells is whether
+    the peak of the end is above the one before.
+    """
+    settled = values[WARM_UP * MINUTE :] or values
+    end = max(1, len(settled) // 3)
+    before, late = max(settled[:-end], default=settled[0]), max(settled[-end:])
+    print(f"memory of {name}: at most {before:.1f} MB after {WARM_UP} minutes, {late:.1f} MB in the last third since")
+    return [f"memory of {name} rose from {before:.1f} to {late:.1f} MB"] if late > before * GROWTH_LIMIT else []
+
+
 def true_criticals(history: Sequence[Exchange]) -> Counter[str]:
     """How many critical errors of each reason there can be at most: what failed at every attempt, and each command."""
     failures: dict[tuple[Any, ...], list[float]] = defaultdict(list)
@@ -181,7 +194,7 @@ async def main() -> int:
                     await database.close()
     for name, values in load.memory.items():
         print(f"memory of {name}, MB each minute: " + ", ".join(f"{value:.0f}" for value in values[::MINUTE]))
-        problems += growth(f"memory of {name}", values, warm_up=WARM_UP * MINUTE)
+        problems += still_rising(name, values)
     answers = Counter(f"{call.service} {call.status or 'not waited for'}" for call in platform.history)
     print("answers: " + ", ".join(f"{what}: {count}" for what, count in sorted(answers.items())))
     print(f"scale commands: {len(platform.commands)}, cancellings: {len(platform.deletions)}, events: {load.stages}")

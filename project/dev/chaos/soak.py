@@ -77,9 +77,9 @@ class Soak:
         return [problem for one in series for problem in growth(*one)]
 
 
-def growth(name: str, values: Sequence[float], slack: float = 0, warm_up: int = WARM_UP) -> list[str]:
+def growth(name: str, values: Sequence[float], slack: float = 0) -> list[str]:
     """That it grew after the warm-up, in words, or nothing; prints the medians and the maximum."""
-    settled = values[warm_up:] or values
+    settled = values[WARM_UP:] or values
     third = max(1, len(settled) // 3)
     early, late = median(settled[:third]), median(settled[-third:])
     print(f"{name}: {early:.1f} early, {late:.1f} late, at most {max(settled):.1f}")

@@ -1,6 +1,6 @@
 """What `make load` takes for a true critical error."""
 
-from dev.chaos.load import true_criticals
+from dev.chaos.load import MINUTE, WARM_UP, still_rising, true_criticals
 from dev.fake_platform.platform import Exchange
 
 
@@ -34,3 +34,11 @@ def test_each_process_of_entrypoint_is_a_question_of_its_own_and_each_command_is
     assert true_criticals([*pages, pages[0]])["metrics_unavailable"] == 1
     commands = [call("dispatcher", 0, "POST", status=status) for status in (500, 201, 500)]
     assert true_criticals(commands)["command_answer_lost"] == 2
+
+
+def test_memory_that_takes_a_step_is_flat_and_memory_that_rises_to_the_end_is_not() -> None:
+    warm_up = [100.0] * WARM_UP * MINUTE
+    assert still_rising("one", [*warm_up, *[150.0] * 15, *[190.0] * 21]) == []
+    assert still_rising("one", [*warm_up, *(150.0 + rise for rise in range(36))]) == [
+        "memory of one rose from 173.0 to 185.0 MB"
+    ]
