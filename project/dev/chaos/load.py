@@ -31,6 +31,7 @@ from dev.fake_platform.call import JSON_HEADER, Answer, Call
 from dev.fake_platform.faults import Fault, plain
 from dev.fake_platform.platform import Exchange, Platform, Service
 from dev.servers.replica import Replica, migrate, servers
+from dev.wording import counted
 
 ANSWER_SECONDS, ERROR_SHARE = 2.0, 0.1
 SERVICES: tuple[Service, ...] = ("registry", "dispatcher", "booking", "entrypoint")
@@ -72,7 +73,7 @@ class Load:
                     await replica.check(client)
                     self.memory.setdefault(replica.name, []).append(resident_mb(replica.process.pid))
 
-    async def counted(self, series: str, label: str) -> Counter[str]:
+    async def counters(self, series: str, label: str) -> Counter[str]:
         """A counter of all replicas, by one of its labels."""
         total: Counter[str] = Counter()
         async with httpx.AsyncClient() as client:
@@ -84,7 +85,7 @@ class Load:
 
     async def intervals(self) -> list[str]:
         """Print what became of each job's due slots; returns, in words, those that nobody accounts for."""
-        problems, missed = [], await self.counted("job_missed", "job")
+        problems, missed = [], await self.counters("job_missed", "job")
         print("| job | every s | due | run | missed, as counted | runs failed | longest run s |")
         print("|---|---|---|---|---|---|---|")
         for job, interval in INTERVALS.items():
@@ -101,7 +102,7 @@ class Load:
     async def criticals(self) -> list[str]:
         """Print the critical errors beside what the platform did; returns, in words, those that are not true."""
         problems, true = [], true_criticals(self.platform.history)
-        counts = await self.counted("critical_errors", "reason")
+        counts = await self.counters("critical_errors", "reason")
         for reason, count in counts.items():
             if count:
                 print(f"critical {reason}: {count}, of the platform's making: {true[reason]}")
@@ -197,10 +198,11 @@ async def main() -> int:
         problems += still_rising(name, values)
     answers = Counter(f"{call.service} {call.status or 'not waited for'}" for call in platform.history)
     print("answers: " + ", ".join(f"{what}: {count}" for what, count in sorted(answers.items())))
-    print(f"scale commands: {len(platform.commands)}, cancellings: {len(platform.deletions)}, events: {load.stages}")
+    events = ", ".join(f"{stage}: {count}" for stage, count in sorted(load.stages.items()))
+    print(f"scale commands: {len(platform.commands)}, DELETEs: {len(platform.deletions)}, events: {events}")
     for problem in problems:
         print(f"BROKEN: {problem}")
-    print(f"{seconds:g} s before {models} models: " + (f"{len(problems)} problems" if problems else "held"))
+    print(f"{seconds:g} s before {models} models: " + (counted(len(problems), "problem") if problems else "held"))
     return 1 if problems else 0
 
 
