@@ -67,6 +67,13 @@ def tell(
     return Tell(done, gone, failed, uninstalled, reason)
 
 
+@pytest.mark.parametrize("state", [state for state in SpellState if state is not SpellState.ENFORCING])
+@pytest.mark.parametrize("steps", [(step(ONE),), (step(ONE, DONE),)])
+def test_of_a_spell_that_is_not_being_enforced_nothing_is_taken(state: SpellState, steps: tuple[Step, ...]) -> None:
+    one = enforcing(*steps, state=state)
+    assert next_step(one, known(reservation(ONE)), UNINSTALLS) == Wait(Reason.WARNED_WAITING)
+
+
 # --- the next slot ----------------------------------------------------------------------------------------------------
 
 
