@@ -18,7 +18,8 @@ from faststream.specification.asyncapi import AsyncAPI
 from limiter import VERSION
 from limiter.api.messages import Reply
 from limiter.clients.event_wire import ReservationNoUse, ReservationStartedReminder
-from limiter.config.settings import Settings, load_as
+from limiter.config.loading import load_as
+from limiter.config.settings import Settings
 from limiter.domain.active_bookings import ActiveBooking
 from limiter.domain.decision import Reason
 from limiter.domain.fleet import ServedModel

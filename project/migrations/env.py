@@ -13,7 +13,7 @@ from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.schema import CreateSchema
 
-from limiter.config.settings import MigrationSettings
+from limiter.config.database import MigrationSettings
 from limiter.db.tables import metadata
 
 

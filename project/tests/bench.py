@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dev.fake_platform.platform import Platform
 from dev.servers.services import Services
-from limiter.config.settings import Settings, load
+from limiter.config.loading import load
+from limiter.config.settings import Settings
 from limiter.db import ledger, outbox, tables
 from limiter.domain.idle_spell import OPEN_STATES
 from limiter.domain.job import Job

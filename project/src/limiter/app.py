@@ -12,7 +12,8 @@ import uvicorn
 from loguru import logger
 
 from limiter.api.http import Health, http_app
-from limiter.config.settings import Settings, WrongSettings, load
+from limiter.config.loading import WrongSettings, load
+from limiter.config.settings import Settings
 from limiter.db.engine import DATABASE_ERRORS, SchemaMissing, check_schema, describe
 from limiter.logs import setup_logging
 from limiter.wiring import Replica, compose

@@ -12,8 +12,8 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory
 
 from dev.fake_platform.platform import Platform
+from limiter.config.loading import load_as
 from limiter.config.policy import PolicySettings
-from limiter.config.settings import load_as
 from limiter.db import tables
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.job import Job

@@ -22,7 +22,9 @@ from prometheus_client import Metric
 from dev.fake_platform.booking import TOKEN
 from limiter import VERSION
 from limiter.config.base import SECRETS
-from limiter.config.settings import MigrationSettings, Settings, load
+from limiter.config.database import MigrationSettings
+from limiter.config.loading import load
+from limiter.config.settings import Settings
 from limiter.telemetry import Telemetry
 
 ROOT = Path(__file__).parents[3]

@@ -11,7 +11,8 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 import pytest
 from dotenv import dotenv_values
 
-from limiter.config.settings import Settings, WrongSettings, load
+from limiter.config.loading import WrongSettings, load
+from limiter.config.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "example.env").read_text()

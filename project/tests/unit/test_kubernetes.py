@@ -12,7 +12,9 @@ from dotenv import dotenv_values
 from limiter import VERSION
 from limiter.api.http import http_app
 from limiter.config.base import SECRETS
-from limiter.config.settings import MigrationSettings, Settings, WrongSettings, load, load_as
+from limiter.config.database import MigrationSettings
+from limiter.config.loading import WrongSettings, load, load_as
+from limiter.config.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "deploy/kubernetes"

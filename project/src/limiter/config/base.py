@@ -1,6 +1,7 @@
 """Where all settings come from, and the rules between two of them."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,6 +57,11 @@ def from_file(name: str) -> str | None:
 def given(own: Value | None, fleets: Value) -> Value:
     """A model's own value, or the fleet's where it has none: 0 and false are values."""
     return fleets if own is None else own
+
+
+def seconds(value: float) -> timedelta:
+    """A setting as a duration."""
+    return timedelta(seconds=value)
 
 
 def ordered(rule: str, low: float, high: float) -> None:

@@ -1,12 +1,10 @@
-"""The kinds of values that settings have, each with its rule."""
+"""The kinds of values that settings have, each with its rule; those of URLs are in `urls`."""
 
 import json
 import re
 import ssl
 from datetime import datetime, time
-from importlib.util import find_spec
 from typing import Annotated, Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger
@@ -16,24 +14,6 @@ from pydantic_settings import NoDecode
 from limiter.domain.shard import Shard
 
 Value = TypeVar("Value")
-
-
-def _http_url(value: str) -> str:
-    if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc:
-        raise ValueError("must be an http:// or https:// URL")
-    return value.rstrip("/")
-
-
-def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
-    """A page that is read twice would count every call twice."""
-    found: dict[tuple[object, ...], int] = {}
-    for number, url in enumerate(urls, 1):
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-        earlier = found.setdefault((parts.scheme, parts.hostname, port, parts.path, parts.query), number)
-        if earlier != number:
-            raise ValueError(f"number {number} is the same page as number {earlier}: each may stand there once")
-    return urls
 
 
 def _zone(name: str) -> str:
@@ -115,14 +95,6 @@ def _certificate_file(file: str) -> str:
     return file
 
 
-def _traces_url(url: str) -> str:
-    if not url:
-        return ""
-    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
-        raise ValueError("tracing needs the packages of requirements-tracing.txt, which are not installed")
-    return _http_url(url)
-
-
 def shard(text: str) -> Shard:
     """The share that k/n names; raises ValueError."""
     number, _, of = text.partition("/")
@@ -133,20 +105,6 @@ def _shard(text: str) -> str:
     if not re.fullmatch(r"\d{1,4}/[1-9]\d{0,3}", text, re.ASCII) or shard(text).number >= shard(text).of:
         raise ValueError("must be k/n with 0 <= k < n, such as 0/2 and 1/2")
     return text
-
-
-def _asyncpg_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith("postgresql+asyncpg://"):
-        raise ValueError("must start with postgresql+asyncpg://")
-    if "sslmode" in parse_qs(urlsplit(value.get_secret_value()).query):
-        raise ValueError("sslmode is libpq's word: asyncpg takes ?ssl=require or ?ssl=verify-full")
-    return value
-
-
-def _amqp_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("amqp://", "amqps://")):
-        raise ValueError("must start with amqp:// or amqps://")
-    return value
 
 
 def _strip(value: Any) -> Any:
@@ -160,10 +118,6 @@ def _header(value: SecretStr) -> SecretStr:
     return value
 
 
-def _split(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
 def _json(value: Any) -> Any:
     try:
         return json.loads(value) if isinstance(value, str) else value
@@ -172,15 +126,10 @@ def _json(value: Any) -> Any:
 
 
 Token = Annotated[SecretStr, BeforeValidator(_strip), AfterValidator(_header)]
-Url = Annotated[str, AfterValidator(_http_url)]
-AmqpUrl = Annotated[SecretStr, AfterValidator(_amqp_url)]
-DatabaseUrl = Annotated[SecretStr, AfterValidator(_asyncpg_url)]
-Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split), Field(min_length=1), AfterValidator(_distinct)]
 TimeZone = Annotated[str, AfterValidator(_zone)]
 Cron = Annotated[str, AfterValidator(_cron)]
 CaFile = Annotated[str, AfterValidator(_ca_file)]
 CertificateFile = Annotated[str, AfterValidator(_certificate_file)]
-TracesUrl = Annotated[str, AfterValidator(_traces_url)]
 ShareOfModels = Annotated[str, AfterValidator(_shard)]
 Hours = Annotated[str, AfterValidator(_hours)]
 Json = Annotated[Value, NoDecode, BeforeValidator(_json)]

@@ -1,76 +1,26 @@
 """Environment -> typed, validated settings -> rule values. Every constant an operator may want to change is here."""
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from apscheduler.triggers.cron import CronTrigger
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from limiter.config import kinds as kind
-from limiter.config.base import SECRETS, FromEnvironment, ordered
+from limiter.config.base import ordered
+from limiter.config.broker import BrokerSettings
+from limiter.config.database import DatabaseSettings
+from limiter.config.platform import PlatformSettings
 from limiter.config.policy import PolicySettings
+from limiter.config.urls import TracesUrl
 from limiter.domain.address import is_address
 from limiter.domain.job import Job
 
-Loaded = TypeVar("Loaded", bound=FromEnvironment)
 
-
-class WrongSettings(Exception):
-    """The environment is wrong; the text names each variable, its value and the rule it breaks."""
-
-
-class MigrationSettings(FromEnvironment):
-    """The little that migrations need."""
-
-    database_url: kind.DatabaseUrl
-    migrations_database_url: kind.DatabaseUrl | None = None
-    database_schema: kind.Schema = "rps_limiter"
-
-    @property
-    def url(self) -> str:
-        return (self.migrations_database_url or self.database_url).get_secret_value()
-
-
-class Settings(MigrationSettings, PolicySettings):
+class Settings(PlatformSettings, BrokerSettings, DatabaseSettings, PolicySettings):
     """Everything the service reads from its environment; `example.env` says what each means."""
-
-    database_pool_size: kind.Count = 5
-    database_timeout_seconds: kind.Seconds = 10
-
-    rabbitmq_url: kind.AmqpUrl
-    rabbitmq_timeout_seconds: kind.Seconds = 5
-    rabbitmq_reconnect_seconds: kind.Seconds = 1
-    notifier_exchange: kind.Name = "notifications"
-    notifier_deployed_routing_key: kind.Name = "models.deployed.successfully"
-    notifier_no_use_routing_key: kind.Name = "reservation.no_use"
-    deployed_queue: kind.Name = "rps_limiter.models_deployed"
-    deployed_reminder_enabled: bool = False
-    deployed_reminder_grace_seconds: kind.SecondsOrZero = 60
-    control_queue: kind.Name = "rps_limiter.control"
-    control_wait_seconds: kind.Seconds = 2
-    control_explain_changes: kind.Count = 50
 
     shard: kind.ShareOfModels = "0/1"
     scale_fleet_budget_of_shard: bool = False
-    model_registry_url: kind.Url
-    model_dispatcher_url: kind.Url
-    booking_service_url: kind.Url
-    booking_service_token: kind.Token = SecretStr("")
-    entrypoint_metrics_urls: kind.Urls
-    entrypoint_calls_metric: Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")] = "model_calls_total"
-    entrypoint_model_label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] = "model_name"
-    entrypoint_match_labels: kind.Json[dict[str, str]] = Field(default_factory=dict)
-    entrypoint_inflight_metric: Annotated[str, Field(pattern=r"^([a-zA-Z_:][a-zA-Z0-9_:]*)?$")] = ""
-    registry_page_size: Annotated[int, Field(ge=1, le=100)] = 100
-    booking_page_size: Annotated[int, Field(ge=1, le=1000)] = 1000
-    booking_lookback_seconds: kind.SecondsOrZero = 604_800
-    http_timeout_seconds: kind.Seconds = 5
-    http_ca_file: kind.CaFile = ""
-    http_certificate_file: kind.CertificateFile = ""
-    http_attempts: Annotated[int, Field(ge=1, le=10)] = 3
-    http_retry_first_seconds: kind.Seconds = 0.2
-    http_concurrency: kind.Count = 10
-    http_circuit_failures: kind.Count = 20
-    http_circuit_rest_seconds: kind.Seconds = 10
 
     rps_check_interval_seconds: kind.Seconds = 15
     idle_warning_interval_seconds: kind.Seconds = 60
@@ -111,7 +61,7 @@ class Settings(MigrationSettings, PolicySettings):
     liveness_timeout_seconds: kind.Seconds = 30
     health_timeout_seconds: kind.Seconds = 0.8
     metrics_per_model: bool = False
-    traces_url: kind.TracesUrl = ""
+    traces_url: TracesUrl = ""
     shutdown_timeout_seconds: kind.Seconds = 20
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "json"
@@ -174,27 +124,3 @@ class Settings(MigrationSettings, PolicySettings):
     def longest_run(self, job: Job) -> float:
         """Seconds after which a run of the job is broken off."""
         return float(getattr(self, f"{job}_max_run_seconds"))
-
-
-def load() -> Settings:
-    """The settings from the environment; raises WrongSettings."""
-    return load_as(Settings)
-
-
-def load_as(kind: type[Loaded], **given: Any) -> Loaded:
-    """Settings of one kind from the environment, or `given` by their field names; raises WrongSettings."""
-    try:
-        return kind(**given)
-    except ValidationError as error:
-        raise WrongSettings("\n".join(_problem_line(dict(problem)) for problem in error.errors())) from None
-
-
-def _problem_line(problem: dict[str, Any]) -> str:
-    """One line for one problem: the variable, its value (secrets hidden), the rule."""
-    name = str(problem["loc"][0]).upper() if problem["loc"] else ""
-    rule = str(problem["msg"]).removeprefix("Value error, ")
-    if not name or problem["type"] == "missing":
-        return f"{name} is not set: it is required" if name else rule
-    inner = ".".join(str(part) for part in problem["loc"][1:])
-    value = "(hidden)" if name in SECRETS else repr(problem.get("input"))
-    return f"{name}{f' [{inner}]' if inner else ''}={value}: {rule}"

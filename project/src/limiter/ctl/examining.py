@@ -5,7 +5,8 @@ import asyncio
 import click
 from loguru import logger
 
-from limiter.config.settings import Settings, WrongSettings, load
+from limiter.config.loading import WrongSettings, load
+from limiter.config.settings import Settings
 from limiter.wiring import compose_doctor
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic_settings import DotEnvSettingsSource
 
+from limiter.config.loading import WrongSettings, load_as
 from limiter.config.policy import PolicySettings
-from limiter.config.settings import WrongSettings, load_as
 from limiter.recording.lines import Began
 from limiter.recording.reader import WrongRecording, read
 from limiter.replay import report

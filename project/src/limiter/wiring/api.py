@@ -19,6 +19,7 @@ from limiter.clients.booking import Booking
 from limiter.clients.dispatcher import Dispatcher
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.registry import Registry
+from limiter.config.base import seconds
 from limiter.config.kinds import shard
 from limiter.config.settings import Settings
 from limiter.domain.policy import Policy
@@ -29,7 +30,7 @@ from limiter.runner.scheduler import JobScheduler
 from limiter.runner.spec import JobSpec
 from limiter.telemetry import Telemetry
 from limiter.wiring.replica import Replica
-from limiter.wiring.times import seconds, utc_now
+from limiter.wiring.times import utc_now
 
 
 class Api(Provider):

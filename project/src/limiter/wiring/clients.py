@@ -17,11 +17,12 @@ from limiter.clients.label_sets import Family
 from limiter.clients.notifier import Notifier
 from limiter.clients.registry import Registry
 from limiter.clients.transport import Transport
+from limiter.config.base import seconds
 from limiter.config.kinds import shard, trusting
 from limiter.config.settings import Settings
 from limiter.domain.job import Job
 from limiter.telemetry import Telemetry
-from limiter.wiring.times import seconds, utc_now
+from limiter.wiring.times import utc_now
 from limiter.wiring.tracing import Tracing
 
 

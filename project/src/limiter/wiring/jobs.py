@@ -10,6 +10,7 @@ from limiter.clients.dispatcher import Dispatcher
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.notifier import Notifier
 from limiter.clients.registry import Registry
+from limiter.config.base import seconds
 from limiter.config.kinds import shard
 from limiter.config.settings import Settings
 from limiter.db import outbox
@@ -31,7 +32,7 @@ from limiter.jobs.rps_check import RpsCheck
 from limiter.jobs.saga_poll import SagaPoll
 from limiter.runner.spec import JobBody, JobSpec
 from limiter.telemetry import Telemetry
-from limiter.wiring.times import in_flight, seconds, utc_now
+from limiter.wiring.times import in_flight, utc_now
 
 
 class Jobs(Provider):

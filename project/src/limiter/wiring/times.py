@@ -2,17 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+from limiter.config.base import seconds
 from limiter.config.settings import Settings
 
 
 def utc_now() -> datetime:
     """The clock of everything that decides."""
     return datetime.now(UTC)
-
-
-def seconds(value: float) -> timedelta:
-    """A setting as a duration."""
-    return timedelta(seconds=value)
 
 
 def in_flight(settings: Settings) -> timedelta:

@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from limiter.config.base import SECRETS
+from limiter.config.loading import WrongSettings, load
 from limiter.config.overrides import Override
-from limiter.config.settings import Settings, WrongSettings, load
+from limiter.config.settings import Settings
 from limiter.domain.job import Job
 from limiter.domain.policy import Policy
 from limiter.domain.quiet_hours import NEVER_QUIET, QuietHours
@@ -318,7 +319,7 @@ def test_a_file_of_certificates_must_be_one(tmp_path: Path, name: str, rule: str
 
 def test_traces_without_their_packages_stop_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "TRACES_URL='ftp://c': must be an http:// or https:// URL" in refused(TRACES_URL="ftp://c")
-    monkeypatch.setattr("limiter.config.kinds.find_spec", lambda _: None)
+    monkeypatch.setattr("limiter.config.urls.find_spec", lambda _: None)
     assert "tracing needs the packages of requirements-tracing.txt" in refused(TRACES_URL="http://c:4318/v1/traces")
     assert settings(TRACES_URL="")
 

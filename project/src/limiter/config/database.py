@@ -1,0 +1,39 @@
+"""The settings of Postgres."""
+
+from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import AfterValidator, SecretStr
+
+from limiter.config import kinds as kind
+from limiter.config.base import FromEnvironment
+
+
+def _asyncpg_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith("postgresql+asyncpg://"):
+        raise ValueError("must start with postgresql+asyncpg://")
+    if "sslmode" in parse_qs(urlsplit(value.get_secret_value()).query):
+        raise ValueError("sslmode is libpq's word: asyncpg takes ?ssl=require or ?ssl=verify-full")
+    return value
+
+
+DatabaseUrl = Annotated[SecretStr, AfterValidator(_asyncpg_url)]
+
+
+class MigrationSettings(FromEnvironment):
+    """The little that migrations need."""
+
+    database_url: DatabaseUrl
+    migrations_database_url: DatabaseUrl | None = None
+    database_schema: kind.Schema = "rps_limiter"
+
+    @property
+    def url(self) -> str:
+        return (self.migrations_database_url or self.database_url).get_secret_value()
+
+
+class DatabaseSettings(MigrationSettings):
+    """How a replica uses the database."""
+
+    database_pool_size: kind.Count = 5
+    database_timeout_seconds: kind.Seconds = 10

@@ -1,0 +1,43 @@
+"""The kinds of URLs that are called by HTTP, each with its rule."""
+
+from importlib.util import find_spec
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+
+def _http_url(value: str) -> str:
+    if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc:
+        raise ValueError("must be an http:// or https:// URL")
+    return value.rstrip("/")
+
+
+def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """A page that is read twice would count every call twice."""
+    found: dict[tuple[object, ...], int] = {}
+    for number, url in enumerate(urls, 1):
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        earlier = found.setdefault((parts.scheme, parts.hostname, port, parts.path, parts.query), number)
+        if earlier != number:
+            raise ValueError(f"number {number} is the same page as number {earlier}: each may stand there once")
+    return urls
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _traces_url(url: str) -> str:
+    if not url:
+        return ""
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+        raise ValueError("tracing needs the packages of requirements-tracing.txt, which are not installed")
+    return _http_url(url)
+
+
+Url = Annotated[str, AfterValidator(_http_url)]
+Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split), Field(min_length=1), AfterValidator(_distinct)]
+TracesUrl = Annotated[str, AfterValidator(_traces_url)]
