@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import uvicorn
 from loguru import logger
 
-from limiter.api.http import Health, http_app
+from limiter.api.health import Health
+from limiter.api.http import http_app
 from limiter.config.loading import WrongSettings, load
 from limiter.config.settings import Settings
 from limiter.db.engine import DATABASE_ERRORS, SchemaMissing, check_schema, describe

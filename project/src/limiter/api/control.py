@@ -4,20 +4,18 @@ A message that cannot be understood, or breaks a rule, goes to the dead-letter q
 refused again.
 """
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 from faststream.rabbit import RabbitBroker, RabbitMessage
 from loguru import logger
 from pydantic import ValidationError
 
-from limiter.api.handlers import Answer, Handlers, Refused
+from limiter.api.answers import Answer, Refused, rejected, reply_to
+from limiter.api.handlers import Handlers
 from limiter.api.messages import CONTROL_MESSAGE, ControlRequest, Reply, SignedRequest
 from limiter.clients.decoding import describe_validation
 from limiter.db.engine import DATABASE_ERRORS, describe
 
-MAX_REPLY_ECHO = 200  # characters of a refused message's request_id that are sent back
 MAX_REFUSAL = 1000  # characters of the reason, which may quote what was sent
 
 
@@ -39,7 +37,7 @@ class Control:
         try:
             request = _signed(CONTROL_MESSAGE.validate_json(body), message)
             with logger.contextualize(request_id=request.request_id):
-                reply = _reply(request, await self._carry_out(request))
+                reply = reply_to(request, await self._carry_out(request))
                 _log(request, reply)
         except (ValidationError, Refused) as error:
             await self._reject(body, message, error)
@@ -57,7 +55,7 @@ class Control:
         why = describe_validation(error) if isinstance(error, ValidationError) else str(error)
         logger.bind(event="control_rejected").warning("control message: {}", why[:MAX_REFUSAL])
         await message.reject(requeue=False)
-        await self._answer(message, _rejected(body, why[:MAX_REFUSAL]))
+        await self._answer(message, rejected(body, why[:MAX_REFUSAL]))
 
     async def _answer(self, message: RabbitMessage, reply: Reply) -> None:
         if message.reply_to:
@@ -77,34 +75,8 @@ def _signed(request: ControlRequest, message: RabbitMessage) -> ControlRequest:
     return request
 
 
-def _reply(request: ControlRequest, answer: Answer) -> Reply:
-    return Reply(
-        request_id=request.request_id,
-        command=request.command,
-        job=getattr(request, "job", None),
-        outcome=answer.outcome,
-        run_id=answer.run_id,
-        detail=answer.detail,
-    )
-
-
 def _log(request: ControlRequest, reply: Reply) -> None:
     """One line: what was asked by whom and why, and how it ended."""
     asked = request.model_dump(mode="json", exclude={"request_id", "outcome"}, exclude_none=True)
     bound = logger.bind(event="control", outcome=reply.outcome, **asked)
     bound.info("{} {}: {}", request.command, asked.get("job") or asked.get("model") or "", reply.outcome)
-
-
-def _rejected(body: bytes, why: str) -> Reply:
-    """The refusal, with as much of the request as could be read."""
-    try:
-        sent: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        sent = None
-    echo = {
-        name: sent[name][:MAX_REPLY_ECHO].encode(errors="replace").decode()  # a lone surrogate cannot be sent
-        for name in ("request_id", "command", "job")
-        if isinstance(sent, dict) and isinstance(sent.get(name), str)
-    }
-    nothing: dict[str, Any] = {"request_id": None, "command": None, "job": None}
-    return Reply.model_validate(nothing | echo | {"outcome": "rejected", "detail": why})

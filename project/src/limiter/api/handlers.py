@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
-from loguru import logger
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from limiter.api.explaining import explain, moment
+from limiter.api import keeping, settling
+from limiter.api.answers import Answer, Refused
+from limiter.api.explaining import explain
 from limiter.api.messages import (
     AllowSurgeRequest,
     ControlRequest,
@@ -22,29 +22,14 @@ from limiter.api.messages import (
     UnkeepRequest,
     WithdrawRequest,
 )
-from limiter.api.status import StatusReader, lines
-from limiter.db import idle_spells, keeps, settlement, surges
-from limiter.domain.audit import counted
-from limiter.domain.command import Command, CommandState
-from limiter.domain.keep import Keep
+from limiter.api.status import StatusReader
+from limiter.api.status_page import lines
+from limiter.db import surges
 from limiter.domain.shard import EVERY_MODEL, Shard
 from limiter.effects.closing import SpellClosing
 from limiter.runner.claim import RunState
 from limiter.runner.job_table import JobTable
 from limiter.runner.scheduler import JobScheduler
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How a command ended."""
-
-    outcome: Outcome
-    detail: str | None = None
-    run_id: str | None = None
-
-
-class Refused(Exception):
-    """A command breaks a rule; the text tells field, value and rule."""
 
 
 class WrongClock(Exception):
@@ -113,28 +98,10 @@ class Handlers:
         return Answer("completed", lines(await self.status_reader.read()))
 
     async def keep(self, request: KeepRequest) -> Answer:
-        now = self.now()
-        self._check_until(request.until, now)
-        new = Keep(request.model, request.user_id, now, request.until, request.reason, request.by)
-        async with self.engine.begin() as connection:
-            until = await keeps.add(connection, new)
-        return Answer("completed", f"{request.model} is kept for {_whose(request.user_id)} until {moment(until)} UTC")
-
-    def _check_until(self, until: datetime, now: datetime) -> None:
-        if until <= now:
-            raise Refused(f"keep.until: {until.isoformat()} is not in the future: it is {now.isoformat()}")
-        if until - now > self.longest_keep:
-            most = f"KEEP_LONGEST_SECONDS ({self.longest_keep.total_seconds():g}) from now, {now.isoformat()}"
-            raise Refused(f"keep.until: {until.isoformat()} is later than {most}")
+        return await keeping.keep(self.engine, request, self.now(), self.longest_keep)
 
     async def unkeep(self, request: UnkeepRequest) -> Answer:
-        now = self.now()
-        async with self.engine.begin() as connection:
-            ended = await keeps.end(connection, request.model, request.user_id, now)
-        whose = f"{request.model!r} for {_whose(request.user_id)}"
-        if not ended:
-            return Answer("failed", f"there is no keep in force of {whose}")
-        return Answer("completed", f"{counted(ended, 'keep')} of {whose} ended; idle time counts anew from now")
+        return await keeping.unkeep(self.engine, request, self.now())
 
     async def allow_surge(self, request: AllowSurgeRequest) -> Answer:
         now = self.now()
@@ -145,42 +112,10 @@ class Handlers:
         return Answer("completed", f"allowed: {' and '.join(allowed)}")
 
     async def settle(self, request: SettleRequest) -> Answer:
-        now, state = self.now(), CommandState(request.outcome)
-        async with self.engine.begin() as connection:
-            why = f"by hand: {request.signature}"
-            settled = await settlement.settle_by_hand(connection, request.model, state, now, why)
-        if not settled:
-            return Answer("failed", f"there is no unfinished command for a model named {request.model!r}")
-        for command in settled:
-            _log_settled(command, request)
-        return Answer("completed", "\n".join(f"{_of(command)}: {state}" for command in settled))
+        return await settling.settle(self.engine, request, self.now())
 
     async def withdraw(self, request: WithdrawRequest) -> Answer:
-        now = self.now()
-        async with self.engine.begin() as connection:
-            spells = (await idle_spells.open_spells(connection)).values()
-            theirs = [one for one in spells if (one.model_name, one.user.id) == (request.model, request.user_id)]
-            why = f"by hand: {request.signature}"
-            ends = [(one.model_id, await self.closing.withdraw_by_hand(connection, one, now, why)) for one in theirs]
-        closed = [f"model {id}: {how}" for id, how in ends if how is not None]
-        if not closed:
-            return Answer("failed", f"user {request.user_id} has no open idle spell of {request.model!r}")
-        return Answer("completed", "\n".join(closed))
-
-
-def _whose(user_id: UUID | None) -> str:
-    return f"user {user_id}" if user_id else "every user"
-
-
-def _of(command: Command) -> str:
-    return f"{command.kind} of model {command.model_id}, planned {moment(command.planned_at)} UTC"
-
-
-def _log_settled(command: Command, request: SettleRequest) -> None:
-    """One line for a command that a person ended, with its saga, so that what he saw can be looked up."""
-    ids = {"command_id": str(command.id), "model_id": str(command.model_id), "saga_id": str(command.saga_id)}
-    bound = logger.bind(event="settled_by_hand", model=command.model_name, by=request.by, reason=request.reason, **ids)
-    bound.warning("{} of {}: {} by hand", command.kind, command.model_name, request.outcome)
+        return await settling.withdraw(self.engine, self.closing, request, self.now())
 
 
 # What carries out which command; a test keeps it equal to the commands of the messages.

@@ -12,7 +12,7 @@ from limiter.api.broker import Consumer
 from limiter.api.control import Control
 from limiter.api.doctor import Doctor
 from limiter.api.handlers import Handlers
-from limiter.api.http import Health
+from limiter.api.health import Health
 from limiter.api.queues import Queues
 from limiter.api.status import StatusReader
 from limiter.clients.booking import Booking

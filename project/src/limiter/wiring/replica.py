@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from limiter.api.broker import Consumer
-from limiter.api.http import Health
+from limiter.api.health import Health
 from limiter.runner.job_table import JobTable
 from limiter.runner.lock import JobLock
 from limiter.runner.scheduler import JobScheduler

@@ -1,0 +1,59 @@
+"""The status as a person reads it: as a page, and as lines of text."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from limiter.domain.audit import counted, duration
+
+
+def _moment(at: str | None) -> str:
+    return datetime.fromisoformat(at).strftime("%m-%d %H:%M:%S") if at else "never"
+
+
+def _until(at: str | None, now: str) -> str:
+    """How far a moment is from now, in words."""
+    if at is None:
+        return "not known"
+    seconds = (datetime.fromisoformat(at) - datetime.fromisoformat(now)).total_seconds()
+    return f"in {duration(seconds)}" if seconds >= 0 else f"{duration(-seconds)} ago"
+
+
+_PAGES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+)
+_PAGES.filters |= {"moment": _moment, "until": _until, "duration": duration, "counted": counted}
+
+
+def page(found: Mapping[str, Any], *, again: bool) -> str:
+    """The status as an HTML page, which says whether it is read `again` by itself."""
+    return _PAGES.get_template("status.html").render(found, again=again)
+
+
+def lines(found: Mapping[str, Any]) -> str:
+    """The status in lines of text, the most urgent first."""
+    at = found["at"]
+    shard = "" if found["shard"] == "0/1" else f", share {found['shard']}"
+    text = [f"rps-limiter {found['version']}{shard}{', DRY RUN: nothing is done' if found['dry_run'] else ''}"]
+    text.append(f"who is next ({found['next_total']}):")
+    for one in found["next"]:
+        slots, deadline = counted(one["slots"], "slot"), _until(one["not_before"], at)
+        warned = f"warned {_until(one['delivered_at'], at)}" if one["delivered_at"] else "warning not delivered"
+        text.append(f"  {one['user_name']} of {one['model_name']}: {slots}, {one['state']}, {warned}, due {deadline}")
+    text.append("jobs:")
+    for job in found["jobs"]:
+        paused = f", PAUSED by {job['paused_by'] or 'somebody'}: {job['paused_reason'] or 'no reason given'}"
+        last = f"{job['state']} {_until(job['started_at'], at)}" if job["started_at"] else "never run"
+        text.append(f"  {job['name']}: {last}{paused if job['paused'] else ''}")
+    enough = f", {counted(found['without_enough'], 'model')} without enough" if found["without_enough"] else ""
+    text.append(f"fleet: {counted(found['models_total'], 'model')}, {counted(found['replicas'], 'replica')}{enough}")
+    for one in found["commands"]:
+        text.append(f"  {one['kind']} {one['model_name']}: {one['state']} since {_until(one['planned_at'], at)}")
+    for one in found["targets"]:
+        text.append(f"  {one['target']}: read {duration(one['age_seconds'])} ago{', silent' if one['silent'] else ''}")
+    text += [f"  left alone: {name}" for name in found["left_alone"]]
+    text.append(f"events that wait: {found['events_total']}")
+    return "\n".join(text)
