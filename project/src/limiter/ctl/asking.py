@@ -2,29 +2,12 @@
 
 import asyncio
 import json
-import re
-from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import aio_pika
-import click
 
 from limiter.clients.rabbitmq import connect
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
-
-
-class Duration(click.ParamType[timedelta]):
-    """Seconds, or a number with its unit: 90m, 2h, 3d."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smhd]?)", str(value))
-        if not found:
-            self.fail(f"{value!r} is neither seconds nor such as 90m, 2h, 3d", param, ctx)
-        return timedelta(seconds=float(found[1]) * UNITS[found[2] or "s"])
 
 
 async def ask(url: str, queue: str, request: dict[str, str], timeout: float) -> dict[str, Any]:

@@ -1,0 +1,43 @@
+"""Sends what a command line asks for, and prints the reply."""
+
+import asyncio
+import json
+from typing import Any
+
+import aio_pika
+import click
+
+from limiter.config.base import from_file
+from limiter.ctl.asking import ask
+
+DONE = ("completed", "paused", "resumed")
+
+
+def send(options: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Send the message without the fields that are not given, print the reply, end with its exit code."""
+    request = {name: str(value) for name, value in fields.items() if value is not None}
+    queue, timeout = options["queue"], options["timeout"]
+    url = options["url"] or _url_in_file()
+    try:
+        reply = asyncio.run(ask(url, queue, request, timeout))
+    except TimeoutError:
+        raise click.ClickException(
+            f"no replica answered on {queue!r} within {timeout:g} s; the message may still wait"
+        ) from None
+    except aio_pika.exceptions.DeliveryError:
+        raise click.ClickException(f"there is no queue {queue!r}: no replica has ever started here") from None
+    except (OSError, ValueError, aio_pika.exceptions.AMQPError) as error:
+        raise click.ClickException(f"RabbitMQ: {error}") from None
+    is_text = request["command"] in ("explain", "status") and reply.get("outcome") == "completed"
+    click.echo(reply["detail"] if is_text else json.dumps(reply, indent=2, ensure_ascii=False))
+    click.get_current_context().exit(0 if reply.get("outcome") in DONE else 1)
+
+
+def _url_in_file() -> str:
+    try:
+        url = from_file("RABBITMQ_URL")
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if url is None:
+        raise click.UsageError("where is RabbitMQ? Give --url, or set RABBITMQ_URL or RABBITMQ_URL_FILE")
+    return url
