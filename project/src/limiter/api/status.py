@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from limiter import VERSION
-from limiter.db import status
+from limiter.db import fleet_numbers, status
 from limiter.domain.audit import DecisionRecord, in_words
 from limiter.domain.fleet_numbers import FleetNumbers
 from limiter.domain.policy import Policy
@@ -39,9 +39,9 @@ class StatusReader:
     async def numbers(self) -> FleetNumbers:
         """The numbers that the metrics tell; raises what the database raises."""
         async with self.engine.connect() as connection:
-            found = await status.numbers(connection)
+            found = await fleet_numbers.numbers(connection)
             if self.metrics_per_model:
-                found = replace(found, by_model=await status.by_model(connection, self.clock(), self._window))
+                found = replace(found, by_model=await fleet_numbers.by_model(connection, self.clock(), self._window))
         return found
 
     def _window(self, model_name: str) -> timedelta:
@@ -51,13 +51,13 @@ class StatusReader:
         """The status as values that JSON knows, models from this page on; raises what the database raises."""
         now = self.clock()
         async with self.engine.connect() as connection:
-            numbers = await status.numbers(connection)
+            numbers = await fleet_numbers.numbers(connection)
             jobs = await status.jobs(connection)
             spells = await status.who_is_next(connection, MOST)
             models = await status.models(connection, PER_PAGE, PER_PAGE * (page - 1))
             commands = await status.commands(connection, MOST)
             targets = await status.targets(connection)
-            measured = await status.measured(connection)
+            measured = await fleet_numbers.measured(connection)
             events = await status.events(connection, MOST)
             decisions = await status.last_decisions(connection, 20)
         return {
@@ -90,7 +90,7 @@ class StatusReader:
         more = ("started_at", "ended_at", "replica_id", "error")
         return _plain({name: row[name] for name in (*names, *more)}) | {"interval_seconds": spec and spec.interval}
 
-    def _model(self, row: status.Row, measured: status.Measured) -> dict[str, Any]:
+    def _model(self, row: status.Row, measured: fleet_numbers.Measured) -> dict[str, Any]:
         """One instance of a model: its name's calls, which way it wishes to go and since when, and why it stands so."""
         rate = measured.rps(row["samples"], self._window(row["model_name"]))
         up, down = row["overloaded_since"], row["underused_since"]

@@ -11,33 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import cancellations, ledger
 from limiter.db.bulk import streamed
+from limiter.db.spell_rows import spell_of, values_of
 from limiter.db.tables import OPEN_SQL, idle_spell
-from limiter.domain.command import Command
 from limiter.domain.decision import Reason
-from limiter.domain.idle_spell import ARROWS, OPEN_STATES, IdleSpell, SpellState, Step
-from limiter.domain.reservations import Slot, User
+from limiter.domain.idle_spell import ARROWS, OPEN_STATES, IdleSpell, SpellState
 from limiter.domain.snapshot import BookingKey
-
-
-def _spell(row: Any, steps: tuple[Step, ...] = (), uninstall: Command | None = None) -> IdleSpell:
-    return IdleSpell(
-        id=row.id,
-        model_id=row.model_id,
-        model_name=row.model_name,
-        user=User(row.user_id, row.user_name),
-        state=SpellState(row.state),
-        idle_since=row.idle_since,
-        opened_at=row.opened_at,
-        not_before=row.not_before,
-        slot=Slot(row.slot_start, row.slot_end, row.slot_id, row.reservation_id),
-        delivered_at=row.delivered_at,
-        dry_run=row.dry_run,
-        steps=steps,
-        uninstall=uninstall,
-        stopped_for=Reason(row.stopped_for) if row.stopped_for else None,
-        enforcing_at=row.enforcing_at,
-        settled_at=row.settled_at,
-    )
 
 
 async def open_spells(connection: AsyncConnection) -> dict[BookingKey, IdleSpell]:
@@ -49,14 +27,14 @@ async def open_spells(connection: AsyncConnection) -> dict[BookingKey, IdleSpell
         return {}
     ids = [row.id for row in rows]
     steps, uninstalls = await cancellations.of_spells(connection, ids), await ledger.for_spells(connection, ids)
-    return {(row.model_id, row.user_id): _spell(row, steps.get(row.id, ()), uninstalls.get(row.id)) for row in rows}
+    return {(row.model_id, row.user_id): spell_of(row, steps.get(row.id, ()), uninstalls.get(row.id)) for row in rows}
 
 
 async def locked(connection: AsyncConnection, spell: IdleSpell) -> IdleSpell:
     """The spell as it is now, locked until the transaction ends."""
     query = select(idle_spell).where(idle_spell.c.id == spell.id).with_for_update()
     row = (await connection.execute(query)).one()
-    return _spell(row, await cancellations.load(connection, spell.id), spell.uninstall)
+    return spell_of(row, await cancellations.load(connection, spell.id), spell.uninstall)
 
 
 async def closed_at(connection: AsyncConnection, keys: Collection[BookingKey]) -> dict[BookingKey, datetime]:
@@ -75,25 +53,7 @@ async def closed_at(connection: AsyncConnection, keys: Collection[BookingKey]) -
 
 async def begin(connection: AsyncConnection, new: IdleSpell, reason: Reason) -> bool:
     """Record a new spell; false if the booking has an open one."""
-    values = {
-        "id": new.id,
-        "model_id": new.model_id,
-        "model_name": new.model_name,
-        "user_id": new.user.id,
-        "user_name": new.user.name,
-        "state": new.state,
-        "reason": reason,
-        "idle_since": new.idle_since,
-        "opened_at": new.opened_at,
-        "not_before": new.not_before,
-        "delivered_at": new.delivered_at,
-        "reservation_id": new.slot.reservation_id,
-        "slot_id": new.slot.id,
-        "slot_start": new.slot.start,
-        "slot_end": new.slot.end,
-        "dry_run": new.dry_run,
-    }
-    statement = insert(idle_spell).values(values)
+    statement = insert(idle_spell).values(values_of(new, reason))
     only_one = statement.on_conflict_do_nothing(index_elements=["model_id", "user_id"], index_where=text(OPEN_SQL))
     if not (await connection.execute(only_one)).rowcount:
         return False
@@ -146,7 +106,7 @@ async def pending(connection: AsyncConnection, ids: Collection[UUID]) -> list[Id
     """Those of the spells whose warning is not delivered yet, without their slots."""
     wanted = idle_spell.c.id == any_(bindparam(None, list(ids), type_=ARRAY(Uuid)))
     query = select(idle_spell).where(wanted, idle_spell.c.state == SpellState.WARNING_PENDING)
-    return [_spell(row) for row in await connection.execute(query)]
+    return [spell_of(row) for row in await connection.execute(query)]
 
 
 async def delivered(connection: AsyncConnection, ids: Collection[UUID], at: datetime) -> None:

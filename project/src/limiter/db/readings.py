@@ -1,6 +1,5 @@
 """What rps_check remembers of the readings: counters, use, gaps."""
 
-import json
 from array import array
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import tables
 from limiter.db.bulk import streamed, upsert
+from limiter.db.reading_rows import TARGET, target_of, target_row, usage_of, usage_row
 from limiter.domain.columns import Column, Layout, changes, rows
-from limiter.domain.usage import Gap, Memory, Sample, TargetMemory, Usage
+from limiter.domain.usage import Gap, Memory, TargetMemory
 
 SERIES = ("target", "series", "model_name", "value")
-TARGET = ("target", "first_read_at", "read_at", "started_at", "rate", "silent", "matched_at", "page_digest", "stale")
 
 
 async def load(connection: AsyncConnection, targets: Collection[str]) -> Memory:
@@ -26,7 +25,7 @@ async def load(connection: AsyncConnection, targets: Collection[str]) -> Memory:
     known = await load_targets(connection, targets)
     return Memory(
         {row.target: await _loaded(connection, row) for row in known.values()},
-        {row.model_name: _usage(row) async for row in streamed(connection, select(tables.usage))},
+        {row.model_name: usage_of(row) async for row in streamed(connection, select(tables.usage))},
         tuple(Gap(*row) for row in await connection.execute(select(tables.gap))),
     )
 
@@ -39,7 +38,7 @@ async def load_targets(connection: AsyncConnection, targets: Collection[str]) ->
 
 def target_rows(memory: Memory) -> dict[str, tuple[Any, ...]]:
     """The rows that stand for the targets of this memory."""
-    return {name: _target_row(name, target) for name, target in memory.targets.items()}
+    return {name: target_row(name, target) for name, target in memory.targets.items()}
 
 
 async def _loaded(connection: AsyncConnection, row: Any) -> TargetMemory:
@@ -51,7 +50,7 @@ async def _loaded(connection: AsyncConnection, row: Any) -> TargetMemory:
         names.append(intern(name))  # each model's name stands in several series of several targets
         values.append(value)
     layout = Layout(series, names)
-    return _target(row, Column(layout, values), Column(layout, names))
+    return target_of(row, Column(layout, values), Column(layout, names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +75,10 @@ def changed(before: Memory, after: Memory) -> Changed:
             gone[name] = vanished
     known = set(before.gaps)
     return Changed(
-        targets=_changed(_target_row, before.targets, after.targets),
+        targets=_changed(target_row, before.targets, after.targets),
         series=series,
         gone=gone,
-        usage=_changed(_usage_row, before.usage, after.usage),
+        usage=_changed(usage_row, before.usage, after.usage),
         gaps=[(gap.target, gap.since, gap.until) for gap in after.gaps if gap not in known],
     )
 
@@ -99,34 +98,6 @@ def _changed(row: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> l
     return [row(name, value) for name, value in after.items() if before.get(name) is not value]
 
 
-def _target(row: Any, counters: Column[float], names: Column[str]) -> TargetMemory:
-    return TargetMemory(
-        target=row.target,
-        first_read_at=row.first_read_at,
-        read_at=row.read_at,
-        started_at=row.started_at,
-        rate=row.rate,
-        counters=counters,
-        names=names,
-        silent=row.silent,
-        matched_at=row.matched_at,
-        page_digest=row.page_digest,
-        stale=row.stale,
-    )
-
-
-def _target_row(_: str, target: TargetMemory) -> tuple[Any, ...]:
-    return tuple(getattr(target, name) for name in TARGET)
-
-
-def _usage_row(name: str, used: Usage) -> tuple[Any, ...]:
-    return (name, used.last_used_at, json.dumps(used.samples))
-
-
-def _usage(row: Any) -> Usage:
-    return Usage(row.last_used_at, tuple(Sample(*sample) for sample in json.loads(row.samples)))
-
-
 def _series(before: TargetMemory | None, after: TargetMemory) -> tuple[Collection[str], Iterable[tuple[Any, ...]]]:
     """The series to delete, and the rows to write, made one by one: of a first page they would fill the memory."""
     old = before.counters if before else {}
@@ -139,12 +110,6 @@ def _series(before: TargetMemory | None, after: TargetMemory) -> tuple[Collectio
     all = rows(after.counters, after.names)
     written = ((after.target, series, name, value) for series, name, value in all if known.get(series) != value)
     return known.keys() - after.counters.keys(), written
-
-
-async def forget(connection: AsyncConnection, before: datetime) -> None:
-    """Drop gaps and uses that ended so long ago that no decision can depend on them."""
-    await connection.execute(delete(tables.gap).where(tables.gap.c.until < before))
-    await connection.execute(delete(tables.usage).where(tables.usage.c.last_used_at < before))
 
 
 async def forget_targets(
