@@ -18,10 +18,11 @@ from dev.bench.service import platform
 from limiter.clients.circuit import Circuit
 from limiter.clients.entrypoint import HEADERS
 from limiter.clients.http import ServiceClient
+from limiter.clients.known_page import SeriesCache
 from limiter.clients.label_sets import Family
 from limiter.clients.page import PageReader
-from limiter.clients.page_order import SeriesCache
-from limiter.clients.registry import Registry, _Page, _TaggedEntry
+from limiter.clients.registry import Registry
+from limiter.clients.registry_wire import WirePage, WireTaggedEntry
 from limiter.clients.transport import Transport
 from limiter.config.policy import PolicySettings
 from limiter.domain.deciding import decide_fleet
@@ -145,8 +146,8 @@ def decoding() -> Row:
 
     def rival() -> None:
         for page in pages:
-            for item in _Page.model_validate(json.loads(page)).items:
-                _TaggedEntry.model_validate(item)
+            for item in WirePage.model_validate(json.loads(page)).items:
+                WireTaggedEntry.model_validate(item)
 
     return Row("decode 10,000 models of the registry", spent(ours), spent(rival), None, "at most 1/2")
 

@@ -10,9 +10,9 @@ import httpx
 from limiter.clients.errors import CircuitOpen, ContractBroken, ServiceError, Unavailable
 from limiter.clients.exposition import NoFamily
 from limiter.clients.http import REQUEST_ID, ServiceClient, check_status
+from limiter.clients.known_page import SeriesCache
 from limiter.clients.label_sets import BrokenPage, Family
 from limiter.clients.page import PageContent, PageReader
-from limiter.clients.page_order import SeriesCache
 from limiter.domain.usage import FailedScrape, Scrape, ScrapedPage, ScrapeProblem
 
 # Plain text, so that nothing has to be negotiated or unpacked: on a local network compression costs more than it saves.

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import compress
 
+from limiter.clients.known_page import SeriesCache
 from limiter.clients.label_sets import BrokenPage, parsed_line
-from limiter.clients.page_order import PageOrder, SeriesCache
+from limiter.clients.page_order import PageOrder
 from limiter.domain.columns import Column
 
 MOST = 1e18  # calls: no counter gets there, and sums of larger ones could overflow

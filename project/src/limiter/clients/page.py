@@ -6,8 +6,8 @@ import zlib
 from dataclasses import dataclass
 
 from limiter.clients.exposition import FamilyReader, NoFamily, Series
+from limiter.clients.known_page import SeriesCache
 from limiter.clients.label_sets import BrokenPage, shown
-from limiter.clients.page_order import SeriesCache
 from limiter.domain.usage import Heartbeat
 
 OF_THE_PROCESS, OF_METRICS = b"\nprocess_", b"metric"  # what stands in all that is read here besides the families

@@ -1,63 +1,13 @@
 """The label sets of a page in their order, compared with those of the page before: only what is new is looked at."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from itertools import accumulate, compress
 
-from limiter.clients.label_sets import BrokenPage, Family, Shape
+from limiter.clients.known_page import KnownPage, SeriesCache, SeriesNames
+from limiter.clients.label_sets import BrokenPage, Shape
 from limiter.domain.columns import Layout, Stretch
 
 AHEAD = 10_000  # label sets: how far a stretch may have moved; more than stand in one block of the largest size
-
-
-class SeriesNames(Sequence[str]):
-    """The canonical series of label sets, made when asked for: most are never written anywhere."""
-
-    def __init__(self, family: Family, shape: Shape | None, raws: Sequence[bytes]) -> None:
-        """`shape` is that of most of the label sets; all of them count."""
-        self._family = family
-        self._shape = shape
-        self._raws = raws
-
-    def __len__(self) -> int:
-        return len(self._raws)
-
-    def __getitem__(self, place: int) -> str:  # type: ignore[override]
-        return self._series(self._raws[place])
-
-    def __iter__(self) -> Iterator[str]:
-        return map(self._series, self._raws)
-
-    def _series(self, raw: bytes) -> str:
-        series = self._shape.series(raw) if self._shape else None
-        if series is None:
-            parsed = self._family.parsed(raw)
-            assert parsed is not None
-            series = parsed[0]
-        return series
-
-
-@dataclass(frozen=True, slots=True)
-class KnownPage:
-    """A page's label sets with their models' names (None: does not count), and the layout of those that count."""
-
-    raws: list[bytes] = field(default_factory=list)
-    names: list[str | None] = field(default_factory=list)
-    shape: Shape | None = None  # of every label set; None if they are of several
-    layout: Layout = field(default_factory=lambda: Layout((), ()))
-
-    @property
-    def counts(self) -> list[bool] | None:
-        """Which label sets count; None if all do."""
-        return None if len(self.layout.names) == len(self.names) else [name is not None for name in self.names]
-
-
-class SeriesCache:
-    """What is known of the series of one process; kept between pages."""
-
-    def __init__(self, family: Family) -> None:
-        self.family = family
-        self.page = KnownPage()
 
 
 class PageOrder:

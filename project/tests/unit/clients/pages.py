@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from limiter.clients.exposition import MOST, Series
+from limiter.clients.known_page import SeriesCache
 from limiter.clients.label_sets import Family
 from limiter.clients.page import PageContent, PageReader
-from limiter.clients.page_order import SeriesCache
 
 METRIC, LABEL = "model_calls_total", "model_name"
 FAMILY = Family(METRIC, LABEL)

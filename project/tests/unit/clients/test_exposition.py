@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limiter.clients.exposition import NoFamily
+from limiter.clients.known_page import SeriesCache
 from limiter.clients.label_sets import BrokenPage, Family
-from limiter.clients.page_order import SeriesCache
 from limiter.domain.folding import fold
 from limiter.domain.usage import Memory, ScrapedPage
 from tests.unit.clients import pages

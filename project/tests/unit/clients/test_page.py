@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
+from limiter.clients.known_page import SeriesCache
 from limiter.clients.label_sets import BrokenPage, Family
-from limiter.clients.page_order import SeriesCache
 from limiter.domain.usage import Heartbeat
 from tests.unit.clients.pages import FAMILY, read_page
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limiter.clients.known_page import SeriesCache
 from limiter.clients.label_sets import Family
-from limiter.clients.page_order import SeriesCache
 from limiter.db.readings import changed
 from limiter.domain.columns import Column, changes
 from limiter.domain.folding import fold
