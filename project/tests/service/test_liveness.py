@@ -23,10 +23,10 @@ async def test_a_scheduler_that_no_longer_beats_fails_liveness_until_it_beats_ag
 
         bench.scheduler.start()
         assert await turns(200) == "ok"
-        bench.scheduler._scheduler.pause()
+        bench.scheduler._ticks.scheduler.pause()
         assert (await turns(503)).startswith("no heartbeat for ")
         readiness = await client.get("/health/readiness")
         assert readiness.json()["dependencies"]["scheduler"].startswith("no heartbeat for ")
-        bench.scheduler._scheduler.resume()
+        bench.scheduler._ticks.scheduler.resume()
         assert await turns(200) == "ok"
     await bench.scheduler.stop(5)

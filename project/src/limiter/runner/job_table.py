@@ -16,16 +16,16 @@ from uuid import UUID
 
 from apscheduler.triggers.cron import CronTrigger
 from loguru import logger
-from sqlalchemy import ColumnElement, Row, Update, and_, exists, func, select, update
+from sqlalchemy import ColumnElement, Row, and_, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from limiter.db import settlement
 from limiter.db.tables import job as jobs
-from limiter.db.tables import job_run
 from limiter.domain.job import Job
+from limiter.runner import run_rows
 from limiter.runner.claim import Cause, Claim, RunState
-from limiter.runner.due import Due, Turn, ask, claimable, turn_of
+from limiter.runner.due import Due, ask, claimable, turn_of
 from limiter.runner.keys import LockKeys
 
 
@@ -76,7 +76,7 @@ class JobTable:
             check()
             if row is None:
                 return None
-            lost, turn = await _mark_lost(connection, job), turn_of(row, interval, calendar)
+            lost, turn = await run_rows.mark_lost(connection, job), turn_of(row, interval, calendar)
             if cause is Cause.SCHEDULE:
                 orphaned = row.running_epoch is not None and row.attempts < self.attempts
                 if row.paused or not (turn.due or orphaned):
@@ -85,10 +85,7 @@ class JobTable:
                 cause = Cause.SCHEDULE if turn.due else Cause.ORPHAN
             missed = turn.missed if cause is Cause.SCHEDULE else 0
             claim = Claim(job, row.epoch + 1, self.replica_id, cause, missed, lost)
-            await connection.execute(_claim(claim, turn))
-            run = {"job": job, "epoch": claim.epoch, "due_slot": turn.slot, "cause": cause}
-            run |= {"replica_id": claim.replica_id, "state": RunState.RUNNING}
-            await connection.execute(insert(job_run).values(run))
+            await run_rows.begin(connection, claim, turn)
             return claim
 
     async def _lock_row(self, connection: AsyncConnection, job: Job, interval: float) -> Row[Any] | None:
@@ -103,17 +100,7 @@ class JobTable:
     async def finish(self, claim: Claim, state: RunState, error: str | None) -> None:
         """Record the end of a run; an interrupted one stays claimed, so that another replica resumes it at once."""
         async with self._writing(claim.job) as connection:
-            ours = and_(
-                job_run.c.job == claim.job,
-                job_run.c.epoch == claim.epoch,
-                job_run.c.replica_id == claim.replica_id,
-            )
-            running = and_(ours, job_run.c.state == RunState.RUNNING)
-            ended = {"state": state, "ended_at": func.now(), "error": error}
-            await connection.execute(update(job_run).where(running).values(ended))
-            if state is not RunState.INTERRUPTED:
-                mine = and_(jobs.c.name == claim.job, jobs.c.epoch == claim.epoch, exists().where(ours))
-                await connection.execute(update(jobs).where(mine).values(running_epoch=None))
+            await run_rows.end(connection, claim, state, error)
 
     async def put_back(self, at: datetime) -> None:
         """The database was put back to an earlier state: what people said and what was sent since then is not known.
@@ -148,19 +135,3 @@ class JobTable:
         paused = and_(jobs.c.name == job, jobs.c.paused)
         async with self._writing(job) as connection:
             await connection.execute(update(jobs).where(paused).values(running))
-
-
-def _claim(claim: Claim, turn: Turn) -> Update:
-    values: dict[str, object] = {"epoch": claim.epoch, "running_epoch": claim.epoch}
-    if claim.cause is Cause.SCHEDULE:
-        values |= {"next_due_at": turn.following, "attempts": 1}
-    elif claim.cause is Cause.ORPHAN:
-        values |= {"attempts": jobs.c.attempts + 1}
-    return update(jobs).where(jobs.c.name == claim.job).values(values)
-
-
-async def _mark_lost(connection: AsyncConnection, job: Job) -> int:
-    """Runs still `running` although we have their lock have lost it; returns how many."""
-    running = and_(job_run.c.job == job, job_run.c.state == RunState.RUNNING)
-    ended = {"state": RunState.LOST, "ended_at": func.now()}
-    return (await connection.execute(update(job_run).where(running).values(ended))).rowcount

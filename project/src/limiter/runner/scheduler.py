@@ -1,11 +1,9 @@
-"""The scheduler: APScheduler ticks, Postgres says what is due and who runs it, `Execution` runs every job."""
+"""The scheduler: at a tick Postgres says what is due and who runs it, `Execution` runs every job."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from loguru import logger
 
 from limiter.db.engine import DATABASE_ERRORS, describe, reason_of
@@ -19,10 +17,8 @@ from limiter.runner.job_table import JobTable
 from limiter.runner.lock import JobLock
 from limiter.runner.spec import JobSpec
 from limiter.runner.steady import SteadyClock
+from limiter.runner.ticks import Ticks
 from limiter.telemetry import Telemetry
-
-CLOCK_SET = 1.0  # seconds by which no clock drifts in one
-TICKS_PER_INTERVAL = 4  # a replica that takes over must not wait a whole interval
 
 
 class JobScheduler:
@@ -47,68 +43,34 @@ class JobScheduler:
         self._telemetry = telemetry
         self._steady = SteadyClock(lambda: self._clock(), skew_limit)
         self._execution = Execution(table, self._steady, telemetry)
-        self._longest_tick = longest_tick
         self._skew_limit = skew_limit
-        self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._ticks = Ticks(self._steady, longest_tick)
         self._running: set[asyncio.Task[RunReport | None]] = set()
-        self._watching: asyncio.Task[None] | None = None
-        self._beat_at: float | None = None
         self._runs = 0  # how many runs of any job this process knows to have been claimed
         self.draining = False
         self.skewed = False
 
     def start(self) -> None:
-        """Begin to tick; each replica at its own phase, so that they do not all ask at once."""
-        options = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-        self._scheduler.add_job(self._beat, "interval", seconds=1, id="heartbeat", **options)
-        for job, spec in self._specs.items():
-            seconds = self._tick_seconds(spec)
-            first = datetime.now(UTC) + timedelta(seconds=random.uniform(0, seconds))  # noqa: S311 - a phase, no secret
-            self._scheduler.add_job(
-                self.tick, "interval", seconds=seconds, args=[job], id=job, next_run_time=first, **options
-            )
-        self._scheduler.start()
-        self._watching = asyncio.create_task(self._watch_clock())
-        self._beat_at = asyncio.get_running_loop().time()
-
-    def _tick_seconds(self, spec: JobSpec) -> float:
-        """The pause between two ticks; a calendar has no interval of which to take a part."""
-        part = spec.interval / TICKS_PER_INTERVAL
-        return min(part, self._longest_tick) if spec.calendar is None else self._longest_tick
-
-    async def _watch_clock(self) -> None:
-        """APScheduler goes by the wall clock: once that is set back, its next ticks would lie in the far future."""
-        while True:
-            before = self._steady.ahead()
-            await asyncio.sleep(1)
-            moved = self._steady.ahead() - before
-            if abs(moved) > CLOCK_SET:
-                logger.bind(event="clock_set", seconds=round(moved)).warning("the clock was set by {:.0f} s", moved)
-                for job in self._scheduler.get_jobs():
-                    job.modify(next_run_time=datetime.now(UTC))
-
-    async def _beat(self) -> None:
-        self._beat_at = asyncio.get_running_loop().time()
+        """Begin to tick."""
+        for spec in self._specs.values():
+            self._ticks.add(spec, self.tick)
+        self._ticks.start()
 
     def silent_for(self) -> float | None:
         """Seconds since the scheduler last proved that it ticks; None before it was started."""
-        return None if self._beat_at is None else asyncio.get_running_loop().time() - self._beat_at
+        return self._ticks.silent_for()
 
     async def stop(self, patience: float) -> None:
         """Start no more runs, give running ones `patience` seconds, then interrupt them."""
         self.draining = True
-        if self._watching is not None:
-            self._watching.cancel()
-        if self._scheduler.running:
-            self._scheduler.pause()
+        self._ticks.pause()
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=patience)
             for task in late:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-        if self._scheduler.running:
-            self._scheduler.shutdown(wait=False)
+        self._ticks.end()
 
     async def tick(self, job: Job) -> None:
         """Run the job if it is due and no other replica runs it."""

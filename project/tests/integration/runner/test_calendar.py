@@ -187,4 +187,4 @@ async def test_a_job_with_a_calendar_is_looked_at_as_often_as_the_longest_tick_s
 
 
 def _pause(scheduler: JobScheduler, job: Job) -> float:
-    return scheduler._tick_seconds(scheduler._specs[job])
+    return scheduler._ticks.seconds(scheduler._specs[job])
