@@ -5,14 +5,10 @@ import ctypes
 import gc
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import uvicorn
 from loguru import logger
 
-from limiter.api.health import Health
-from limiter.api.http import http_app
+from limiter.api.server import http_server
 from limiter.config.loading import WrongSettings, load
 from limiter.config.settings import Settings
 from limiter.db.engine import DATABASE_ERRORS, SchemaMissing, check_schema, describe
@@ -28,14 +24,6 @@ HAND_OVER = 0.001  # seconds that a thread at work keeps the loop waiting; by de
 # at 100,000 models 40 of 480 MB.
 M_ARENA_MAX, M_MMAP_THRESHOLD, LARGE_BLOCK = -8, -3, 2**17
 LEFTOVER_CANCELS = 5  # what survives one cancel ends at the second; what survives all of these is not waited for here
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn, leaving the signals to us: the jobs must end before it does."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def main() -> int:
@@ -89,7 +77,7 @@ async def _watch_the_loop(replica: Replica) -> None:
 
 
 async def _run(settings: Settings, replica: Replica, stop: asyncio.Event) -> int:
-    server = _server(settings, replica.health)
+    server = http_server(replica.health, settings.http_host, settings.http_port)
     http = asyncio.create_task(server.serve())
     work = asyncio.create_task(_work(settings, replica))
     stopping = asyncio.create_task(stop.wait())
@@ -104,19 +92,6 @@ async def _run(settings: Settings, replica: Replica, stop: asyncio.Event) -> int
     server.should_exit = True
     await http
     return code
-
-
-def _server(settings: Settings, health: Health) -> _Server:
-    config = uvicorn.Config(
-        http_app(health),
-        host=settings.http_host,
-        port=settings.http_port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=1,
-        lifespan="off",
-    )
-    return _Server(config)
 
 
 def _exit_code(work: asyncio.Task[None], asked: bool) -> int:

@@ -2,12 +2,12 @@
 
 from loguru import logger
 
-from limiter.logs import _text_line
+from limiter.logs.lines import text_line
 
 
 def said(text: str, **extra: object) -> str:
     lines: list[str] = []
-    sink = logger.add(lambda message: lines.append(_text_line(message)), level="INFO")
+    sink = logger.add(lambda message: lines.append(text_line(message)), level="INFO")
     try:
         logger.bind(**extra).info("{}", text)
     finally:

@@ -6,16 +6,15 @@ from time import perf_counter
 from typing import Any
 
 from loguru import logger
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry
 
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.job import Job
 from limiter.domain.usage import Gap, ScrapeProblem
 from limiter.telemetry import labels
-from limiter.telemetry.fleet import PREFIX, FleetGauges
+from limiter.telemetry.fleet import FleetGauges
+from limiter.telemetry.metrics import Metrics
 from limiter.telemetry.replica import ReplicaMetrics
-
-disable_created_metrics()  # type: ignore[no-untyped-call]  # another series for each of ours, which nobody reads
 
 
 class Telemetry:
@@ -23,38 +22,37 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.fleet = FleetGauges(self.registry)
-        self.replica = ReplicaMetrics(self.registry)
+        make = Metrics(self.registry)
+        self.fleet = FleetGauges(make)
+        self.replica = ReplicaMetrics(make)
         self.run_span: Callable[[str, int], AbstractContextManager[None]] = (
             lambda *_: nullcontext()
         )  # the trace of a run
         self._last_criticals: dict[str, tuple[float, str]] = {}
-        self._criticals = self._counter("critical_errors", "Errors that a person must look at: the alarm.", "reason")
-        self._runs = self._counter("job_runs", "Ended runs of each job.", "job", "outcome")
-        self._missed = self._counter("job_missed", "Intervals in which no replica ran the job.", "job")
-        self._decisions = self._counter("decisions", "Decisions taken, by decision and reason.", "decision", "reason")
-        self._requests = self._counter(
-            "http_requests", "Calls to each external service, by outcome.", "peer", "outcome"
-        )
-        self._restarts = self._counter("target_restarts", "Restarts of each Entrypoint process.", "target")
-        self._unknown = self._counter(
+        self._criticals = make.counter("critical_errors", "Errors that a person must look at: the alarm.", "reason")
+        self._runs = make.counter("job_runs", "Ended runs of each job.", "job", "outcome")
+        self._missed = make.counter("job_missed", "Intervals in which no replica ran the job.", "job")
+        self._decisions = make.counter("decisions", "Decisions taken, by decision and reason.", "decision", "reason")
+        self._requests = make.counter("http_requests", "Calls to each external service, by outcome.", "peer", "outcome")
+        self._restarts = make.counter("target_restarts", "Restarts of each Entrypoint process.", "target")
+        self._unknown = make.counter(
             "target_unknown_seconds",
             "Seconds whose calls are unknown, by the Entrypoint process that lost them.",
             "target",
         )
-        self._refused = self._counter("entries_refused", "Entries of an answer that could not be understood.", "peer")
-        self._events = self._counter("events", "Events handed to the broker.", "stage", "outcome")
-        self._cancelled_models = self._counter("models_cancelled", "Models whose following slots were cancelled.")
-        self._cancelled_slots = self._counter("slots_cancelled", "Slots cancelled.")
-        self._slot_hours = self._counter("slot_hours_freed", "Hours of the cancelled slots.")
-        self._replica_hours = self._counter(
+        self._refused = make.counter("entries_refused", "Entries of an answer that could not be understood.", "peer")
+        self._events = make.counter("events", "Events handed to the broker.", "stage", "outcome")
+        self._cancelled_models = make.counter("models_cancelled", "Models whose following slots were cancelled.")
+        self._cancelled_slots = make.counter("slots_cancelled", "Slots cancelled.")
+        self._slot_hours = make.counter("slot_hours_freed", "Hours of the cancelled slots.")
+        self._replica_hours = make.counter(
             "replica_hours_freed", "Hours of the cancelled slots of uninstalled models, times their replicas."
         )
-        self._durations = self._histogram("job_duration_seconds", "Seconds that runs take.", "job")
-        self._latency = self._histogram(
-            "http_request_seconds", "Seconds that external services take to answer.", "peer"
+        self._durations = make.histogram("job_duration_seconds", "Seconds that runs take.", labels.RUNS, "job")
+        self._latency = make.histogram(
+            "http_request_seconds", "Seconds that external services take to answer.", labels.RUNS, "peer"
         )
-        self._success = self._gauge("job_last_success_timestamp_seconds", "Unix time of the last good run.", "job")
+        self._success = make.gauge("job_last_success_timestamp_seconds", "Unix time of the last good run.", "job")
         self._show_zeros()
 
     def _show_zeros(self) -> None:
@@ -75,15 +73,6 @@ class Telemetry:
             self._refused.labels(service)
             for outcome in ("ok", "rejected", "no_answer", "unreachable"):
                 self._requests.labels(service, outcome)
-
-    def _counter(self, name: str, text: str, *names: str) -> Counter:
-        return Counter(PREFIX + name, text, names, registry=self.registry)
-
-    def _gauge(self, name: str, text: str, *names: str) -> Gauge:
-        return Gauge(PREFIX + name, text, names, registry=self.registry)
-
-    def _histogram(self, name: str, text: str, *names: str) -> Histogram:
-        return Histogram(PREFIX + name, text, names, registry=self.registry, buckets=labels.RUNS)
 
     def critical(self, reason: str, detail: object, **ids: object) -> None:
         """Count and log an error that a person must look at."""

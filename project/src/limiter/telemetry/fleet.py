@@ -3,46 +3,39 @@
 from collections.abc import Iterable, Mapping
 from math import nan
 
-from prometheus_client import CollectorRegistry, Gauge
-
 from limiter.domain.command import UNFINISHED
 from limiter.domain.fleet_numbers import FleetNumbers, ModelNumbers
 from limiter.domain.idle_spell import OPEN_STATES
 from limiter.domain.job import Job
 from limiter.telemetry.labels import KINDS
-
-PREFIX = "rps_limiter_"
+from limiter.telemetry.metrics import Metrics
 
 
 class FleetGauges:
     """Models, commands, spells, events, jobs and readings as they stand."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    def __init__(self, make: Metrics) -> None:
         self.targets: tuple[str, ...] = ()
-        self._observed = self._gauge("models_observed", "Running models under observation.")
-        self._replicas = self._gauge("fleet_replicas", "Replicas of the running models.")
-        self._budget = self._gauge("fleet_budget", "Replicas that may be asked for.", "tag")
-        self._full = self._gauge("models_fleet_full", "Models that need replicas which the budget does not grant.")
-        self._in_progress = self._gauge("actions_in_progress", "Models with an action in progress, by kind.", "kind")
-        self._pending = self._gauge("events_pending", "Events not yet confirmed by the broker.")
-        self._oldest_event = self._gauge("outbox_oldest_age_seconds", "Age of the oldest event not yet confirmed.")
-        self._next_deadline = self._gauge("next_deadline_timestamp_seconds", "Unix time of the next cancelling.")
-        self._commands = self._gauge("commands", "Unfinished commands, by state.", "state")
-        self._spells = self._gauge("spells", "Open idle spells, by state.", "state")
-        self._paused = self._gauge("job_paused", "1 while the job is paused.", "job")
-        self._reading_age = self._gauge("reading_age_seconds", "Since each page was last read well.", "target")
-        self._flapping = self._gauge("models_flapping", "Models scaled up and down twice each within an hour.")
-        self._dead = self._gauge(
+        self._observed = make.gauge("models_observed", "Running models under observation.")
+        self._replicas = make.gauge("fleet_replicas", "Replicas of the running models.")
+        self._budget = make.gauge("fleet_budget", "Replicas that may be asked for.", "tag")
+        self._full = make.gauge("models_fleet_full", "Models that need replicas which the budget does not grant.")
+        self._in_progress = make.gauge("actions_in_progress", "Models with an action in progress, by kind.", "kind")
+        self._pending = make.gauge("events_pending", "Events not yet confirmed by the broker.")
+        self._oldest_event = make.gauge("outbox_oldest_age_seconds", "Age of the oldest event not yet confirmed.")
+        self._next_deadline = make.gauge("next_deadline_timestamp_seconds", "Unix time of the next cancelling.")
+        self._commands = make.gauge("commands", "Unfinished commands, by state.", "state")
+        self._spells = make.gauge("spells", "Open idle spells, by state.", "state")
+        self._paused = make.gauge("job_paused", "1 while the job is paused.", "job")
+        self._reading_age = make.gauge("reading_age_seconds", "Since each page was last read well.", "target")
+        self._flapping = make.gauge("models_flapping", "Models scaled up and down twice each within an hour.")
+        self._dead = make.gauge(
             "dead_letters", "Messages that were not understood, by the queue they came from.", "queue"
         )
-        self._model_rps = self._gauge("model_rps", "Calls per second, with METRICS_PER_MODEL.", "model")
-        self._model_replicas = self._gauge("model_replicas", "Replicas, with METRICS_PER_MODEL.", "model")
-        self._model_idle = self._gauge("model_idle_seconds", "Since the last call, with METRICS_PER_MODEL.", "model")
-        self._read_at = self._gauge("fleet_read_timestamp_seconds", "Unix time of the last read of the fleet's gauges.")
-
-    def _gauge(self, name: str, text: str, *names: str) -> Gauge:
-        return Gauge(PREFIX + name, text, names, registry=self._registry)
+        self._model_rps = make.gauge("model_rps", "Calls per second, with METRICS_PER_MODEL.", "model")
+        self._model_replicas = make.gauge("model_replicas", "Replicas, with METRICS_PER_MODEL.", "model")
+        self._model_idle = make.gauge("model_idle_seconds", "Since the last call, with METRICS_PER_MODEL.", "model")
+        self._read_at = make.gauge("fleet_read_timestamp_seconds", "Unix time of the last read of the fleet's gauges.")
 
     def show_budget(self, limits: Mapping[str, int]) -> None:
         """Show the budget of each tag; that of all models is the one without a tag."""

@@ -1,36 +1,29 @@
 """What this replica is and how it fares, besides what it does."""
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import PlatformCollector, ProcessCollector
 
 from limiter.telemetry import labels
-from limiter.telemetry.fleet import PREFIX
+from limiter.telemetry.metrics import Metrics
 
 
 class ReplicaMetrics:
     """Version, readiness, connections, circuits and stalls of one process."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    def __init__(self, make: Metrics) -> None:
         self.left_alone: set[tuple[str, str]] = set()  # external services whose circuit is open
-        self._build = self._gauge("build_info", "1; the label tells the version.", "version")
-        self._dry_run = self._gauge("dry_run", "1 while nothing is commanded, cancelled or sent.")
-        self._ready = self._gauge("ready", "1 while this replica has all that it needs.")
-        self._connections = self._gauge("database_connections_in_use", "Of the pool that jobs and pages share.")
-        self._recording = self._gauge("recording_stopped", "1 since the recording of readings had to stop.")
-        self._circuits = self._gauge("circuit_open", "1 while the external service is left alone.", "peer")
-        self._stalls = Histogram(
-            PREFIX + "event_loop_stall_seconds",
-            "How much later than it should the event loop went on.",
-            registry=registry,
-            buckets=labels.STALLS,
+        self._build = make.gauge("build_info", "1; the label tells the version.", "version")
+        self._dry_run = make.gauge("dry_run", "1 while nothing is commanded, cancelled or sent.")
+        self._ready = make.gauge("ready", "1 while this replica has all that it needs.")
+        self._connections = make.gauge("database_connections_in_use", "Of the pool that jobs and pages share.")
+        self._recording = make.gauge("recording_stopped", "1 since the recording of readings had to stop.")
+        self._circuits = make.gauge("circuit_open", "1 while the external service is left alone.", "peer")
+        self._stalls = make.histogram(
+            "event_loop_stall_seconds", "How much later than it should the event loop went on.", labels.STALLS
         )
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
+        ProcessCollector(registry=make.registry)
+        PlatformCollector(registry=make.registry)
         for service in labels.PEERS:
             self._circuits.labels(service)
-
-    def _gauge(self, name: str, text: str, *names: str) -> Gauge:
-        return Gauge(PREFIX + name, text, names, registry=self._registry)
 
     def show_service(self, version: str, *, dry_run: bool) -> None:
         """Show what this replica is; it does not change."""

@@ -10,7 +10,9 @@ from limiter.config.settings import Settings
 from limiter.wiring.api import Api
 from limiter.wiring.clients import Clients
 from limiter.wiring.jobs import Jobs
+from limiter.wiring.messages import Messages
 from limiter.wiring.replica import Replica
+from limiter.wiring.schedule import Schedule
 from limiter.wiring.stores import Stores
 
 __all__ = ["Replica", "compose", "compose_doctor"]
@@ -32,7 +34,9 @@ async def compose_doctor(settings: Settings) -> AsyncIterator[Doctor]:
 
 @asynccontextmanager
 async def _container(settings: Settings) -> AsyncIterator[AsyncContainer]:
-    container = make_async_container(Stores(), Clients(), Jobs(), Api(), context={Settings: settings})
+    container = make_async_container(
+        Stores(), Clients(), Jobs(), Schedule(), Messages(), Api(), context={Settings: settings}
+    )
     try:
         yield container
     finally:

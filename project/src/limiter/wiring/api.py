@@ -1,4 +1,4 @@
-"""What runs the jobs, and what asks for them."""
+"""What tells how a replica and its fleet fare."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,7 @@ from faststream.rabbit import RabbitBroker
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from limiter import VERSION
-from limiter.api.announcements import Announcements
-from limiter.api.broker import Consumer
-from limiter.api.control import Control
 from limiter.api.doctor import Doctor
-from limiter.api.handlers import Handlers
 from limiter.api.health import Health
 from limiter.api.queues import Queues
 from limiter.api.status import StatusReader
@@ -19,13 +15,10 @@ from limiter.clients.booking import Booking
 from limiter.clients.dispatcher import Dispatcher
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.registry import Registry
-from limiter.config.base import seconds
 from limiter.config.kinds import shard
 from limiter.config.settings import Settings
 from limiter.domain.policy import Policy
-from limiter.effects.closing import SpellClosing
 from limiter.runner.job_table import JobTable
-from limiter.runner.lock import JobLock
 from limiter.runner.scheduler import JobScheduler
 from limiter.runner.spec import JobSpec
 from limiter.telemetry import Telemetry
@@ -34,25 +27,10 @@ from limiter.wiring.times import utc_now
 
 
 class Api(Provider):
-    """What runs the jobs, and what asks for them."""
+    """What tells how a replica and its fleet fare, and the replica itself."""
 
     scope = Scope.APP
     replica = provide(Replica)
-    control = provide(Control)
-
-    @provide
-    def scheduler(
-        self, settings: Settings, specs: Sequence[JobSpec], lock: JobLock, table: JobTable, telemetry: Telemetry
-    ) -> JobScheduler:
-        return JobScheduler(
-            specs=specs,
-            lock=lock,
-            table=table,
-            clock=utc_now,
-            telemetry=telemetry,
-            longest_tick=settings.tick_longest_seconds,
-            skew_limit=settings.clock_skew_limit_seconds,
-        )
 
     @provide
     def doctor(
@@ -97,54 +75,6 @@ class Api(Provider):
             policy=policy,
             shard=shard(settings.shard),
             metrics_per_model=settings.metrics_per_model,
-        )
-
-    @provide
-    def handlers(
-        self,
-        settings: Settings,
-        engine: AsyncEngine,
-        scheduler: JobScheduler,
-        table: JobTable,
-        closing: SpellClosing,
-        status_reader: StatusReader,
-    ) -> Handlers:
-        return Handlers(
-            engine=engine,
-            scheduler=scheduler,
-            table=table,
-            closing=closing,
-            clock=utc_now,
-            patience=settings.control_wait_seconds,
-            most_changes=settings.control_explain_changes,
-            longest_keep=seconds(settings.keep_longest_seconds),
-            shard=shard(settings.shard),
-            status_reader=status_reader,
-        )
-
-    @provide
-    def announcements(self, settings: Settings, engine: AsyncEngine, telemetry: Telemetry) -> Announcements:
-        return Announcements(engine, telemetry, settings.rabbitmq_reconnect_seconds)
-
-    @provide
-    def consumer(
-        self,
-        settings: Settings,
-        broker: RabbitBroker,
-        queues: Queues,
-        control: Control,
-        announcements: Announcements,
-        telemetry: Telemetry,
-    ) -> Consumer:
-        return Consumer(
-            broker=broker,
-            url=settings.rabbitmq_url.get_secret_value(),
-            queues=queues,
-            control=control,
-            announcements=announcements,
-            telemetry=telemetry,
-            timeout=settings.rabbitmq_timeout_seconds,
-            retry=settings.rabbitmq_reconnect_seconds,
         )
 
     @provide

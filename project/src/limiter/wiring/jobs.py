@@ -1,9 +1,6 @@
 """The jobs, and what their effects are made of."""
 
-from collections.abc import Sequence
-
 from dishka import Provider, Scope, provide
-from sqlalchemy import ColumnElement
 
 from limiter.clients.booking import Booking
 from limiter.clients.dispatcher import Dispatcher
@@ -13,8 +10,6 @@ from limiter.clients.registry import Registry
 from limiter.config.base import seconds
 from limiter.config.kinds import shard
 from limiter.config.settings import Settings
-from limiter.db import outbox
-from limiter.domain.job import Job
 from limiter.domain.policy import Policy
 from limiter.effects.audit import Audit
 from limiter.effects.closing import SpellClosing
@@ -30,7 +25,6 @@ from limiter.jobs.idle_enforce import IdleEnforce
 from limiter.jobs.idle_warning import IdleWarning
 from limiter.jobs.rps_check import RpsCheck
 from limiter.jobs.saga_poll import SagaPoll
-from limiter.runner.spec import JobBody, JobSpec
 from limiter.telemetry import Telemetry
 from limiter.wiring.times import in_flight, utc_now
 
@@ -120,34 +114,4 @@ class Jobs(Provider):
             history=seconds(settings.history_retention_seconds),
             contacts=seconds(settings.contact_retention_seconds),
             batch=settings.cleanup_batch_rows,
-        )
-
-    @provide
-    def specs(
-        self,
-        settings: Settings,
-        rps_check: RpsCheck,
-        idle_warning: IdleWarning,
-        idle_enforce: IdleEnforce,
-        saga_poll: SagaPoll,
-        event_dispatch: EventDispatch,
-        cleanup: Cleanup,
-    ) -> Sequence[JobSpec]:
-        def spec(name: Job, body: JobBody, has_work: ColumnElement[bool] | None = None) -> JobSpec:
-            return JobSpec(
-                name=name,
-                interval=settings.interval(name),
-                longest_run=settings.longest_run(name),
-                body=body,
-                has_work=has_work,
-                calendar=settings.calendar(name),
-            )
-
-        return (
-            spec(Job.RPS_CHECK, rps_check),
-            spec(Job.IDLE_WARNING, idle_warning),
-            spec(Job.IDLE_ENFORCE, idle_enforce),
-            spec(Job.SAGA_POLL, saga_poll),
-            spec(Job.EVENT_DISPATCH, event_dispatch, outbox.has_work()),
-            spec(Job.CLEANUP, cleanup),
         )
