@@ -65,7 +65,7 @@ class Snapshot:
     def verdicts(self) -> dict[BookingKey, Verdict]:
         """What to do about each active booking and each open spell."""
         spells, active = self.prior.spells, self.active_bookings
-        without = {key: self._judged(key, booking) for key, booking in active.items() if key not in spells}
+        without = {key: self.judged(key, booking) for key, booking in active.items() if key not in spells}
         return {key: self.verdict_on(spell) for key, spell in spells.items()} | without
 
     def verdict(self, key: BookingKey) -> Verdict | None:
@@ -73,9 +73,10 @@ class Snapshot:
         spell, booking = self.prior.spells.get(key), self.active_bookings.get(key)
         if spell is not None:
             return self.verdict_on(spell)
-        return None if booking is None else self._judged(key, booking)
+        return None if booking is None else self.judged(key, booking)
 
-    def _judged(self, key: BookingKey, booking: ActiveBooking) -> Verdict:
+    def judged(self, key: BookingKey, booking: ActiveBooking) -> Verdict:
+        """What to do about a booking without an open spell."""
         if booking.model.id not in self.fleet.by_id:
             return UNKNOWN  # it is only known as it was
         return judge(self.policy.idle(booking.model.name), booking, self._facts(booking.model, key), self.at)

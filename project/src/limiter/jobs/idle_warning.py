@@ -18,6 +18,7 @@ from limiter.effects.closing import SpellClosing
 from limiter.effects.events import EventWriter, Outcome
 from limiter.effects.reminder import Reminder
 from limiter.effects.snapshot import SnapshotReader
+from limiter.effects.verdicts import Verdicts
 from limiter.recording.recorder import Recorder
 from limiter.recording.trace import RunTrace
 from limiter.runner.run import Run
@@ -32,6 +33,7 @@ class IdleWarning:
     """Warns the users of models unused for N - Y, and withdraws warnings that do not stand any more."""
 
     reader: SnapshotReader
+    verdicts: Verdicts
     writer: EventWriter
     closing: SpellClosing
     reminder: Reminder
@@ -51,7 +53,7 @@ class IdleWarning:
         snapshot = await self.reader.read(run, run.now)
         yield RunTrace(snapshots=((None, snapshot),))
         held: list[DecisionRecord] = []
-        verdicts = await asyncio.to_thread(snapshot.verdicts)
+        verdicts = await asyncio.to_thread(self.verdicts.on, snapshot)
         surge = await self._is_surge(run, snapshot, verdicts.values())
         for number, (key, verdict) in enumerate(self.audit.changed(snapshot, verdicts).items()):
             if number % AT_A_TIME == 0:
@@ -70,8 +72,9 @@ class IdleWarning:
 
     async def _is_surge(self, run: Run, snapshot: Snapshot, verdicts: Iterable[Verdict]) -> bool:
         """Whether too many bookings turn idle at once to be believed, and no person has allowed it."""
-        policy, all = self.reader.policy, len(snapshot.active_bookings)
+        policy = self.reader.policy
         new = sum(verdict.decision is Decision.WARN for verdict in verdicts)
+        all = len(snapshot.active_bookings) if new else 0
         async with run.read() as connection:
             known = await surges.load(connection)
         if not is_surge(new, all, policy.surge_min, policy.surge_share):

@@ -19,6 +19,7 @@ from limiter.effects.events import EventWriter
 from limiter.effects.memory import WarmMemory
 from limiter.effects.reminder import Reminder
 from limiter.effects.snapshot import SnapshotReader
+from limiter.effects.verdicts import Verdicts
 from limiter.jobs.cleanup import Cleanup
 from limiter.jobs.event_dispatch import EventDispatch
 from limiter.jobs.idle_enforce import IdleEnforce
@@ -34,6 +35,7 @@ class Jobs(Provider):
 
     scope = Scope.APP
     warm = provide(WarmMemory)
+    verdicts = provide(Verdicts)
     audit = provide(Audit)
     closing = provide(SpellClosing)
     enforcing = provide(Enforcing)
