@@ -65,6 +65,9 @@ class PageReader:
         return PageContent(self._calls.finish(), in_flight, self._started_at, self._heartbeat, digest)
 
     def _read(self, block: bytes) -> None:
+        block = self._calls.read(block)
+        if self._in_flight:
+            block = self._in_flight.read(block)
         # One search each for what most blocks have nothing of: every further one costs as much as a tenth of all else.
         if (self._started_at is None or self._heartbeat is None) and OF_THE_PROCESS in block:
             if self._started_at is None:
@@ -73,9 +76,6 @@ class PageReader:
                 self._heartbeat = Heartbeat.CPU
         if self._heartbeat is not Heartbeat.SCRAPES and OF_METRICS in block:
             self._find_heartbeat(block)
-        self._calls.read(block)
-        if self._in_flight:
-            self._in_flight.read(block)
 
     def _find_heartbeat(self, block: bytes) -> None:
         if SCRAPES in block or self._counts_own_requests(block):

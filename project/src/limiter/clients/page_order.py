@@ -21,6 +21,21 @@ class PageOrder:
         self._stretches: list[Stretch] = []
         self._fresh: list[tuple[int, list[bytes]]] = []  # place on this page, and the label sets
 
+    @property
+    def knows_more(self) -> bool:
+        """Whether the known page has label sets that have not come yet."""
+        return self._place < len(self._known.raws)
+
+    def following(self, raw: bytes, count: int) -> list[bytes]:
+        """So many label sets of the known page, from the next such one on; none if there is none near."""
+        known, start = self._known.raws, self._place
+        if known[start : start + 1] != [raw]:
+            try:
+                start = known.index(raw, start, start + AHEAD)
+            except ValueError:
+                return []
+        return known[start : start + count]
+
     def take(self, raws: list[bytes]) -> None:
         """The next label sets of the page."""
         known, start, count = self._known.raws, self._place, len(raws)

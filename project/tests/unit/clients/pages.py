@@ -145,7 +145,20 @@ def legal_pages(draw: st.DrawFn) -> bytes:
 @st.composite
 def mutilated_pages(draw: st.DrawFn) -> bytes:
     """Legal pages in which some bytes were changed, inserted or lost."""
-    page = bytearray(draw(legal_pages()))
+    return _mutilated(draw, draw(legal_pages()))
+
+
+@st.composite
+def pages_one_after_the_other(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """A legal page, and what came of it: other numbers, and perhaps a few bytes changed, inserted or lost."""
+    page = draw(legal_pages())
+    # What looks like a number may be a label's; then it is another series.
+    counted = re.sub(rb"[0-9]+(?=\r?\n)", lambda _: str(draw(NUMBERS)).encode(), page)
+    return page, _mutilated(draw, counted) if draw(st.booleans()) else counted
+
+
+def _mutilated(draw: st.DrawFn, legal: bytes) -> bytes:
+    page = bytearray(legal)
     for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, max(0, len(page) - 1)))
         page[place : place + draw(st.integers(0, 2))] = draw(

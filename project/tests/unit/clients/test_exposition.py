@@ -3,12 +3,13 @@
 import os
 import re
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limiter.clients.exposition import NoFamily
+from limiter.clients.exposition import FamilyReader, NoFamily
 from limiter.clients.known_page import SeriesCache
 from limiter.clients.label_sets import BrokenPage, Family
 from limiter.domain.folding import fold
@@ -33,6 +34,48 @@ def test_a_cache_that_knows_the_page_changes_no_answer(page: bytes, cuts: tuple[
     cache = SeriesCache(FAMILY)
     first = read(page, cache)
     assert read(page, cache, cuts) == first
+
+
+@MANY
+@given(two=pages.pages_one_after_the_other(), cuts=CUTS)
+def test_what_is_known_of_the_page_before_changes_no_answer(two: tuple[bytes, bytes], cuts: tuple[int, ...]) -> None:
+    cache = SeriesCache(FAMILY)
+    before, page = two
+    read(before, cache)
+    assert outcome(page, cache, cuts) == outcome(page, SeriesCache(FAMILY), ())
+
+
+def outcome(page: bytes, cache: SeriesCache, cuts: tuple[int, ...]) -> Found | type[Exception]:
+    try:
+        return found(read(page, cache, cuts))
+    except (BrokenPage, NoFamily) as error:
+        return type(error)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b' model_calls_total{model_name="indented"} 5\n',
+        b'\tmodel_calls_total{model_name="indented"} 5\n',
+        b'# HELP model_calls_total of model_calls_total\n model_calls_total{model_name="indented"} 5\n',
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_beside_series_that_are_known_no_other_is_passed_over(line: bytes, first: bool) -> None:
+    page, cache = line + ONE if first else ONE + line, SeriesCache(FAMILY)
+    read(ONE, cache)
+    assert outcome(page, cache, ()) == expected(page) == Found((("indented", 5.0), ("m", 1.0)), ())
+
+
+def test_comments_about_the_family_do_not_keep_a_page_from_being_followed() -> None:
+    page = (
+        b"# HELP model_calls_total Calls\n# TYPE model_calls_total counter\n" + ONE + b"other 1\n# model_calls_total\n"
+    )
+    cache = SeriesCache(FAMILY)
+    read(page, cache)
+    with patch.object(FamilyReader, "_read") as read_as_if_new:
+        assert found(read(page.replace(b"} 1", b"} 7"), cache)) == Found((("m", 7.0),), ())
+    assert not read_as_if_new.called
 
 
 @MANY
