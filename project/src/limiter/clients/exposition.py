@@ -2,9 +2,9 @@
 
 A page has the series of the last one in the same order, but for a few (`SeriesCache`). So a block of whole lines is
 first cut at the family's name; where raw label sets follow that stood there before, only their numbers are read. Else
-one regular expression finds the family's lines of the usual shape. A count of all lines that begin with the family's name
-guards both: any line that was not taken (timestamps, braces or blanks in odd places) sends the block's lines of that
-family to prometheus_client's own parser. Broken lines refuse the page; lines of other families are never looked at.
+one regular expression finds the family's lines of the usual shape. A count of all lines that begin with the name of the
+family guards both: any line that was not taken (timestamps, braces or blanks in odd places) sends the block's lines of
+that family to prometheus_client's own parser. Broken lines refuse the page; other families' lines are not looked at.
 """
 
 import re

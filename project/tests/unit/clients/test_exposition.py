@@ -13,7 +13,7 @@ from limiter.clients.exposition import FamilyReader, NoFamily
 from limiter.clients.known_page import SeriesCache
 from limiter.clients.label_sets import BrokenPage, Family
 from limiter.domain.folding import fold
-from limiter.domain.usage import Memory, ScrapedPage
+from limiter.domain.usage import Heartbeat, Memory, ScrapedPage
 from tests.unit.clients import pages
 from tests.unit.clients.pages import CUTS, FAMILY, LABEL, METRIC, Found, Refused, expected, found, read, read_page
 
@@ -65,6 +65,30 @@ def test_beside_series_that_are_known_no_other_is_passed_over(line: bytes, first
     page, cache = line + ONE if first else ONE + line, SeriesCache(FAMILY)
     read(ONE, cache)
     assert outcome(page, cache, ()) == expected(page) == Found((("indented", 5.0), ("m", 1.0)), ())
+
+
+def test_a_label_set_as_long_as_the_one_before_is_another() -> None:
+    cache = SeriesCache(FAMILY)
+    read(ONE + ONE.replace(b'"m"', b'"n"'), cache)
+    assert found(read(ONE + ONE.replace(b'"m"', b'"o"'), cache)) == Found((("m", 1.0), ("o", 1.0)), ())
+
+
+@pytest.mark.parametrize(
+    "number", [b"1,2", b"[1]", b"null", b"true", b'"1"', b"1 2", b"1]", b"", b"+7", b"5.", b"1e400"]
+)
+def test_a_number_is_read_as_of_a_page_not_read_before(number: bytes) -> None:
+    cache, page = SeriesCache(FAMILY), ONE.replace(b"} 1", b"} " + number)
+    read(ONE, cache)
+    assert outcome(page, cache, ()) == outcome(page, SeriesCache(FAMILY), ())
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_stands_beside_series_that_are_known_is_read_too(first: bool) -> None:
+    others = b"process_start_time_seconds 5\nprocess_cpu_seconds_total 1\n"
+    cache = SeriesCache(FAMILY)
+    for _ in range(2):
+        page = read_page(others + ONE if first else ONE + others, cache)
+        assert (page.started_at, page.heartbeat) == (5.0, Heartbeat.CPU)
 
 
 def test_comments_about_the_family_do_not_keep_a_page_from_being_followed() -> None:
