@@ -43,7 +43,7 @@ class Replica:
         self, condition: Callable[[httpx.Response], bool], path: str = "/health/readiness"
     ) -> httpx.Response:
         """Wait until the page at `path` is as wished."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 assert self.process.poll() is None, self.log.read_text()[-3000:]
                 try:

@@ -48,22 +48,24 @@ def variables(services: Services, own: Services, schema: str, platform: Platform
 
 
 async def answers(own: Services, variables: dict[str, str]) -> None:
-    """Have the replica run a job manually, once its queue is there, and wait for its answer."""
-    async with await aio_pika.connect(own.rabbitmq_url) as connection, asyncio.timeout(30):
+    """Have the replica run a job manually, once its queue is there, and wait until it has."""
+    async with await aio_pika.connect(own.rabbitmq_url) as connection, asyncio.timeout(60):
         channel = await connection.channel(on_return_raises=True)
         replies = await channel.declare_queue(exclusive=True)
         body = json.dumps({"command": "run_job", "job": "saga_poll"}).encode()
         message = aio_pika.Message(body, reply_to=replies.name, correlation_id=uuid4().hex)
-        while True:
+        outcome = "busy"
+        while outcome == "busy":  # on a slow machine its own run may take as long as the command waits for the lock
             try:
                 await channel.default_exchange.publish(message, variables["CONTROL_QUEUE"])
-                break
             except DeliveryError:  # connected, and so ready, but its queues are not declared yet
                 await asyncio.sleep(0.05)
-        async with replies.iterator() as arrived:
-            answer = await anext(aiter(arrived))
-            await answer.ack()
-            assert json.loads(answer.body)["outcome"] == "completed"
+                continue
+            async with replies.iterator() as arrived:
+                answer = await anext(aiter(arrived))
+                await answer.ack()
+                outcome = json.loads(answer.body)["outcome"]
+        assert outcome == "completed"
 
 
 def only(dependency: str) -> Callable[[httpx.Response], bool]:

@@ -85,7 +85,8 @@ class SnapshotReader:
             fleet = fleet.with_last_known(last.scaling_states.values())
             spells = await idle_spells.open_spells(connection)
             of_user = bookings if key is None else bookings.of_user(key[1])
-            concerned = slots_by_user(fleet, of_user, self.policy.row_gap).keys() | spells.keys()
+            slots = await asyncio.to_thread(slots_by_user, fleet, of_user, self.policy.row_gap)
+            concerned = slots.keys() | spells.keys()
             prior = PriorState(
                 scaling_states=last.scaling_states,
                 spells=spells,
@@ -94,6 +95,8 @@ class SnapshotReader:
                 resumed_at=await pauses.resumed_at(connection, Job.IDLE_WARNING, Job.IDLE_ENFORCE),
                 keeps=await keeps.active_or_ended_since(connection, at - self.policy.retention),
             )
-        snapshot = take_snapshot(self.policy, fleet, bookings, scrapes, last.memory, prior, at, key)
+        snapshot = await asyncio.to_thread(
+            take_snapshot, self.policy, fleet, bookings, scrapes, last.memory, prior, at, key
+        )
         self.telemetry.reading_problems(snapshot.observation.problems)
         return snapshot
