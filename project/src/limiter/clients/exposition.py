@@ -136,8 +136,11 @@ class FamilyReader:
 
 def _numbers(numbers: list[bytes]) -> list[float] | None:
     """What the numbers say; None if some of them is not written as in JSON, as nearly all are."""
+    listed = b",".join(numbers)
+    if b"\n" in listed:
+        return None  # for JSON a blank; but a number is on the line of its label set
     try:
-        found = _NUMBERS.decode(b"[" + b",".join(numbers) + b"]")
+        found = _NUMBERS.decode(b"[" + listed + b"]")
     except msgspec.DecodeError:
         return None
     return found if len(found) == len(numbers) else None

@@ -74,7 +74,7 @@ def test_a_label_set_as_long_as_the_one_before_is_another() -> None:
 
 
 @pytest.mark.parametrize(
-    "number", [b"1,2", b"[1]", b"null", b"true", b'"1"', b"1 2", b"1]", b"", b"+7", b"5.", b"1e400"]
+    "number", [b"1,2", b"[1]", b"null", b"true", b'"1"', b"1 2", b"1]", b"", b"\n7", b"7\r", b"+7", b"5.", b"1e400"]
 )
 def test_a_number_is_read_as_of_a_page_not_read_before(number: bytes) -> None:
     cache, page = SeriesCache(FAMILY), ONE.replace(b"} 1", b"} " + number)
