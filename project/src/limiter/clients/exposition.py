@@ -48,8 +48,9 @@ class FamilyReader:
         self._name = b"\n" + cache.family.metric.encode()
         # One space, a plain number, no timestamp: how every client library writes.
         self._usual = re.compile(rb"\n" + name + rb"(\{[^{}\n]*\}) ([0-9.eE+-]+)(?=\r?\n)")
-        self._any = re.compile(rb"\n(" + name + rb"(?:[ \t]*\{|[ \t])[^\n]*)(?=\n)")
-        self._indented = re.compile(rb"\n[ \t]*(" + name + rb"(?:[ \t]*\{|[ \t])[^\n]*)(?=\n)")
+        line = rb"(" + name + rb"(?:[ \t\r\v\f]*\{|[ \t\r\v\f])[^\n]*)(?=\n)"
+        self._any = re.compile(rb"\n" + line)
+        self._indented = re.compile(rb"\n[ \t\r\v\f]*" + line)
         base = re.escape(cache.family.metric.removesuffix("_total").encode())
         self._declared = re.compile(rb"\n# (?:TYPE|HELP) (?:" + name + rb"|" + base + rb")[ \t]")
         self._order = PageOrder(cache)
@@ -84,7 +85,7 @@ class FamilyReader:
             self._take(usual)
             return
         # A line may begin with blanks; to search for that everywhere would cost the search its literal prefix.
-        indented = any(blank + self._name[1:] in block for blank in (b" ", b"\t"))
+        indented = any(blank + self._name[1:] in block for blank in (b" ", b"\t", b"\r", b"\v", b"\f"))
         lines = (self._indented if indented else self._any).findall(block)
         self.there = self.there or bool(lines) or self._declared.search(block) is not None
         if len(usual) == len(lines):
@@ -129,7 +130,7 @@ class FamilyReader:
         self._order.take(raws)
 
     def _odd_line(self, line: bytes) -> tuple[str, str, float] | None:
-        labels, value = parsed_line(self._metric, line.strip(b" \t\r"))
+        labels, value = parsed_line(self._metric, line.strip())
         series = self._cache.family.series(labels)
         return None if series is None else (*series, value)
 
