@@ -135,10 +135,10 @@ async def measure(tree: Path, variables: dict[str, str], job: str, directory: Pa
                 if await replica.is_ready():
                     break
                 await asyncio.sleep(0.02)
-        if job != BEFORE_ALL:
-            await run_by_hand(variables["RABBITMQ_URL"], BEFORE_ALL)
-            await ran(1, BEFORE_ALL)
         async with asked(replica, found):
+            if job != BEFORE_ALL:
+                await run_by_hand(variables["RABBITMQ_URL"], BEFORE_ALL)
+                await ran(1, BEFORE_ALL)
             count = await ran(1)
         found.cold = replica.number(seconds)
         # Nobody asks for its health while its processor seconds are counted: a hundred answers a second cost as much.

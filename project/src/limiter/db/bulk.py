@@ -4,7 +4,8 @@ Ten times cheaper than a row each, and, unlike a VALUES list, one statement text
 once that they would hold up everything else in the process go, and come, some at a time.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -39,8 +40,16 @@ async def upsert(
 ) -> None:
     """Insert the rows, or update the ones whose primary key is there."""
     left = iter(rows)
-    while some := list(islice(left, AT_A_TIME_IN)):
-        statement = insertion(table, columns, some)
-        keys = [key.name for key in table.primary_key]
-        fresh = {name: statement.excluded[name] for name in columns if name not in keys}
-        await connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=fresh))
+    while (statement := await asyncio.to_thread(_next_upsert, table, columns, left)) is not None:
+        await connection.execute(statement)
+
+
+def _next_upsert(table: Table, columns: Sequence[str], left: Iterator[Sequence[Any]]) -> Insert | None:
+    """The statement for the next rows, which may have to be made first: work for a thread; None: all are written."""
+    some = list(islice(left, AT_A_TIME_IN))
+    if not some:
+        return None
+    statement = insertion(table, columns, some)
+    keys = [key.name for key in table.primary_key]
+    fresh = {name: statement.excluded[name] for name in columns if name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=fresh)

@@ -1,6 +1,7 @@
 """Engines that are safe behind pgbouncer in transaction pooling, and the check that the schema is there."""
 
 import asyncpg
+import msgspec
 from sqlalchemy import event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, ProgrammingError
@@ -47,6 +48,7 @@ def create_engine(url: str, schema: str, pool_size: int, timeout: float) -> Asyn
         pool_timeout=timeout,
         pool_recycle=1800,
         hide_parameters=True,
+        json_serializer=_json,
         connect_args={
             # A pooled server connection is another one in each transaction: a cached statement would not be there.
             "statement_cache_size": 0,
@@ -58,6 +60,11 @@ def create_engine(url: str, schema: str, pool_size: int, timeout: float) -> Asyn
     )
     event.listen(engine.sync_engine, "checkout", _check_alive)
     return engine.execution_options(schema_translate_map={None: schema})
+
+
+def _json(value: object) -> str:
+    """JSON, five times as fast as json.dumps: of a fleet met for the first time there is a record to write of each."""
+    return msgspec.json.encode(value).decode()
 
 
 def _check_alive(connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:

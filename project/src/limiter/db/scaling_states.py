@@ -64,7 +64,7 @@ async def save(connection: AsyncConnection, rows: Changed) -> None:
     if rows.gone:
         ids = bindparam(None, list(rows.gone), type_=ARRAY(Uuid()))
         await connection.execute(delete(scaling_state).where(scaling_state.c.model_id == any_(ids)))
-    await upsert(connection, scaling_state, COLUMNS, [_row(state) for state in rows.states])
+    await upsert(connection, scaling_state, COLUMNS, map(_row, rows.states))
 
 
 async def observed(connection: AsyncConnection) -> tuple[int, int, int]:

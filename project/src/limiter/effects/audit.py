@@ -1,7 +1,8 @@
 """Records, counts and logs each changed decision; an unchanged one is only counted."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -64,8 +65,13 @@ class Audit:
         if records:
             async with run.write() as connection:
                 await decisions.record(connection, records, dry_run=self.policy.dry_run)
-            for record in records:
-                log_decision(record, dry_run=self.policy.dry_run)
+            await asyncio.to_thread(log_decisions, records, dry_run=self.policy.dry_run)
+
+
+def log_decisions(records: Iterable[DecisionRecord], *, dry_run: bool) -> None:
+    """A line for each; of a fleet met for the first time there are so many that it is work for a thread."""
+    for record in records:
+        log_decision(record, dry_run=dry_run)
 
 
 def log_decision(record: DecisionRecord, *, dry_run: bool) -> None:

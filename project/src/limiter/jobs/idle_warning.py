@@ -55,7 +55,8 @@ class IdleWarning:
         held: list[DecisionRecord] = []
         verdicts = await asyncio.to_thread(self.verdicts.on, snapshot)
         surge = await self._is_surge(run, snapshot, verdicts.values())
-        for number, (key, verdict) in enumerate(self.audit.changed(snapshot, verdicts).items()):
+        changed = await asyncio.to_thread(self.audit.changed, snapshot, verdicts)
+        for number, (key, verdict) in enumerate(changed.items()):
             if number % AT_A_TIME == 0:
                 await asyncio.sleep(0)  # of a fleet met for the first time there is a verdict to note of each booking
             if verdict.decision is not Decision.HOLD and await run.braked():
