@@ -17,7 +17,7 @@ from limiter.clients.label_sets import Family
 from limiter.clients.registry import Registry
 from limiter.telemetry import Telemetry
 from tests.integration.clients.conftest import MakeService
-from tests.integration.clients.wire import counted, drips, history, raw_server
+from tests.integration.clients.wire import arrived, counted, drips, history, raw_server
 
 LIST = "/api/v1/reservations"
 SCALE = "/v1/command/scale"
@@ -221,7 +221,7 @@ async def test_a_cancelled_call_is_neither_swallowed_nor_repeated(
 ) -> None:
     platform.fault("booking", Fault.hang())
     calling = asyncio.create_task(make_service("booking").get(LIST))
-    await asyncio.sleep(0.05)
+    await arrived()
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await calling

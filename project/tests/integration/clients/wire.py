@@ -113,6 +113,17 @@ def counted(telemetry: Telemetry, metric: str, **labels: str) -> float:
 
 async def history(platform: Platform) -> list[Exchange]:
     """Every request so far; one that the caller gave up enters the platform's history a moment late."""
-    while any("run_asgi" in repr(task.get_coro()) for task in asyncio.all_tasks()):  # noqa: ASYNC110 - no event for it
+    while _is_answering():  # noqa: ASYNC110 - no event for it
         await asyncio.sleep(0.005)
     return platform.history
+
+
+async def arrived() -> None:
+    """Wait until a request has come to the platform, which has not answered yet."""
+    async with asyncio.timeout(10):
+        while not _is_answering():  # noqa: ASYNC110 - no event for it
+            await asyncio.sleep(0.005)
+
+
+def _is_answering() -> bool:
+    return any("run_asgi" in repr(task.get_coro()) for task in asyncio.all_tasks())
