@@ -16,3 +16,10 @@ class Verdicts:
         """What to do about each active booking and each open spell."""
         self._last = self._last.after(snapshot)
         return {key: snapshot.verdict_on(spell) for key, spell in snapshot.prior.spells.items()} | self._last.verdicts()
+
+    def renewed(self, snapshot: Snapshot, key: BookingKey, verdict: Verdict) -> Verdict:
+        """The verdict with the numbers of this snapshot: one that lasts has those of the moment it was judged at."""
+        lasting = self._last.of.get(key)
+        if lasting is None or lasting.judged_at == snapshot.at:
+            return verdict
+        return snapshot.verdict(key) or verdict

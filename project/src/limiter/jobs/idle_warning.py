@@ -61,6 +61,7 @@ class IdleWarning:
                 await asyncio.sleep(0)  # of a fleet met for the first time there is a verdict to note of each booking
             if verdict.decision is not Decision.HOLD and await run.braked():
                 break
+            verdict = self.verdicts.renewed(snapshot, key, verdict)
             if surge and verdict.decision is Decision.WARN:
                 verdict = replace(verdict, decision=Decision.HOLD, reason=Reason.SURGE)
             part = RunTrace()

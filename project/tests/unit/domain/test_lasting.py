@@ -14,6 +14,7 @@ from limiter.domain.keep import Keep
 from limiter.domain.lasting import LastingVerdicts
 from limiter.domain.reservations import Bookings, UnbookingMode
 from limiter.domain.snapshot import PriorState, Snapshot, take_snapshot
+from limiter.effects.verdicts import Verdicts
 from tests.unit.domain.build import (
     ANNA,
     BORIS,
@@ -27,6 +28,7 @@ from tests.unit.domain.build import (
     page,
     policy,
     reservation,
+    secs,
     served,
     slot,
     spell,
@@ -240,6 +242,20 @@ def test_the_clock_put_back_makes_all_be_judged_again() -> None:
     timeline = Timeline()
     first = after(timeline, LastingVerdicts(), 10)
     assert after(timeline, first, -5).of[KEY] is not first.of[KEY]
+
+
+def test_what_is_written_of_a_verdict_that_lasts_has_the_numbers_of_now() -> None:
+    timeline, verdicts = Timeline(), Verdicts()
+    timeline.now += 10 * MINUTE
+    verdicts.on(timeline.snapshot())
+    now = timeline.step(20, "nothing")
+    lasting = verdicts.on(now)[KEY]
+    renewed = verdicts.renewed(now, KEY, lasting)
+    assert (lasting.idle, renewed.idle) == (secs(10 * MINUTE), secs(30 * MINUTE))
+    assert renewed == now.verdict(KEY)
+    due = timeline.step(15, "nothing")
+    judged = verdicts.on(due)[KEY]
+    assert verdicts.renewed(due, KEY, judged) is judged
 
 
 def test_another_users_key_is_not_confused() -> None:
