@@ -17,9 +17,9 @@ from limiter.wiring import Replica, compose
 
 LOOK_AT_THE_LOOP = 0.05  # seconds: twenty looks a second cost a thousandth of a core
 # What a tick allocates is soon free again by reference counts. A full collection would stop the loop, for 100 ms and
-# more at 10,000 models: it leaves out what is there after the start, and comes after 100 million allocations. The
-# smaller ones look at 20,000 things at most, which takes 3 ms: at 100,000 it took 60.
-GARBAGE_THRESHOLDS = (2_000, 10, 5_000)
+# more at 10,000 models: it leaves out what is there after the start, and comes after 100 million allocations. Smaller
+# ones come seldom enough that an answer being read is not taken for one of the old: at a fifth, 30 MB of pages were.
+GARBAGE_THRESHOLDS = (10_000, 10, 1_000)
 HAND_OVER = 0.001  # seconds that a thread at work keeps the loop waiting; by default 5 ms, for every step of an answer
 # Of malloc.h. By default each thread keeps what it freed for itself, and a block of a size that was freed once is kept:
 # at 100,000 models 40 of 480 MB.

@@ -80,7 +80,7 @@ class RpsCheck:
         self._record(run, before, scrapes, fleet, records, booked)
         await asyncio.to_thread(log_decisions, records, dry_run=self.policy.dry_run)
         await self.commands.send_all(run, commands)
-        await asyncio.to_thread(_let_go, decisions_made.decided, records)
+        await asyncio.to_thread(_let_go, records)
 
     async def _fleet(self) -> Fleet | ServiceError:
         try:
@@ -119,11 +119,14 @@ class RpsCheck:
     async def _save(
         self, run: Run, fleet: Fleet, before: _Remembered, observation: Observation, made: FleetDecisions
     ) -> tuple[list[Command], list[DecisionRecord]]:
-        """Write readings, states, intents and decisions at once; returns the commands to send and what was decided."""
+        """Write readings, states, intents and decisions at once; returns the commands to send and what was decided.
+
+        Of what was made nothing is left: before a large fleet it is most of the memory of a run.
+        """
         planned, reasons = await asyncio.to_thread(self._planned, run, before, made)
         found = await asyncio.to_thread(lambda: [one.record for one in made.decided if one.record])
         states = await asyncio.to_thread(scaling_states.changed, before.scaling_states, made.scaling_states(), fleet)
-        after = await asyncio.to_thread(states.after, before.scaling_states)
+        await asyncio.to_thread(_let_go, made.decided)
         changed = await asyncio.to_thread(readings.changed, before.memory, observation.memory)
         async with run.write() as connection:
             await readings.save(connection, changed)
@@ -133,6 +136,7 @@ class RpsCheck:
             taken = {command.model_id for id, command in planned.items() if id not in recorded}
             records = [one for one in found if one.model_id not in taken] if taken else found
             await decisions.record(connection, records, dry_run=self.policy.dry_run)
+        after = await asyncio.to_thread(states.after, before.scaling_states)
         self.warm.written(run, Remembered(observation.memory, after))
         return [planned[id] for id in planned if id in recorded], records
 
@@ -166,8 +170,7 @@ class RpsCheck:
         self.recorder.tick(run.now, scrapes, fleet, before.latest, records, remembered, before.saga_seconds, booked)
 
 
-def _let_go(*lists: list[Any]) -> None:
+def _let_go(done: list[Any]) -> None:
     """Free them a few at a time: all at once, of 100,000 new models, would stop the loop for 120 ms."""
-    for one in lists:
-        while one:
-            del one[-FREED_AT_ONCE:]
+    while done:
+        del done[-FREED_AT_ONCE:]
