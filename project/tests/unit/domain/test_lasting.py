@@ -1,6 +1,7 @@
 """Verdicts that last are what a fresh judgement would find, and are not judged again before they may change."""
 
 from dataclasses import dataclass, field, replace
+from math import nan
 from typing import Any
 from uuid import UUID
 
@@ -236,6 +237,28 @@ def test_a_booking_in_use_is_judged_again_when_its_slot_ends() -> None:
     first = after(timeline, LastingVerdicts(), 5)
     assert reason(first) is Reason.IN_USE
     assert reason(after(timeline, first, 6)) is Reason.BETWEEN_SLOTS  # of a pause that does not break the row
+
+
+def test_what_was_judged_beside_a_keep_does_not_outlast_it() -> None:
+    timeline = Timeline()
+    timeline.step(5, "kept")
+    over = after(timeline, LastingVerdicts(), 20)  # the keep has just ended, and excused until then
+    assert reason(over) is Reason.IN_USE
+    assert reason(after(timeline, over, 20, "keep cleaned up")) is Reason.UNUSED
+
+
+def test_an_unreadable_series_of_a_whole_page_is_noticed() -> None:
+    timeline = Timeline()
+    first = after(timeline, LastingVerdicts(), 10)
+    timeline.calls = nan
+    assert reason(after(timeline, first, 1)) is Reason.READING_UNKNOWN
+
+
+def test_an_instance_that_is_only_known_as_it_was_is_noticed() -> None:
+    timeline = Timeline(booked=(replace(ANNAS, model_id=None),))
+    first = after(timeline, LastingVerdicts(), 10)
+    assert reason(first) is Reason.IN_USE
+    assert reason(after(timeline, first, 1, "last known")) is Reason.READING_UNKNOWN
 
 
 def test_the_clock_put_back_makes_all_be_judged_again() -> None:
