@@ -20,8 +20,8 @@ from limiter.clients.label_sets import BrokenPage, parsed_line
 from limiter.clients.page_order import PageOrder
 from limiter.domain.columns import Column
 
-_COMMENT = re.compile(rb"\n#[^\n]*")
-_NUMBERS = msgspec.json.Decoder(list[float])  # ten times as fast as float(), one by one
+COMMENT = re.compile(rb"\n#[^\n]*")
+NUMBERS = msgspec.json.Decoder(list[float])  # a third of the time of float(), one by one
 MOST = 1e18  # calls: no counter gets there, and sums of larger ones could overflow
 
 
@@ -107,7 +107,7 @@ class FamilyReader:
         if len(known) < len(lines) or not all(map(bytes.startswith, lines, known)):
             return None
         if self._name[1:] in rest and rest.count(self._name[1:]) > sum(
-            comment.count(self._name[1:]) for comment in _COMMENT.findall(rest)
+            comment.count(self._name[1:]) for comment in COMMENT.findall(rest)
         ):
             return None  # a line may begin with blanks
         values = _numbers([line[len(raw) :] for line, raw in zip(lines, known, strict=True)])
@@ -141,7 +141,7 @@ def _numbers(numbers: list[bytes]) -> list[float] | None:
     if b"\n" in listed:
         return None  # for JSON a blank; but a number is on the line of its label set
     try:
-        found = _NUMBERS.decode(b"[" + listed + b"]")
+        found = NUMBERS.decode(b"[" + listed + b"]")
     except msgspec.DecodeError:
         return None
     return found if len(found) == len(numbers) else None

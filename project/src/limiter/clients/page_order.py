@@ -28,23 +28,20 @@ class PageOrder:
 
     def following(self, raw: bytes, count: int) -> list[bytes]:
         """So many label sets of the known page, from the next such one on; none if there is none near."""
-        known, start = self._known.raws, self._place
-        if known[start : start + 1] != [raw]:
-            try:
-                start = known.index(raw, start, start + AHEAD)
-            except ValueError:
-                return []
-        return known[start : start + count]
+        start = self._next(raw)
+        return self._known.raws[start : start + count]
+
+    def _next(self, raw: bytes) -> int:
+        """Where the label set comes next on the known page; its end if it is not near."""
+        try:
+            return self._known.raws.index(raw, self._place, self._place + AHEAD)
+        except ValueError:
+            return len(self._known.raws)
 
     def take(self, raws: list[bytes]) -> None:
         """The next label sets of the page."""
-        known, start, count = self._known.raws, self._place, len(raws)
-        if known[start : start + count] != raws:
-            try:
-                start = known.index(raws[0], start, start + AHEAD)
-            except ValueError:
-                start = len(known)
-        if known[start : start + count] == raws:
+        start, count = self._next(raws[0]), len(raws)
+        if self._known.raws[start : start + count] == raws:
             self._stretches.append(Stretch(self._length, start, count))
             self._place = start + count
         else:

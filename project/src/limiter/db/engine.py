@@ -63,7 +63,7 @@ def create_engine(url: str, schema: str, pool_size: int, timeout: float) -> Asyn
 
 
 def _json(value: object) -> str:
-    """JSON, five times as fast as json.dumps: of a fleet met for the first time there is a record to write of each."""
+    """JSON, in an eighth of the time of json.dumps: of a fleet met for the first time each model has a record."""
     return msgspec.json.encode(value).decode()
 
 

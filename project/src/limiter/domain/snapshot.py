@@ -62,12 +62,6 @@ class Snapshot:
         slots = self.users.get(key)
         return slots.at(self.at) if slots else None
 
-    def verdicts(self) -> dict[BookingKey, Verdict]:
-        """What to do about each active booking and each open spell."""
-        spells, active = self.prior.spells, self.active_bookings
-        without = {key: self.judged(key, booking) for key, booking in active.items() if key not in spells}
-        return {key: self.verdict_on(spell) for key, spell in spells.items()} | without
-
     def verdict(self, key: BookingKey) -> Verdict | None:
         """What to do about one booking; None if it is neither active nor has an open spell."""
         spell, booking = self.prior.spells.get(key), self.active_bookings.get(key)

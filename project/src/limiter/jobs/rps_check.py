@@ -80,7 +80,7 @@ class RpsCheck:
         self._record(run, before, scrapes, fleet, records, booked)
         await asyncio.to_thread(log_decisions, records, dry_run=self.policy.dry_run)
         await self.commands.send_all(run, commands)
-        await asyncio.to_thread(_let_go, records)
+        await asyncio.to_thread(_free, records)
 
     async def _fleet(self) -> Fleet | ServiceError:
         try:
@@ -126,7 +126,7 @@ class RpsCheck:
         planned, reasons = await asyncio.to_thread(self._planned, run, before, made)
         found = await asyncio.to_thread(lambda: [one.record for one in made.decided if one.record])
         states = await asyncio.to_thread(scaling_states.changed, before.scaling_states, made.scaling_states(), fleet)
-        await asyncio.to_thread(_let_go, made.decided)
+        await asyncio.to_thread(_free, made.decided)
         changed = await asyncio.to_thread(readings.changed, before.memory, observation.memory)
         async with run.write() as connection:
             await readings.save(connection, changed)
@@ -170,7 +170,7 @@ class RpsCheck:
         self.recorder.tick(run.now, scrapes, fleet, before.latest, records, remembered, before.saga_seconds, booked)
 
 
-def _let_go(done: list[Any]) -> None:
+def _free(done: list[Any]) -> None:
     """Free them a few at a time: all at once, of 100,000 new models, would stop the loop for 120 ms."""
     while done:
         del done[-FREED_AT_ONCE:]

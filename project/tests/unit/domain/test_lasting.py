@@ -142,7 +142,8 @@ def test_what_lasts_is_what_a_fresh_judgement_finds(taken: list[tuple[float, str
     for minutes, happens in taken:
         found = timeline.step(minutes, happens)
         lasting = lasting.after(found)
-        fresh = {key: verdict for key, verdict in found.verdicts().items() if key not in found.prior.spells}
+        active = found.active_bookings.items()
+        fresh = {key: found.judged(key, booking) for key, booking in active if key not in found.prior.spells}
         kept = lasting.verdicts()
         assert {key: (one.decision, one.reason) for key, one in kept.items()} == {
             key: (one.decision, one.reason) for key, one in fresh.items()
