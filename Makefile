@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 COMPOSE ?= docker compose
 export PYTHONPATH := project/src:project
+# Where the machine says otherwise, each process that is started would compile all modules anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help
 help: ## show this list
@@ -60,7 +62,7 @@ demo: install ## the main job on this machine, in about two minutes, without Doc
 # --- checks ---------------------------------------------------------------------------------------------------------
 .PHONY: unit test check format generated model faults upgrade-test soak load replay day mutants compare steady bench alerts dashboards browser-test deployment-test lock
 unit: install ## the tests that need no server, in half a minute
-	$(PY) -m pytest project/tests/unit --numprocesses 2
+	$(PY) -m pytest project/tests/unit --numprocesses 2 --dist worksteal
 
 # What breaks servers is measured in seconds, so it does not run beside everything else.
 test: install ## all tests, against private Postgres, pgbouncer and RabbitMQ

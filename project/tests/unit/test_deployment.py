@@ -34,6 +34,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ALERTS = [
     rule for group in yaml.safe_load((DEPLOY / "prometheus/rules.yml").read_text())["groups"] for rule in group["rules"]
 ]
+ALERT_TESTS: list[dict[str, Any]] = yaml.safe_load((DEPLOY / "prometheus/rules.test.yml").read_text())["tests"]
 SETTINGS = {name.upper() for name in Settings.model_fields}
 
 
@@ -374,8 +375,7 @@ def test_each_alert_is_tested_and_has_a_section_in_the_handbook(alert: dict[str,
     handbook = (ROOT / "docs/operations.md").read_text()
     (section,) = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", handbook, re.MULTILINE | re.DOTALL)
     assert all(part in section for part in ("**Means.**", "**Look at.**", "**Do.**"))
-    tests = yaml.safe_load((DEPLOY / "prometheus/rules.test.yml").read_text())["tests"]
-    cases = [case for test in tests for case in test["alert_rule_test"] if case["alertname"] == name]
+    cases = [case for test in ALERT_TESTS for case in test["alert_rule_test"] if case["alertname"] == name]
     assert any(case["exp_alerts"] for case in cases)
     assert any(not case["exp_alerts"] for case in cases)
 
