@@ -138,10 +138,16 @@ class JobScheduler:
         async with self._lock.acquire(spec.name) as guard:
             if guard is None:
                 return None
+
+            def check() -> None:
+                guard.check()
+                self._steady.check()
+
             try:
-                claim = await self._table.claim(spec.name, spec.interval, cause, spec.calendar, guard.check)
+                claim = await self._table.claim(spec.name, spec.interval, cause, spec.calendar, check)
+                check()  # a claim may have waited long; one that is not used is the next replica's at once
             except LockLost as error:
-                logger.bind(event="lock_lost", job=str(spec.name)).warning("{} is not claimed: {}", spec.name, error)
+                logger.bind(event="lock_lost", job=str(spec.name)).warning("{} does not run: {}", spec.name, error)
                 return None
             if claim is None:
                 return None

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text, update
@@ -15,7 +16,7 @@ from dev.servers.services import Services
 from limiter.db import tables
 from limiter.db.engine import create_engine
 from limiter.domain.job import Job
-from limiter.runner.claim import Cause, RunState
+from limiter.runner.claim import Cause, Claim, RunState
 from limiter.runner.guard import LockLost
 from limiter.runner.job_table import JobTable
 from limiter.runner.run import Run
@@ -198,3 +199,29 @@ async def test_a_run_in_which_the_clock_was_set_writes_nothing_more(make_bench: 
     bench.scheduler._specs[Job.RPS_CHECK] = replace(spec, body=body)
     report = await bench.attempt(Job.RPS_CHECK)
     assert (report.state, report.detail) == (RunState.LOST, "the clock of this replica was set by 3600 s")
+
+
+@pytest.mark.parametrize("claimed", [False, True])
+async def test_no_run_begins_once_the_clock_was_set(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch, claimed: bool
+) -> None:
+    bench = await make_bench(CLOCK_SKEW_LIMIT_SECONDS=5)
+    claim = JobTable.claim
+
+    async def late(*arguments: Any) -> Claim | None:
+        made = await claim(*arguments) if claimed else None
+        bench.scheduler._clock = lambda: datetime.now(UTC) + timedelta(hours=1)
+        return made or await claim(*arguments)
+
+    async def body(run: Run) -> None:
+        pytest.fail(f"{run.claim.run_id} began by another clock")
+
+    bench.scheduler._specs[Job.RPS_CHECK] = replace(bench.scheduler._specs[Job.RPS_CHECK], body=body)
+    monkeypatch.setattr(JobTable, "claim", late)
+    await bench.scheduler.tick(Job.RPS_CHECK)
+    assert [run.state for run in await bench.rows(tables.job_run)] == ["running"] * claimed
+    assert bench.criticals() == {}
+    monkeypatch.setattr(JobTable, "claim", claim)
+    other = (await make_bench(CLOCK_SKEW_LIMIT_SECONDS=5)).scheduler
+    await other.tick(Job.RPS_CHECK)
+    assert [run.state for run in await bench.rows(tables.job_run)] == ["lost"] * claimed + ["completed"]

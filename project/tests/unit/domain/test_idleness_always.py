@@ -20,7 +20,7 @@ from tests.unit.domain.build import HOUR, IDLE, MINUTE, UNHURRIED, at, booking, 
 EARLY = st.none() | st.integers(0, 60).map(lambda minute: at(minute * MINUTE))
 MOMENT = st.integers(0, 180).map(lambda minute: at(minute * MINUTE))
 WHEN = st.integers(60, 480).map(lambda minute: at(minute * MINUTE))
-OFTEN = settings(UNHURRIED, max_examples=4 * settings.default.max_examples)
+OFTEN = settings(UNHURRIED, max_examples=4 * settings().max_examples)
 MOSTLY = st.sampled_from([True, True, True, True, False])  # else hardly any example reaches the verdicts by time
 RULES = st.builds(
     lambda lead, more, mode, current, exempt, quiet: replace(

@@ -172,7 +172,7 @@ def test_later_is_never_earlier(quiet: QuietHours, now: datetime, more: timedelt
     assert quiet.after(now, HOUR) <= quiet.after(now, HOUR + more / 48)
 
 
-@settings(deadline=None, max_examples=settings.default.max_examples // 2)
+@settings(deadline=None, max_examples=settings().max_examples // 2)
 @given(hours, moments, durations)
 def test_outside_the_hours_exactly_the_duration_passes(quiet: QuietHours, now: datetime, duration: timedelta) -> None:
     ends = quiet.after(now, duration)
