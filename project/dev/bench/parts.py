@@ -141,8 +141,8 @@ def decoding() -> Row:
 
     def ours() -> None:
         registry = Registry(service, 100, ["a100"])
-        for number, page in enumerate(pages):
-            assert registry.read(number, page) is not None
+        for page in pages:
+            assert registry.sound(page) is not None
 
     def rival() -> None:
         for page in pages:

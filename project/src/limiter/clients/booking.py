@@ -90,7 +90,7 @@ class Booking:
         """The page, the same object as long as nothing on it changes."""
         query: dict[str, int | str] = {"min_end_time": since, "sort_by": "start_time", "sort_order": "asc"}
         raw = await self._service.get(PATH, page=page, page_size=self._page_size, **query)
-        read = self._pages.read(page, raw)
+        read = await self._pages.read(page, raw)
         if read is not None:
             return read
         return self._one_by_one(decode(PAGE, raw, self._service.name, f"page {page}"))

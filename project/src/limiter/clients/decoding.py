@@ -7,6 +7,7 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from limiter.clients.errors import ContractBroken
+from limiter.computing import computed
 
 T = TypeVar("T")
 # Postgres cannot store NUL: one such name would stop the writes for all.
@@ -22,13 +23,13 @@ class KnownPages(Generic[T]):
         self._sound = sound
         self._known: dict[int, tuple[bytes, T]] = {}
 
-    def read(self, number: int, raw: bytes) -> T | None:
+    async def read(self, number: int, raw: bytes) -> T | None:
         """What this page says; None if it must be read entry by entry, so that what is wrong is named each time."""
         digest = blake2b(raw, digest_size=16).digest()
         known = self._known.get(number)
         if known is not None and known[0] == digest:
             return known[1]
-        read = None if NUL in raw else self._sound(raw)
+        read = None if NUL in raw else await computed(self._sound, raw)
         if read is None:
             self._known.pop(number, None)
         else:

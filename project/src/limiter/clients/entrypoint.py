@@ -13,6 +13,7 @@ from limiter.clients.http import REQUEST_ID, ServiceClient, check_status
 from limiter.clients.known_page import SeriesCache
 from limiter.clients.label_sets import BrokenPage, Family
 from limiter.clients.page import PageContent, PageReader
+from limiter.computing import computed
 from limiter.domain.usage import FailedScrape, Scrape, ScrapedPage, ScrapeProblem
 
 # Plain text, so that nothing has to be negotiated or unpacked: on a local network compression costs more than it saves.
@@ -88,7 +89,7 @@ class Entrypoint:
                 try:
                     async for chunk in response.aiter_bytes():
                         reader.feed(chunk)
-                    page = await asyncio.to_thread(reader.finish)
+                    page = await computed(reader.finish)
                 except (BrokenPage, NoFamily) as error:
                     raise ContractBroken(str(error)) from error
         return _scraped(client.url, self._clock(), page)

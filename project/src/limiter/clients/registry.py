@@ -1,6 +1,5 @@
 """ModelRegistry: the running models."""
 
-import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from limiter.clients.registry_wire import (
     WireTaggedEntry,
     id_of,
 )
+from limiter.computing import computed
 from limiter.domain.fleet import Fleet, ServedModel
 from limiter.domain.shard import EVERY_MODEL, Shard
 
@@ -57,7 +57,7 @@ class Registry:
         self._decoder: msgspec.json.Decoder[SoundPage | SoundTaggedPage] = msgspec.json.Decoder(
             SoundTaggedPage if tags else SoundPage
         )
-        self._pages = KnownPages(self._sound)
+        self._pages = KnownPages(self.sound)
         self._last: Sequence[_Read] = ()
         self._fleet = Fleet(())
 
@@ -72,23 +72,19 @@ class Registry:
         pages = (first, *rest)
         if len(pages) == len(self._last) and all(map(is_, pages, self._last)):
             return self._fleet
-        fleet = await asyncio.to_thread(_fleet, pages)
+        fleet = await computed(_fleet, pages)
         self._last, self._fleet = pages, fleet
         return fleet
 
     async def _page(self, offset: int) -> _Read:
         """The page, the same object as long as nothing on it changes."""
         raw = await self._service.get(PATH, offset=offset, limit=self._page_size)
-        read = self.read(offset, raw)
+        read = await self._pages.read(offset, raw)
         if read is not None:
             return read
         return self._one_by_one(decode(PAGE, raw, self._service.name, f"page at {offset}"))
 
-    def read(self, offset: int, raw: bytes) -> _Read | None:
-        """What a sound page says, the same object as long as nothing on it changes; None if one entry is not sound."""
-        return self._pages.read(offset, raw)
-
-    def _sound(self, raw: bytes) -> _Read | None:
+    def sound(self, raw: bytes) -> _Read | None:
         """The whole page at once; None if something on it is not as it should be."""
         try:
             page = self._decoder.decode(raw)

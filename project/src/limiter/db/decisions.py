@@ -1,6 +1,5 @@
 """The audit: one row per change of decision, and what stands for each booking."""
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -22,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import Insert, distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from limiter.computing import computed
 from limiter.db.bulk import insertion, streamed
 from limiter.db.tables import decision, scaling_state
 from limiter.domain.audit import DecisionRecord, standing_of
@@ -57,7 +57,7 @@ async def record(connection: AsyncConnection, records: Sequence[DecisionRecord],
         await connection.execute(update(decision).where(decision.c.stands, same).values(stands=False))
     for start in range(0, len(records), AT_A_TIME):
         some = records[start : start + AT_A_TIME]
-        await connection.execute(await asyncio.to_thread(_inserted, some, dry_run))
+        await connection.execute(await computed(_inserted, some, dry_run))
 
 
 def _inserted(records: Sequence[DecisionRecord], dry_run: bool) -> Insert:

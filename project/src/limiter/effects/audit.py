@@ -1,6 +1,5 @@
 """Records, counts and logs each changed decision; an unchanged one is only counted."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from functools import partial
 from loguru import logger
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from limiter.computing import computed
 from limiter.db import decisions
 from limiter.domain.audit import DecisionRecord, in_words, standing_of
 from limiter.domain.decision import Decision, Reason
@@ -65,7 +65,7 @@ class Audit:
         if records:
             async with run.write() as connection:
                 await decisions.record(connection, records, dry_run=self.policy.dry_run)
-            await asyncio.to_thread(log_decisions, records, dry_run=self.policy.dry_run)
+            await computed(log_decisions, records, dry_run=self.policy.dry_run)
 
 
 def log_decisions(records: Iterable[DecisionRecord], *, dry_run: bool) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from limiter.clients.booking import Booking
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.registry import Registry
+from limiter.computing import computed
 from limiter.db import decisions, idle_spells, keeps, pauses
 from limiter.domain.active_bookings import slots_by_user
 from limiter.domain.fleet import Fleet
@@ -85,7 +86,7 @@ class SnapshotReader:
             fleet = fleet.with_last_known(last.scaling_states.values())
             spells = await idle_spells.open_spells(connection)
             of_user = bookings if key is None else bookings.of_user(key[1])
-            slots = await asyncio.to_thread(slots_by_user, fleet, of_user, self.policy.row_gap)
+            slots = await computed(slots_by_user, fleet, of_user, self.policy.row_gap)
             concerned = slots.keys() | spells.keys()
             prior = PriorState(
                 scaling_states=last.scaling_states,
@@ -95,8 +96,6 @@ class SnapshotReader:
                 resumed_at=await pauses.resumed_at(connection, Job.IDLE_WARNING, Job.IDLE_ENFORCE),
                 keeps=await keeps.active_or_ended_since(connection, at - self.policy.retention),
             )
-        snapshot = await asyncio.to_thread(
-            take_snapshot, self.policy, fleet, bookings, scrapes, last.memory, prior, at, key
-        )
+        snapshot = await computed(take_snapshot, self.policy, fleet, bookings, scrapes, last.memory, prior, at, key)
         self.telemetry.reading_problems(snapshot.observation.problems)
         return snapshot

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
+from limiter.computing import computed
 from limiter.db import idle_spells, surges
 from limiter.domain.audit import DecisionRecord
 from limiter.domain.decision import Decision, Reason
@@ -53,9 +54,9 @@ class IdleWarning:
         snapshot = await self.reader.read(run, run.now)
         yield RunTrace(snapshots=((None, snapshot),))
         held: list[DecisionRecord] = []
-        verdicts = await asyncio.to_thread(self.verdicts.on, snapshot)
+        verdicts = await computed(self.verdicts.on, snapshot)
         surge = await self._is_surge(run, snapshot, verdicts.values())
-        changed = await asyncio.to_thread(self.audit.changed, snapshot, verdicts)
+        changed = await computed(self.audit.changed, snapshot, verdicts)
         for number, (key, verdict) in enumerate(changed.items()):
             if number % AT_A_TIME == 0:
                 await asyncio.sleep(0)  # of a fleet met for the first time there is a verdict to note of each booking

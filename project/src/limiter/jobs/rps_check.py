@@ -13,6 +13,7 @@ from limiter.clients.booking import Booking
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.errors import ServiceError
 from limiter.clients.registry import Registry
+from limiter.computing import computed
 from limiter.db import decisions, ledger, readings, saga_times, scaling_states
 from limiter.domain.active_bookings import booked_now
 from limiter.domain.audit import DecisionRecord
@@ -60,10 +61,10 @@ class RpsCheck:
         scrapes, fleet = await asyncio.gather(self.entrypoint.scrape(), self._fleet())
         before = await self._remembered(run)
         # In a thread, as all work that grows with the platform: the loop must go on answering and beating meanwhile.
-        running, observation = await asyncio.to_thread(self._observed, run, before, scrapes, fleet)
+        running, observation = await computed(self._observed, run, before, scrapes, fleet)
         self.telemetry.reading_problems(observation.problems)
         if not isinstance(fleet, Fleet):
-            changed = await asyncio.to_thread(readings.changed, before.memory, observation.memory)
+            changed = await computed(readings.changed, before.memory, observation.memory)
             async with run.write() as connection:
                 await readings.save(connection, changed)
             self.warm.written(run, Remembered(observation.memory, before.scaling_states))
@@ -71,16 +72,16 @@ class RpsCheck:
             self._record(run, before, scrapes, None, [])
             raise fleet
         decide = partial(decide_fleet, self.policy, running, observation, before.scaling_states, before.latest, run.now)
-        decisions_made, booked = await asyncio.to_thread(decide, before.saga_seconds), frozenset[UUID]()
+        decisions_made, booked = await computed(decide, before.saga_seconds), frozenset[UUID]()
         if decisions_made.short and (booked := await self._booked(run, running)):
-            decisions_made = await asyncio.to_thread(decide, before.saga_seconds, booked)
-        await asyncio.to_thread(self._count, decisions_made)
+            decisions_made = await computed(decide, before.saga_seconds, booked)
+        await computed(self._count, decisions_made)
         commands, records = await self._save(run, running, before, observation, decisions_made)
         self.telemetry.targets_restarted(observation.restarts)
         self._record(run, before, scrapes, fleet, records, booked)
-        await asyncio.to_thread(log_decisions, records, dry_run=self.policy.dry_run)
+        await computed(log_decisions, records, dry_run=self.policy.dry_run)
         await self.commands.send_all(run, commands)
-        await asyncio.to_thread(_free, records)
+        await computed(_free, records)
 
     async def _fleet(self) -> Fleet | ServiceError:
         try:
@@ -123,11 +124,11 @@ class RpsCheck:
 
         Of what was made nothing is left: before a large fleet it is most of the memory of a run.
         """
-        planned, reasons = await asyncio.to_thread(self._planned, run, before, made)
-        found = await asyncio.to_thread(lambda: [one.record for one in made.decided if one.record])
-        states = await asyncio.to_thread(scaling_states.changed, before.scaling_states, made.scaling_states(), fleet)
-        await asyncio.to_thread(_free, made.decided)
-        changed = await asyncio.to_thread(readings.changed, before.memory, observation.memory)
+        planned, reasons = await computed(self._planned, run, before, made)
+        found = await computed(lambda: [one.record for one in made.decided if one.record])
+        states = await computed(scaling_states.changed, before.scaling_states, made.scaling_states(), fleet)
+        await computed(_free, made.decided)
+        changed = await computed(readings.changed, before.memory, observation.memory)
         async with run.write() as connection:
             await readings.save(connection, changed)
             await scaling_states.save(connection, states)
@@ -136,7 +137,7 @@ class RpsCheck:
             taken = {command.model_id for id, command in planned.items() if id not in recorded}
             records = [one for one in found if one.model_id not in taken] if taken else found
             await decisions.record(connection, records, dry_run=self.policy.dry_run)
-        after = await asyncio.to_thread(states.after, before.scaling_states)
+        after = await computed(states.after, before.scaling_states)
         self.warm.written(run, Remembered(observation.memory, after))
         return [planned[id] for id in planned if id in recorded], records
 
