@@ -32,8 +32,8 @@ SCHEMA = "limiter_test"
 START = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 
 # Each run tries the same examples, so that what passed passes again; a long search (STATE_EXAMPLES) draws new ones.
-# Two in five of the usual hundred, or the tests of `unit` alone would take a minute.
-settings.register_profile("same", derandomize=True, database=None, deadline=None, max_examples=40)
+# A third of the usual hundred, or the tests of `unit` would take longer than half a minute.
+settings.register_profile("same", derandomize=True, database=None, deadline=None, max_examples=30)
 settings.load_profile("default" if any(name.endswith("_EXAMPLES") for name in os.environ) else "same")
 
 # Stopped time must not stop what measures the tests: `--durations` would be nonsense.

@@ -17,7 +17,7 @@ from limiter.domain.usage import Heartbeat, Memory, ScrapedPage
 from tests.unit.clients import pages
 from tests.unit.clients.pages import CUTS, FAMILY, LABEL, METRIC, Found, Refused, expected, found, read, read_page
 
-MANY = settings(deadline=None, database=None, max_examples=int(os.environ.get("PAGE_EXAMPLES", "60")))
+MANY = settings(deadline=None, database=None, max_examples=int(os.environ.get("PAGE_EXAMPLES", "40")))
 TEXT = st.text(st.characters(exclude_characters="\x00"), max_size=5)  # a name with NUL does not count
 ONE = b'model_calls_total{model_name="m"} 1\n'
 

@@ -135,7 +135,7 @@ EVENTS = (
 STEPS = st.lists(st.tuples(st.sampled_from((0.25, 1.0, 5.0, 20.0, 45.0)), st.sampled_from(EVENTS)), max_size=25)
 
 
-@settings(UNHURRIED, max_examples=300)
+@settings(UNHURRIED, max_examples=5 * settings().max_examples)
 @given(STEPS, st.sampled_from(UnbookingMode))
 def test_what_lasts_is_what_a_fresh_judgement_finds(taken: list[tuple[float, str]], mode: UnbookingMode) -> None:
     timeline, lasting = Timeline(mode), LastingVerdicts()

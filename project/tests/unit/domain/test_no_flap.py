@@ -15,7 +15,7 @@ from limiter.domain.scaling import decide
 from limiter.domain.scaling_rule import ScalingRule
 from tests.unit.domain.build import at, served
 
-CASES = int(os.environ.get("FLAP_CASES", "2000"))
+CASES = int(os.environ.get("FLAP_CASES", "1000"))
 TICKS, TICK = 60, 15
 AT_ONCE, MINUTE = timedelta(0), timedelta(minutes=1)
 
