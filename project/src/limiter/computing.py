@@ -11,7 +11,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 # One thread: of several, each takes the interpreter's lock from the others and from the loop, whose every step then
-# waits for all of them. At 10,000 models an answer took 120 to 170 ms; with one it takes 50 to 90. Not the loop's own
+# waits for all of them. At 10,000 models an answer took 93 to 148 ms; with one it takes 51 to 101. Not the loop's own
 # threads: those look up host names, for which a run would have to wait.
 _thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="computing")
 
