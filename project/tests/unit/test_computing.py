@@ -6,6 +6,7 @@ from threading import Event, get_ident
 
 import pytest
 
+from limiter.clients.decoding import KnownPages
 from limiter.computing import computed
 
 run = ContextVar("run", default="none")
@@ -32,3 +33,16 @@ async def test_work_knows_its_run_and_what_it_raises_is_raised() -> None:
     assert await computed(run.get) == "rps_check:1"
     with pytest.raises(ValueError, match="'x'"):
         await computed(int, "x")
+
+
+async def test_a_page_that_is_not_known_is_decoded_beside_the_loop_and_only_once() -> None:
+    decoded_in = list[int]()
+
+    def sound(raw: bytes) -> bytes:
+        decoded_in.append(get_ident())
+        return raw
+
+    pages = KnownPages(sound)
+    assert [await pages.read(1, b"[]") for _ in range(2)] == [b"[]", b"[]"]
+    (thread,) = decoded_in
+    assert thread != get_ident()
