@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import httpx
@@ -28,6 +29,7 @@ from limiter.config.policy import PolicySettings
 from limiter.domain.deciding import decide_fleet
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
 from limiter.domain.folding import fold
+from limiter.domain.settled import Settled
 from limiter.domain.usage import Memory, ScrapedPage
 from limiter.telemetry import Telemetry
 
@@ -157,15 +159,18 @@ def deciding() -> Row:
     models = tuple(ServedModel(UUID(int=n + 1), model_name(n), 1) for n in range(MODELS))
     fleet, policy, begin = Fleet(models), PolicySettings().policy(), datetime(2026, 3, 2, tzinfo=UTC)
     names, memory, states = {model.name: model.name for model in models}, Memory(), dict[UUID, ScalingState]()
+    settled = Settled(policy, fleet, states, frozenset(names))
     for tick in range(25):
         now = begin + timedelta(seconds=15 * tick)
         counters = {model.name: float(3 * tick if n % 10 == 0 else 1) for n, model in enumerate(models)}
         observation = fold(memory, [ScrapedPage("a", now, counters, names)], names.keys(), now, policy.window)
-        made = decide_fleet(policy, fleet, observation, states, {}, now)
-        memory, states = observation.memory, {state.model_id: state for state in made.scaling_states()}
+        decide = partial(decide_fleet, policy, fleet, observation, states, {}, now, before=settled)
+        made = decide()
+        memory, states = observation.memory, states | {state.model_id: state for state in made.scaling_states()}
+        settled = Settled(policy, fleet, states, made.unsettled)
     return Row(
         "decide for 10,000 models",
-        spent(lambda: decide_fleet(policy, fleet, observation, states, {}, now)),
+        spent(decide),
         bar="at most 30 ms",
     )
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory
@@ -14,7 +15,12 @@ from dev.fake_platform.faults import Fault
 from dev.fake_platform.platform import Exchange, Platform
 from dev.servers.services import Services
 from limiter.db import tables
+from limiter.domain.deciding import FleetDecisions, decide_fleet
+from limiter.domain.fleet import Fleet
 from limiter.domain.job import Job
+from limiter.domain.policy import Policy
+from limiter.domain.settled import Settled
+from limiter.jobs import rps_check
 from tests.bench import Bench, open_bench
 from tests.conftest import START
 
@@ -76,6 +82,24 @@ async def test_a_takeover_in_between_is_noticed_and_no_call_is_counted_twice(
     time.tick(TICK)
     await ours.run(Job.RPS_CHECK)
     assert not reads()
+
+
+async def test_a_tick_goes_on_from_the_models_that_the_last_one_left_settled_unless_another_wrote_between(
+    benches: list[Bench], time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    went_on: list[bool] = []
+
+    def spy(policy: Policy, fleet: Fleet, *given: Any, before: Settled | None, saga_seconds: Any) -> FleetDecisions:
+        observation, states, latest, now = given
+        went_on.append(before is not None and before.is_of(policy, fleet, states))
+        return decide_fleet(policy, fleet, observation, states, latest, now, saga_seconds, before=before)
+
+    monkeypatch.setattr(rps_check, "decide_fleet", spy)
+    ours, theirs = benches
+    for replica in (ours, ours, ours, theirs, ours, ours):
+        time.tick(TICK)
+        await replica.run(Job.RPS_CHECK)
+    assert went_on == [False, True, True, False, False, True]
 
 
 async def test_an_idle_job_does_not_believe_a_memory_after_which_another_replica_wrote(

@@ -157,3 +157,14 @@ def rows(counters: Mapping[str, float], names: Mapping[str, str]) -> Iterable[tu
     if isinstance(counters, Column):
         return zip(counters.layout.series, counters.layout.names, counters.of, strict=True)
     return ((series, names[series], value) for series, value in counters.items())
+
+
+def differing(
+    before: Mapping[str, float], counters: Mapping[str, float], names: Mapping[str, str]
+) -> Iterable[tuple[str, float, float]]:
+    """Model name, value before and value now of each counter, at least of those that differ; a new one was 0."""
+    if list(before) == list(counters):  # a page mostly has the series of the last one, in their order
+        moved = compress(counters, map(ne, before.values(), counters.values()))
+        return ((names[series], before[series], counters[series]) for series in moved)
+    known = dict(before)
+    return ((name, known.get(series, 0.0), value) for series, name, value in rows(counters, names))

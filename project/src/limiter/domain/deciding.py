@@ -14,10 +14,11 @@ from limiter.domain.budget import FLEET, Grant, Wish, granted
 from limiter.domain.command import Command, CommandKind
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
-from limiter.domain.load import Load, last_tick, slope
+from limiter.domain.load import Load, Loads
 from limiter.domain.policy import Policy
-from limiter.domain.scaling import ScaleDecision, decide, numbers, scaling_state, settled
+from limiter.domain.scaling import ScaleDecision, decide, numbers, scaling_state
 from limiter.domain.scaling_rule import ScalingRule
+from limiter.domain.settled import Settled, settled
 from limiter.domain.usage import Observation
 
 
@@ -39,10 +40,11 @@ class ModelDecision(NamedTuple):
 
 
 class FleetDecisions(NamedTuple):
-    """The decisions about a fleet; of the `settled` models nothing changes, not even what is remembered."""
+    """The decisions about a fleet; of its `settled` models nothing changes, not even what is remembered."""
 
     decided: list[ModelDecision]
-    settled: list[ScalingState]
+    settled: int
+    unsettled: frozenset[str] = frozenset()  # the names of which some model is not settled after this
     short: bool = False  # the budget did not grant everything
 
     def counts(self) -> Counter[tuple[Decision, Reason]]:
@@ -50,12 +52,12 @@ class FleetDecisions(NamedTuple):
         # Of words, not of pairs: to hash two enums takes ten times as long.
         words = Counter(one.verdict.decision + " " + one.verdict.reason for one in self.decided)
         counts = Counter({(Decision(d), Reason(r)): n for word, n in words.items() for d, r in [word.split(" ")]})
-        counts[Decision.HOLD, Reason.WITHIN_TARGET] += len(self.settled)
+        counts[Decision.HOLD, Reason.WITHIN_TARGET] += self.settled
         return +counts
 
     def scaling_states(self) -> list[ScalingState]:
-        """What to remember of every model."""
-        return self.settled + [one.verdict.scaling_state for one in self.decided]
+        """What to remember of every model that is not settled."""
+        return [one.verdict.scaling_state for one in self.decided]
 
 
 def decide_fleet(
@@ -67,30 +69,32 @@ def decide_fleet(
     now: datetime,
     saga_seconds: Mapping[str, float] | None = None,
     booked: frozenset[UUID] = frozenset(),
+    before: Settled | None = None,
 ) -> FleetDecisions:
     """The decision for every running model at `now`; `latest` is the latest command of each.
 
     `saga_seconds` are how long a scale up of each name usually takes, where that is known. The `booked` are the models
-    of which a slot runs now: they go first where the fleet's budget is short.
+    of which a slot runs now: they go first where the fleet's budget is short. `before` is what the last tick left.
     """
-    waiting, still = [], []
+    waiting, loads, sagas = [], Loads(fleet, observation), saga_seconds or {}
     quiet = observation.complete and not observation.restarted
     recent = observation.recent.keys() | observation.unknown_names | observation.busy
-    for model in fleet.models:
+    known = before if before and before.is_of(policy, fleet, scaling_states) and quiet else None
+    for model in known.others(recent, latest) if known else fleet.models:
         remembered, rule = scaling_states.get(model.id), policy.scaling(model.name)
         idle = quiet and model.name not in recent
-        if idle and remembered and settled(rule, model, remembered) and model.id not in latest:
-            still.append(remembered)
-        else:
-            load = load_of(model, fleet, observation, rule, (saga_seconds or {}).get(model.name))
-            before, last = scaling_state(model, remembered, now), latest.get(model.id)
-            waiting.append(_Waiting(model, rule, before, load, last, policy.pacing_of(model.name).blocks(last, now)))
+        if not (idle and remembered and settled(rule, model, remembered) and model.id not in latest):
+            load = loads.of(model, rule, sagas.get(model.name))
+            state, last = scaling_state(model, remembered, now), latest.get(model.id)
+            waiting.append(_Waiting(model, rule, state, load, last, policy.pacing_of(model.name).blocks(last, now)))
     verdicts = [one.verdict(now) for one in waiting]
     short = _within_budget(policy, fleet, waiting, verdicts, booked, now) if policy.budget.limits else {}
     left_out = _bound(policy.commands_per_run, waiting, verdicts, now)
     why = {n: numbers for n, numbers in short.items() if n not in left_out}
     decided = [one.recorded(verdicts[n], now, why.get(n, {})) for n, one in enumerate(waiting)]
-    return FleetDecisions(decided, still, bool(short))
+    pairs = zip(waiting, decided, strict=True)
+    left = (of.model.name for of, made in pairs if not settled(of.rule, of.model, made.verdict.scaling_state))
+    return FleetDecisions(decided, len(fleet.models) - len(decided), frozenset(left), bool(short))
 
 
 class _Waiting(NamedTuple):
@@ -181,19 +185,3 @@ def _bound(most: int, waiting: Sequence[_Waiting], verdicts: list[ScaleDecision]
     for number in left_out:
         verdicts[number] = waiting[number].verdict(now, Reason.COMMANDS_LIMIT)
     return set(left_out)
-
-
-def load_of(
-    model: ServedModel, fleet: Fleet, observation: Observation, rule: ScalingRule, saga_seconds: float | None = None
-) -> Load:
-    """The model's share of its name's traffic: calls are spread over all replicas of a name alike."""
-    known = observation.known(model.name) and model.name not in fleet.unsure_names
-    restarted, busy = observation.restarted, model.name in observation.busy
-    if not model.replicas or model.name not in observation.recent:
-        return Load(0.0, 0.0, known, restarted, busy)
-    share = model.replicas / fleet.replicas_by_name[model.name]
-    up, down = observation.rate(model.name, rule.up_window), observation.rate(model.name, rule.down_window)
-    tick, calls = last_tick(observation, model.name)
-    lead = (rule.lead_default.total_seconds() if saga_seconds is None else saga_seconds) + (calls / tick if tick else 0)
-    grows = slope(observation, model.name, rule.slope_window) if rule.lead_most > 1 else 0.0
-    return Load(up * share, down * share, known, restarted, busy, tick * share, calls * share, grows * share, lead)

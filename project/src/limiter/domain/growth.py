@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from limiter.domain.columns import changes, rows
+from limiter.domain.columns import changes, differing
 from limiter.domain.usage import (
     FailedScrape,
     Gap,
@@ -117,8 +117,7 @@ def _difference(before: TargetMemory, old: Mapping[str, float], page: ScrapedPag
     if (columns := changes(old, page.counters)) is not None and not page.unreadable:
         return _summed(columns.named(), bool(columns.vanished))
     fell = not before.counters.keys() <= page.counters.keys() | page.unreadable.keys()
-    known = dict(old)
-    return _summed(((name, known.get(one, 0.0), value) for one, name, value in rows(page.counters, page.names)), fell)
+    return _summed(differing(old, page.counters, page.names), fell)
 
 
 def _summed(moved: Iterable[tuple[str, float, float]], fell: bool) -> _Difference:

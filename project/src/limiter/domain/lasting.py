@@ -68,6 +68,13 @@ class LastingVerdicts:
         """The verdict on each booking of which a slot, or a short pause between two slots of a row, runs."""
         return {key: one.verdict for key, one in self.of.items() if one.verdict is not None}
 
+    def renewed(self, snapshot: Snapshot, key: BookingKey, verdict: Verdict) -> Verdict:
+        """The verdict with the numbers of this snapshot: one that lasts has those of the moment it was judged at."""
+        lasting = self.of.get(key)
+        if lasting is None or lasting.judged_at == snapshot.at:
+            return verdict
+        return snapshot.verdict(key) or verdict
+
 
 def _doubtful_names(snapshot: Snapshot) -> AbstractSet[str]:
     """The names of models of which not everything is known, or whose bookings somebody keeps or kept."""

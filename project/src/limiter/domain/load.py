@@ -1,9 +1,11 @@
 """One model's load: what it carries, what it is about to carry, and a burst that need not last to be believed."""
 
-from datetime import timedelta
+from collections.abc import Sequence
 from math import log, sqrt
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+from limiter.domain.fleet import Fleet, ServedModel
+from limiter.domain.scaling_rule import ScalingRule
 from limiter.domain.usage import Observation
 
 # A burst by chance once in a million ticks at most, which is once in half a year of ticks of 15 s. Chernoff's bound: a
@@ -51,23 +53,73 @@ def last_tick(observation: Observation, name: str) -> tuple[float, float]:
     return sum(calls / seconds for seconds, calls in spans.items() if seconds > 0), sum(spans.values())
 
 
-def slope(observation: Observation, name: str, window: timedelta) -> float:
-    """By how much the calls per second of a name grow in a second: of the last `window` over those of the one before.
+class _Windows(NamedTuple):
+    """The windows of one rule, each only as long as has been measured: in seconds, and their places in that order."""
 
-    0 if it may be chance, or if calls have not been measured for so long. Growth that is over, as after a step, does
-    not count on: within the last window it must go on as far as its own noise lets one see.
+    rule: ScalingRule
+    spans: Sequence[float]  # the shortest first
+    up: int
+    down: int
+    slope: float = 0.0  # seconds; 0: no slope is looked for, or it has not been measured for so long
+    half: int = 0
+    whole: int = 0
+    double: int = 0
+
+    @classmethod
+    def of(cls, rule: ScalingRule, observation: Observation) -> Self:
+        measured, window = observation.measured_for, rule.slope_window
+        sloping = rule.lead_most > 1 and measured >= 2 * window
+        windows = (rule.up_window, rule.down_window, *((window / 2, window, 2 * window) if sloping else ()))
+        seconds = [min(one, measured).total_seconds() for one in windows]
+        spans = sorted(set(seconds))
+        up, down, *slopes = map(spans.index, seconds)
+        return cls(rule, spans, up, down, window.total_seconds() if sloping else 0.0, *slopes)
+
+    def slope_of(self, rates: Sequence[float]) -> float:
+        """By how much the calls per second grow in a second: of the last window over those of the one before.
+
+        0 if it may be chance. Growth that is over, as after a step, does not count on: within the last window it must
+        go on as far as its own noise lets one see.
+        """
+        if not self.slope:
+            return 0.0
+        whole, deviation = _growth(rates[self.whole], rates[self.double], self.slope)
+        if whole <= SLOPE_DEVIATIONS * deviation:
+            return 0.0
+        late, late_deviation = _growth(rates[self.half], rates[self.whole], self.slope / 2)
+        return max(0.0, min(whole, late + late_deviation))
+
+
+def _growth(late: float, both: float, seconds: float) -> tuple[float, float]:
+    """The slope between two windows of this length, and its standard deviation if the calls are a Poisson stream's.
+
+    Given are the calls per second of the later one, and of both together.
     """
-    if observation.measured_for < 2 * window:
-        return 0.0
-    whole, deviation = _growth(observation, name, window)
-    if whole <= SLOPE_DEVIATIONS * deviation:
-        return 0.0
-    late, late_deviation = _growth(observation, name, window / 2)
-    return max(0.0, min(whole, late + late_deviation))
-
-
-def _growth(observation: Observation, name: str, window: timedelta) -> tuple[float, float]:
-    """The slope between two windows of this length, and its standard deviation if the calls are a Poisson stream's."""
-    seconds = window.total_seconds()
-    late, both = observation.rate(name, window) * seconds, observation.rate(name, 2 * window) * 2 * seconds
+    late, both = late * seconds, both * 2 * seconds
     return (2 * late - both) / seconds**2, sqrt(both) / seconds**2
+
+
+class Loads:
+    """The loads of a fleet's models at one tick: the calls of a name are spread over all its replicas alike."""
+
+    def __init__(self, fleet: Fleet, observation: Observation) -> None:
+        """The fleet as it was observed."""
+        self._fleet = fleet
+        self._observation = observation
+        self._windows: dict[int, _Windows] = {}  # of each rule, by which object it is: few, and slow to compare
+
+    def of(self, model: ServedModel, rule: ScalingRule, saga_seconds: float | None = None) -> Load:
+        """One model's share; `saga_seconds` is how long its scale ups usually take, if known."""
+        name, fleet, observation = model.name, self._fleet, self._observation
+        known = observation.known(name) and name not in fleet.unsure_names
+        restarted, busy = observation.restarted, name in observation.busy
+        if not model.replicas or name not in observation.recent:
+            return Load(0.0, 0.0, known, restarted, busy)
+        share = model.replicas / fleet.replicas_by_name[name]
+        windows = self._windows.get(id(rule)) or self._windows.setdefault(id(rule), _Windows.of(rule, observation))
+        rates = observation.rates(name, windows.spans)
+        up, down, grows = rates[windows.up] * share, rates[windows.down] * share, windows.slope_of(rates) * share
+        tick, calls = last_tick(observation, name)
+        lead = rule.lead_default.total_seconds() if saga_seconds is None else saga_seconds
+        lead += calls / tick if tick else 0
+        return Load(up, down, known, restarted, busy, tick * share, calls * share, grows, lead)

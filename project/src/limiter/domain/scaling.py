@@ -12,13 +12,11 @@ from datetime import datetime
 from math import ceil
 from typing import NamedTuple
 
-from limiter.domain.audit import Numbers, standing_of
+from limiter.domain.audit import Numbers
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import ScalingState, ServedModel
 from limiter.domain.load import Load
 from limiter.domain.scaling_rule import ScalingRule
-
-SETTLED = standing_of(Decision.HOLD, Reason.WITHIN_TARGET)
 
 
 class ScaleDecision(NamedTuple):
@@ -81,21 +79,6 @@ def numbers(rule: ScalingRule, state: ScalingState, load: Load, verdict: ScaleDe
         "held_seconds": (now - since).total_seconds(),
         "needed_seconds": (rule.up_stabilization if up else rule.down_stabilization).total_seconds(),
     }
-
-
-def settled(rule: ScalingRule, model: ServedModel, state: ScalingState) -> bool:
-    """True if `decide` would change nothing about this model, whatever the time, as long as nobody calls it.
-
-    Most models of a large fleet are so at most times, and need not be decided about.
-    """
-    return (
-        model.replicas == state.replicas == rule.min_replicas
-        and state.standing == SETTLED
-        and state.overloaded_since is None
-        and state.underused_since is None
-        and model.name == state.name
-        and not rule.exempt
-    )
 
 
 def overloaded(rule: ScalingRule, replicas: int, load: Load) -> bool:

@@ -153,8 +153,11 @@ class Observation:
 
     def rate(self, name: str, window: timedelta) -> float:
         """Calls per second of one model name, averaged over the window before this tick."""
-        samples = self.recent.get(name)
-        return mean_rate(samples, self._stamp, min(window, self.measured_for).total_seconds()) if samples else 0.0
+        return self.rates(name, (min(window, self.measured_for).total_seconds(),))[0]
+
+    def rates(self, name: str, spans: Sequence[float]) -> Sequence[float]:
+        """Calls per second of one model name over each of so many seconds before this tick, the fewest first."""
+        return mean_rates(self.recent.get(name, ()), self._stamp, spans)
 
     @cached_property
     def recent(self) -> Mapping[str, tuple[Sample, ...]]:
@@ -176,12 +179,29 @@ def mean_rate(samples: Sequence[Sample], at: float, span: float) -> float:
 
     The samples are in order of time.
     """
-    calls, edge = 0.0, at - span
-    for until, seconds, counted in reversed(samples):
-        if until <= edge:
-            break
-        calls += counted if until - seconds >= edge else counted * (until - edge) / seconds
-    return calls / span if calls else 0.0
+    return mean_rates(samples, at, (span,))[0]
+
+
+def mean_rates(samples: Sequence[Sample], at: float, spans: Iterable[float]) -> Sequence[float]:
+    """The same for several spans, the shortest first."""
+    rates, whole, left = [], 0.0, len(samples)  # what lies wholly in one span does so in the next
+    for span in spans:
+        edge = at - span
+        while left:
+            until, seconds, counted = samples[left - 1]
+            if until - seconds < edge:
+                break
+            whole += counted
+            left -= 1
+        calls, rest = whole, left
+        while rest:
+            rest -= 1
+            until, seconds, counted = samples[rest]
+            if until <= edge:
+                break
+            calls += counted if until - seconds >= edge else counted * (until - edge) / seconds
+        rates.append(calls / span if calls else 0.0)
+    return rates
 
 
 def unknown_time(gaps: Iterable[Gap], since: datetime, until: datetime) -> timedelta:

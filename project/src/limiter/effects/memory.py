@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from limiter.db import readings, scaling_states
 from limiter.domain.fleet import ScalingState
 from limiter.domain.job import Job
+from limiter.domain.settled import Settled
 from limiter.domain.usage import Memory
 from limiter.runner.due import last_claim
 from limiter.runner.run import Run
@@ -24,6 +25,7 @@ class Remembered:
 
     memory: Memory
     scaling_states: Mapping[UUID, ScalingState]
+    settled: Settled | None = None
 
 
 class _Kept(NamedTuple):

@@ -18,8 +18,5 @@ class Verdicts:
         return {key: snapshot.verdict_on(spell) for key, spell in snapshot.prior.spells.items()} | self._last.verdicts()
 
     def renewed(self, snapshot: Snapshot, key: BookingKey, verdict: Verdict) -> Verdict:
-        """The verdict with the numbers of this snapshot: one that lasts has those of the moment it was judged at."""
-        lasting = self._last.of.get(key)
-        if lasting is None or lasting.judged_at == snapshot.at:
-            return verdict
-        return snapshot.verdict(key) or verdict
+        """The verdict with the numbers of this snapshot."""
+        return self._last.renewed(snapshot, key, verdict)

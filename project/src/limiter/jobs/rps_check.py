@@ -23,6 +23,7 @@ from limiter.domain.decision import Reason
 from limiter.domain.fleet import Fleet, ScalingState, last_known_fleet
 from limiter.domain.folding import fold
 from limiter.domain.policy import Policy
+from limiter.domain.settled import Settled
 from limiter.domain.usage import Memory, Observation, Scrape
 from limiter.effects.audit import log_decisions
 from limiter.effects.commands import Commands
@@ -40,6 +41,7 @@ class _Remembered:
 
     memory: Memory
     scaling_states: Mapping[UUID, ScalingState]
+    settled: Settled | None
     latest: Mapping[UUID, Command]
     saga_seconds: Mapping[str, float]
 
@@ -67,14 +69,19 @@ class RpsCheck:
             changed = await computed(readings.changed, before.memory, observation.memory)
             async with run.write() as connection:
                 await readings.save(connection, changed)
-            self.warm.written(run, Remembered(observation.memory, before.scaling_states))
+            self.warm.written(run, Remembered(observation.memory, before.scaling_states, before.settled))
             self.telemetry.targets_restarted(observation.restarts)
             self._record(run, before, scrapes, None, [])
             raise fleet
-        decide = partial(decide_fleet, self.policy, running, observation, before.scaling_states, before.latest, run.now)
-        decisions_made, booked = await computed(decide, before.saga_seconds), frozenset[UUID]()
+        decide = partial(
+            decide_fleet,
+            *(self.policy, running, observation, before.scaling_states, before.latest, run.now),
+            saga_seconds=before.saga_seconds,
+            before=before.settled,
+        )
+        decisions_made, booked = await computed(decide), frozenset[UUID]()
         if decisions_made.short and (booked := await self._booked(run, running)):
-            decisions_made = await computed(decide, before.saga_seconds, booked)
+            decisions_made = await computed(partial(decide, booked=booked))
         await computed(self._count, decisions_made)
         commands, records = await self._save(run, running, before, observation, decisions_made)
         self.telemetry.targets_restarted(observation.restarts)
@@ -113,6 +120,7 @@ class RpsCheck:
             return _Remembered(
                 memory=last.memory,
                 scaling_states=last.scaling_states,
+                settled=last.settled,
                 latest=await ledger.latest(connection, since),
                 saga_seconds=await saga_times.usual(connection, CommandKind.SCALE_UP),
             )
@@ -138,7 +146,8 @@ class RpsCheck:
             records = [one for one in found if one.model_id not in taken] if taken else found
             await decisions.record(connection, records, dry_run=self.policy.dry_run)
         after = await computed(states.after, before.scaling_states)
-        self.warm.written(run, Remembered(observation.memory, after))
+        settled = Settled(self.policy, fleet, after, made.unsettled)
+        self.warm.written(run, Remembered(observation.memory, after, settled))
         return [planned[id] for id in planned if id in recorded], records
 
     def _planned(

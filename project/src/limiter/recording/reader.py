@@ -66,7 +66,7 @@ class Reader:
 
     def _idle(self, line: dict[str, Any]) -> Idle:
         cancelled = [
-            ((UUID(model), UUID(user)), values.slot(slot, reservation))
+            ((values.uuid(model), values.uuid(user)), values.slot(slot, reservation))
             for model, user, *slot, reservation in line["cancelled"]
         ]
         snapshots = [self._snapshot(snapshot) for snapshot in line["looks"]]
@@ -78,7 +78,7 @@ class Reader:
         unreadable = frozenset(fields["bookings"].get("unreadable", ()))
         reservations = self._made_once("reservations", fields["bookings"]["reservations"], values.reservation)
         return RecordedSnapshot(
-            of=(UUID(fields["of"][0]), UUID(fields["of"][1])) if fields["of"] else None,
+            of=(values.uuid(fields["of"][0]), values.uuid(fields["of"][1])) if fields["of"] else None,
             at=values.time(fields["at"]),
             basis=fields["basis"],
             scrapes=self._scrapes(fields["scrapes"]),

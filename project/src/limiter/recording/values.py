@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,8 @@ from limiter.domain.idle_spell import IdleSpell
 from limiter.domain.reservations import Reservation, Slot, User
 from limiter.domain.snapshot import BookingKey
 from limiter.recording.format import COMMAND, SPELL
+
+uuid = lru_cache(maxsize=None)(UUID)  # one object an id: equal ones are then found without a look at what they are
 
 
 def time(at: float) -> datetime:
@@ -24,7 +27,7 @@ def slot(fields: list[Any], reservation_id: str) -> Slot:
 
 def model(id: str, fields: list[Any]) -> ServedModel:
     name, replicas, *tags = fields
-    return ServedModel(UUID(id), name, replicas, frozenset(*tags))
+    return ServedModel(uuid(id), name, replicas, frozenset(*tags))
 
 
 def command(id: str, fields: dict[str, Any]) -> Command:
@@ -37,13 +40,13 @@ def spell(id: str, fields: dict[str, Any]) -> IdleSpell:
 
 def closed(key: str, at: float) -> tuple[BookingKey, datetime]:
     model, user = key.split()
-    return (UUID(model), UUID(user)), time(at)
+    return (uuid(model), uuid(user)), time(at)
 
 
 def reservation(id: str, fields: list[Any]) -> Reservation:
     user, name, model, model_id, slots = fields
     held = tuple(slot(one, id) for one in slots)
-    return Reservation(id, User(UUID(user), name), model, UUID(model_id) if model_id else None, held)
+    return Reservation(id, User(uuid(user), name), model, uuid(model_id) if model_id else None, held)
 
 
 COLLECT: dict[str, Callable[[Iterable[Any]], Any]] = {

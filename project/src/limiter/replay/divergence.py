@@ -85,14 +85,16 @@ class Slots:
 
     def _without_and_with(self, recorded: Bookings, cut: set[SlotKey]) -> Bookings:
         kept = {key: one for key, one in self._kept.items() if key not in cut}
-        if not any(_has(recorded, key) for key in cut) and all(_has(recorded, key) for key in kept):
+        booked = recorded.by_id.keys() & {reservation for reservation, _ in cut}  # few: what is cancelled goes
+        touched = any((id, slot.id) in cut for id in booked for slot in recorded.by_id[id].slots)
+        if not touched and all(_has(recorded, key) for key in kept):
             return recorded
         whole = {one.id: one for one in kept.values()} | dict(recorded.by_id)
         slots = {one.id: {slot for slot in one.slots if (one.id, slot.id) not in cut} for one in whole.values()}
         for key, one in kept.items():
             slots.setdefault(one.id, set()).update(slot for slot in one.slots if slot.id == key[1])
-        booked = (replace(one, slots=tuple(sorted(slots[one.id]))) for one in whole.values() if slots[one.id])
-        return Bookings(tuple(booked), recorded.unreadable)
+        left = (replace(one, slots=tuple(sorted(slots[one.id]))) for one in whole.values() if slots[one.id])
+        return Bookings(tuple(left), recorded.unreadable)
 
     def keep(self, cancelled: Iterable[Slot], before: Bookings, cuts: Sequence[Cut]) -> None:
         """Remember slots that the recorded service cancelled, in case the replay does not; `before` still has them."""

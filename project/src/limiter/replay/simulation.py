@@ -30,7 +30,9 @@ class Simulation(SimulatedEnforcement):
         self.memory = observation.memory
         if fleet is None:
             return []
-        decided = decide_fleet(self.policy, known, observation, states, self.commands, at, self.saga_seconds, booked)
+        decided = decide_fleet(
+            self.policy, known, observation, states, self.commands, at, self.saga_seconds, booked, self.settled
+        )
         self._remember(known, decided)
         for one in decided.decided:
             if one.acts:
@@ -40,11 +42,11 @@ class Simulation(SimulatedEnforcement):
     def warn(self, snapshot: Snapshot, unaddressed: Collection[BookingKey] = (), *, delivers: bool = True) -> Found:
         """idle_warning; the `unaddressed` cannot be warned. A warning is delivered at once, or later by `delivered`."""
         found: Found = []
-        lost = [key for key in snapshot.prior.spells if key not in snapshot.active_bookings]
-        for key in (*snapshot.active_bookings, *lost):
-            spell, verdict = snapshot.prior.spells.get(key), snapshot.verdict(key)
-            if verdict is None or (spell is not None and spell.state is SpellState.ENFORCING):
-                continue
+        self.lasting = self.lasting.after(snapshot)
+        spells = snapshot.prior.spells
+        on_spells = {k: snapshot.verdict_on(one) for k, one in spells.items() if one.state is not SpellState.ENFORCING}
+        for key, verdict in (self.lasting.verdicts() | on_spells).items():
+            spell = spells.get(key)
             if verdict.decision is Decision.WARN and key in unaddressed:
                 record = snapshot.verdict_record(key, verdict)
                 self._hold(found, key, replace(record, decision=Decision.HOLD, reason=Reason.ADDRESS_UNKNOWN))
@@ -53,11 +55,10 @@ class Simulation(SimulatedEnforcement):
                 self._open(snapshot, key, verdict, delivers=delivers)
             elif spell is not None and verdict.decision is Decision.WITHDRAW:
                 self._withdraw(found, snapshot, spell, verdict, snapshot.at)
-            elif verdict.decision is Decision.HOLD:
-                self._wait(found, snapshot, key, verdict)
+            elif verdict.decision is Decision.HOLD and not self._stands(key, verdict):
+                self._wait(found, snapshot, key, self.lasting.renewed(snapshot, key, verdict))
         return found
 
     def _open(self, snapshot: Snapshot, key: BookingKey, verdict: Verdict, *, delivers: bool) -> None:
-        booking, dry = snapshot.active_bookings[key], self.policy.dry_run
-        spell = open_spell(uuid4(), booking, verdict, snapshot.at, delivered=delivers, dry_run=dry)
-        self.spells[key] = spell
+        booking, dry = snapshot.users[key].at(snapshot.at), self.policy.dry_run
+        self.spells[key] = open_spell(uuid4(), booking, verdict, snapshot.at, delivered=delivers, dry_run=dry)

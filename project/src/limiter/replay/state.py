@@ -11,8 +11,10 @@ from limiter.domain.deciding import FleetDecisions
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
 from limiter.domain.idle_spell import IdleSpell, SpellState, StepState
 from limiter.domain.keep import Keep
+from limiter.domain.lasting import LastingVerdicts
 from limiter.domain.policy import Policy
 from limiter.domain.reservations import Bookings, Slot
+from limiter.domain.settled import Settled
 from limiter.domain.snapshot import BookingKey, PriorState, Snapshot, take_snapshot
 from limiter.domain.usage import Memory, Scrape
 from limiter.domain.verdict import Verdict
@@ -42,6 +44,8 @@ class SimulatedState:
     keeps: Sequence[Keep] = ()
     cuts: list[Cut] = field(default_factory=list)
     planned: list[Command] = field(default_factory=list)
+    settled: Settled | None = None
+    lasting: LastingVerdicts = field(default_factory=LastingVerdicts)
     saga_seconds: Mapping[str, float] = field(default_factory=dict)  # of a scale up of each name, where known
 
     def _remember(self, fleet: Fleet, decided: FleetDecisions) -> None:
@@ -50,6 +54,7 @@ class SimulatedState:
         if len(kept | changed) > len(fleet.models):
             kept = {id: state for id, state in kept.items() if not fleet.is_gone(id)}
         self.scaling_states = kept | changed
+        self.settled = Settled(self.policy, fleet, self.scaling_states, decided.unsettled)
 
     def _command(self, model: ServedModel, kind: CommandKind, replicas: int | None, at: datetime) -> Command:
         last, dry = self.commands.get(model.id), self.policy.dry_run
@@ -109,8 +114,11 @@ class SimulatedState:
         self.closed[key] = at
 
     def _wait(self, found: list[DecisionRecord], snapshot: Snapshot, key: BookingKey, verdict: Verdict) -> None:
-        if self.standing.get(key) != standing_of(verdict.decision, verdict.reason):
+        if not self._stands(key, verdict):
             self._hold(found, key, snapshot.verdict_record(key, verdict))
+
+    def _stands(self, key: BookingKey, verdict: Verdict) -> bool:
+        return self.standing.get(key) == standing_of(verdict.decision, verdict.reason)
 
     def _act(self, found: list[DecisionRecord], key: BookingKey, record: DecisionRecord) -> None:
         self.standing[key] = standing_of(record.decision, record.reason)

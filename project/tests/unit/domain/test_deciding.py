@@ -1,24 +1,20 @@
 """One tick over a fleet: the share of a name's traffic, which decisions are new, and the numbers that are recorded."""
 
-import math
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from limiter.domain.command import Command, CommandKind, CommandState, new_command
-from limiter.domain.deciding import FleetDecisions, ModelDecision, decide_fleet, load_of
+from limiter.domain.deciding import ModelDecision, decide_fleet
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState
-from limiter.domain.load import Load
+from limiter.domain.load import Load, Loads
 from limiter.domain.policy import Policy
-from limiter.domain.scaling import SETTLED, decide, scaling_state, settled
+from limiter.domain.scaling import decide
 from limiter.domain.scaling_rule import ScalingRule
-from tests.unit.domain.build import IDLE, PACING, SCALING, UNHURRIED, Readings, at, command, page, secs, served
+from tests.unit.domain.build import IDLE, PACING, SCALING, Readings, at, command, page, secs, served
 
 POLICY = Policy(SCALING, IDLE, {}, PACING, enforce_per_run=10, saga_timeout=secs(900), retention=secs(86_400))
 TWO = Fleet((served(1, "m", 1), served(2, "m", 3)))
@@ -43,7 +39,7 @@ def decided(
 def test_instances_share_their_names_traffic_by_their_replicas() -> None:
     readings = steady(8)
     observation = readings.tick(75, a={"m": 8.0 * 75})
-    one, three = (load_of(model, TWO, observation, SCALING) for model in TWO.models)
+    one, three = (Loads(TWO, observation).of(model, SCALING) for model in TWO.models)
     assert (one.up, three.up) == pytest.approx((2, 6))
     assert (one.down, three.down) == pytest.approx((2, 6))
     assert (one.known, one.restarted) == (True, False)
@@ -54,23 +50,23 @@ def test_up_and_down_have_windows_of_their_own() -> None:
     for now in range(0, 600, 15):
         readings.tick(now, a={"m": 10.0 * max(0, now - 540)})
     observation = readings.tick(600, a={"m": 600.0})
-    load = load_of(served(1, "m"), Fleet((served(1, "m"),)), observation, SCALING)
+    load = Loads(Fleet((served(1, "m"),)), observation).of(served(1, "m"), SCALING)
     assert (load.up, load.down) == pytest.approx((10, 2))
 
 
 def test_a_restart_and_a_failed_target_make_the_load_less_than_known() -> None:
     readings = steady(8)
     restarted = readings.tick(75, a={"m": 1.0})
-    assert load_of(served(1, "m"), Fleet((served(1, "m"),)), restarted, SCALING).restarted
+    assert Loads(Fleet((served(1, "m"),)), restarted).of(served(1, "m"), SCALING).restarted
     failed = readings.tick(90, a=None)
-    assert not load_of(served(1, "m"), Fleet((served(1, "m"),)), failed, SCALING).known
+    assert not Loads(Fleet((served(1, "m"),)), failed).of(served(1, "m"), SCALING).known
 
 
 def test_no_replicas_at_all_share_nothing_and_break_nothing() -> None:
     readings = steady(8)
     observation = readings.tick(75, a={"m": 8.0 * 75})
     nothing = Fleet((served(1, "m", 0),))
-    assert load_of(nothing.models[0], nothing, observation, SCALING) == Load(0, 0, True)
+    assert Loads(nothing, observation).of(nothing.models[0], SCALING) == Load(0, 0, True)
     (scaled,) = decided(8, nothing)
     assert (scaled.verdict.reason, scaled.verdict.replicas) == (Reason.BELOW_MIN, 1)
     assert scaled.record is not None
@@ -182,7 +178,7 @@ def test_one_names_unreadable_series_leaves_the_others_known() -> None:
     readings.tick(0, a={"m": 1.0, "n": 1.0})
     observation = readings.tick(15, a={"m": 2.0, "n": float("nan")})
     fleet = Fleet((served(1, "m"), served(2, "n")))
-    assert [load_of(model, fleet, observation, SCALING).known for model in fleet.models] == [True, False]
+    assert [Loads(fleet, observation).of(model, SCALING).known for model in fleet.models] == [True, False]
 
 
 def test_a_wish_that_changes_leaves_what_stands() -> None:
@@ -196,66 +192,7 @@ def test_no_calls_are_no_load_and_a_restart_shows_all_the_same() -> None:
     readings.tick(0, a={"m": 1.0, "n": 9.0})
     observation = readings.tick(15, a={"m": 1.0, "n": 2.0})
     fleet = Fleet((served(1, "m"),))
-    assert load_of(fleet.models[0], fleet, observation, SCALING) == Load(0.0, 0.0, True, True)
-
-
-COUNTS, MOMENTS = st.integers(0, 4), st.none() | st.integers(0, 60)
-STANDINGS = st.sampled_from([None, "hold:within_target", "hold:stabilizing"])
-
-
-@UNHURRIED
-@given(COUNTS, COUNTS, COUNTS, STANDINGS, st.sampled_from(["m", "n"]), MOMENTS, MOMENTS, st.booleans())
-def test_what_is_settled_would_be_decided_so(
-    replicas: int,
-    before: int,
-    minimum: int,
-    stands: str | None,
-    name: str,
-    up: int | None,
-    down: int | None,
-    exempt: bool,
-) -> None:
-    rule = replace(SCALING, min_replicas=minimum, exempt=exempt)
-    since, other = (None if moment is None else at(moment) for moment in (up, down))
-    remembered, model = ScalingState(UUID(int=1), name, before, at(0), since, other, stands), served(1, "m", replicas)
-    verdict = decide(rule, scaling_state(model, remembered, at(100)), Load(0, 0, True), None, at(100))
-    same = verdict == (Decision.HOLD, Reason.WITHIN_TARGET, replicas, remembered) and stands == "hold:within_target"
-    assert settled(rule, model, remembered) is same
-
-
-def quiet_fleet(**changes: Any) -> FleetDecisions:
-    """A model at its minimum, known to scaling, that nobody ever called, beside one that is called."""
-    readings = Readings(names=frozenset({"m", "n"}))
-    readings.tick(0, a={"m": 1.0, "n": 1.0})
-    observation = readings.tick(15, a=changes.get("page", {"m": 1.0, "n": 50.0}))
-    stood = ScalingState(UUID(int=1), "m", 1, at(0), standing="hold:within_target")
-    fleet = Fleet((served(1, "m"), served(2, "n")))
-    return decide_fleet(POLICY, fleet, observation, {stood.model_id: stood}, changes.get("latest", {}), at(15))
-
-
-def test_a_settled_model_is_set_apart_and_still_counted_and_remembered() -> None:
-    decisions = quiet_fleet()
-    assert [state.name for state in decisions.settled] == ["m"]
-    assert [one.model.name for one in decisions.decided] == ["n"]
-    assert decisions.counts() == {(Decision.HOLD, Reason.WITHIN_TARGET): 2}
-    assert FleetDecisions(decisions.decided, []).counts() == {(Decision.HOLD, Reason.WITHIN_TARGET): 1}
-    assert FleetDecisions([], []).counts() == {}
-    assert {state.name for state in decisions.scaling_states()} == {"m", "n"}
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"page": {"m": 2.0, "n": 50.0}},
-        {"page": {"m": math.nan, "n": 50.0}},
-        {"page": {"m": 1.0, "n": 0.0}},
-        {"page": None},
-        {"latest": {UUID(int=1): command(CommandState.COMPLETED, 0)}},
-    ],
-    ids=["called", "unreadable", "restarted", "failed", "commanded"],
-)
-def test_a_model_that_may_have_been_called_is_not_settled(changes: dict[str, Any]) -> None:
-    assert quiet_fleet(**changes).settled == []
+    assert Loads(fleet, observation).of(fleet.models[0], SCALING) == Load(0.0, 0.0, True, True)
 
 
 def test_a_sibling_that_cannot_be_understood_keeps_its_share_and_nobody_of_its_name_is_scaled_down() -> None:
@@ -263,7 +200,7 @@ def test_a_sibling_that_cannot_be_understood_keeps_its_share_and_nobody_of_its_n
     observation = readings.tick(75, a={"m": 8.0 * 75})
     known = [ScalingState(UUID(int=2), "m", 3, at(0))]
     fleet = Fleet((served(1, "m", 1),), unreadable=frozenset({UUID(int=2)})).with_last_known(known)
-    load = load_of(fleet.models[0], fleet, observation, SCALING)
+    load = Loads(fleet, observation).of(fleet.models[0], SCALING)
     assert load.up == pytest.approx(2)
     assert not load.known
     decisions = decide_fleet(POLICY, fleet, observation, {known[0].model_id: known[0]}, {}, at(75))
@@ -275,17 +212,8 @@ def test_requests_in_flight_are_told_to_the_decision_whether_there_are_calls_or_
         readings = steady(rps)
         busy = replace(page(75, {"m": rps * 75.0}), busy=frozenset({"m"}))
         observation = readings.scraped(75, busy)
-        assert load_of(served(1, "m"), Fleet((served(1, "m"),)), observation, SCALING).busy
-        assert not load_of(served(2, "n"), Fleet((served(2, "n"),)), observation, SCALING).busy
-
-
-def test_a_settled_model_with_a_request_in_flight_is_decided_about() -> None:
-    readings = Readings(frozenset({"m"}))
-    readings.tick(0, a={"m": 5.0})
-    observation = readings.scraped(15, replace(page(15, {"m": 5.0}), busy=frozenset({"m"})))
-    standing = ScalingState(UUID(int=1), "m", 1, at(0), standing=str(SETTLED))
-    decisions = decide_fleet(POLICY, Fleet((served(1, "m"),)), observation, {UUID(int=1): standing}, {}, at(15))
-    assert (len(decisions.decided), decisions.settled) == (1, [])
+        assert Loads(Fleet((served(1, "m"),)), observation).of(served(1, "m"), SCALING).busy
+        assert not Loads(Fleet((served(2, "n"),)), observation).of(served(2, "n"), SCALING).busy
 
 
 def crowd(*rates: float, most: int) -> list[ModelDecision]:
@@ -350,4 +278,4 @@ def test_a_model_rests_and_looks_ahead_by_what_is_known_of_its_own_name() -> Non
 def test_without_a_call_in_the_last_tick_the_lead_is_the_saga_alone() -> None:
     readings = steady(8)
     last = readings.tick(75, a={"m": 8.0 * 60})
-    assert load_of(served(1, "m"), Fleet((served(1, "m"),)), last, SCALING, 40).lead == 40
+    assert Loads(Fleet((served(1, "m"),)), last).of(served(1, "m"), SCALING, 40).lead == 40

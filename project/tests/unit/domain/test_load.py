@@ -6,13 +6,12 @@ from math import sqrt
 
 import pytest
 
-from limiter.domain.deciding import load_of
 from limiter.domain.fleet import Fleet
-from limiter.domain.load import last_tick, slope
+from limiter.domain.load import Loads, last_tick
 from limiter.domain.usage import Observation
 from tests.unit.domain.build import SCALING, Readings, served
 
-WINDOW = timedelta(seconds=120)
+RULE = replace(SCALING, lead_most=1.5)  # its slope is between two windows of 120 s
 
 
 def counted(rates: list[float], tick: int = 15) -> Observation:
@@ -23,6 +22,10 @@ def counted(rates: list[float], tick: int = 15) -> Observation:
         calls += rate * tick
         observation = readings.tick(number * tick, a={"m": calls})
     return observation
+
+
+def slope(observation: Observation) -> float:
+    return Loads(Fleet((served(1, "m"),)), observation).of(served(1, "m"), RULE).slope
 
 
 def test_the_last_tick_is_alone() -> None:
@@ -47,13 +50,13 @@ def test_the_last_tick_of_two_processes_is_their_sum_each_over_its_own_time() ->
 
 def test_growth_is_the_slope_between_two_windows() -> None:
     growing = counted([20 + number for number in range(16)])
-    assert slope(growing, "m", WINDOW) == pytest.approx(1 / 15)
+    assert slope(growing) == pytest.approx(1 / 15)
 
 
 @pytest.mark.parametrize("seconds", [225, 240])
 def test_no_growth_is_seen_before_two_windows_are_measured(seconds: int) -> None:
     observation = counted([20 + number for number in range(seconds // 15)])
-    assert (slope(observation, "m", WINDOW) > 0) is (seconds == 240)
+    assert (slope(observation) > 0) is (seconds == 240)
 
 
 def test_growth_of_less_than_two_deviations_may_be_chance() -> None:
@@ -66,31 +69,31 @@ def test_growth_of_less_than_two_deviations_may_be_chance() -> None:
     )
     for after, grows in ((edge - 0.02, False), (edge + 0.02, True)):
         ramp = [before] * 8 + [after] * 8
-        assert (slope(counted(ramp), "m", WINDOW) > 0) is grows
+        assert (slope(counted(ramp)) > 0) is grows
 
 
 def test_a_fall_is_no_growth() -> None:
-    assert slope(counted([40.0 - number for number in range(16)]), "m", WINDOW) == 0
+    assert slope(counted([40.0 - number for number in range(16)])) == 0
 
 
 def test_growth_that_is_over_counts_no_further_than_its_noise() -> None:
     step = counted([8.0] * 8 + [55.0] * 8)
     whole, noise = (55 - 8) / 120, sqrt(2 * 60 * 55) / 60**2
     assert whole > 10 * noise
-    assert slope(step, "m", WINDOW) == pytest.approx(noise)
+    assert slope(step) == pytest.approx(noise)
 
 
 def test_the_lead_is_the_usual_time_of_the_models_own_sagas_and_one_tick() -> None:
     observation, fleet = counted([20.0 + number for number in range(16)]), Fleet((served(1, "m", 2), served(2, "m", 2)))
     rule = replace(SCALING, lead_most=1.5, lead_default=timedelta(seconds=60))
-    unknown, known = (load_of(fleet.models[0], fleet, observation, rule, took) for took in (None, 41.5))
+    unknown, known = (Loads(fleet, observation).of(fleet.models[0], rule, took) for took in (None, 41.5))
     assert (unknown.lead, known.lead) == (75, 56.5)
     assert known.slope == pytest.approx(1 / 30)
     assert (known.tick, known.tick_calls) == (17.5, 262.5)
-    assert load_of(fleet.models[0], fleet, observation, SCALING, 41.5).slope == 0
+    assert Loads(fleet, observation).of(fleet.models[0], SCALING, 41.5).slope == 0
 
 
 def test_what_is_expected_lies_between_what_is_and_half_as_much_again() -> None:
-    load = load_of(served(1, "m"), Fleet((served(1, "m"),)), counted([20.0]), SCALING)
+    load = Loads(Fleet((served(1, "m"),)), counted([20.0])).of(served(1, "m"), SCALING)
     for growth, expected in ((0.1, 24), (1, 30), (-1, 20)):
         assert load._replace(slope=growth, lead=40).expected(1.5) == pytest.approx(expected)
