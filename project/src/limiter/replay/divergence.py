@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from uuid import UUID
 
 from limiter.domain.fleet import Fleet, ServedModel
@@ -74,13 +75,15 @@ class Slots:
     """The booked slots: without those the replay cancelled, with those that only the recorded service cancelled."""
 
     _kept: dict[SlotKey, Reservation] = field(default_factory=dict)
+    _cut: set[SlotKey] = field(default_factory=set)
+    _of: tuple[Sequence[Cut], int] = ((), 0)  # the cuts that these are the keys of, and how many of them
     _last: tuple[Bookings, int, int, Bookings] | None = None
 
     def of(self, recorded: Bookings, cuts: Sequence[Cut]) -> Bookings:
         """The recorded bookings as the replay has them; the same object as long as nothing changes them."""
         last, many = self._last, (len(cuts), len(self._kept))
         if last is None or last[0] is not recorded or last[1:3] != many:
-            self._last = last = (recorded, *many, self._without_and_with(recorded, _keys(cuts)))
+            self._last = last = (recorded, *many, self._without_and_with(recorded, self._keys(cuts)))
         return last[3]
 
     def _without_and_with(self, recorded: Bookings, cut: set[SlotKey]) -> Bookings:
@@ -98,17 +101,22 @@ class Slots:
 
     def keep(self, cancelled: Iterable[Slot], before: Bookings, cuts: Sequence[Cut]) -> None:
         """Remember slots that the recorded service cancelled, in case the replay does not; `before` still has them."""
-        ours = _keys(cuts)
+        ours = self._keys(cuts)
         for slot in cancelled:
             booked, key = before.by_id.get(slot.reservation_id), (slot.reservation_id, slot.id)
             if booked is not None and key not in ours:
                 self._kept[key] = replace(booked, slots=(slot,))
 
+    def _keys(self, cuts: Sequence[Cut]) -> set[SlotKey]:
+        """The slots of the cuts; a list of them only grows, or another takes its place."""
+        before, many = self._of
+        if before is not cuts:
+            self._cut, many = set(), 0
+        self._cut.update((cut.slot.reservation_id, cut.slot.id) for cut in islice(cuts, many, None))
+        self._of = (cuts, len(cuts))
+        return self._cut
+
 
 def _has(bookings: Bookings, key: SlotKey) -> bool:
     booked = bookings.by_id.get(key[0])
     return booked is not None and any(slot.id == key[1] for slot in booked.slots)
-
-
-def _keys(cuts: Sequence[Cut]) -> set[SlotKey]:
-    return {(cut.slot.reservation_id, cut.slot.id) for cut in cuts}

@@ -106,7 +106,7 @@ class SimulatedState:
         if ours is not None and theirs is not None and ours.spell_id == recorded.id:
             self.commands[recorded.model_id] = replace(theirs, spell_id=recorded.id)
         still_planned = recorded.slots(StepState.PLANNED)
-        if still_planned:
+        if any(cut.key == key and cut.slot in still_planned for cut in self.cuts if still_planned):
             self.cuts = [cut for cut in self.cuts if cut.key != key or cut.slot not in still_planned]
 
     def _close(self, key: BookingKey, at: datetime) -> None:
