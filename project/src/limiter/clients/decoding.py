@@ -1,7 +1,6 @@
 """What an answer must be made of: JSON, validated, with a complaint that names the place and the rule."""
 
 from collections.abc import Callable
-from hashlib import blake2b
 from typing import Annotated, Generic, TypeVar
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
@@ -21,19 +20,20 @@ class KnownPages(Generic[T]):
     def __init__(self, sound: Callable[[bytes], T | None]) -> None:
         """`sound` understands a whole page at once, or returns None."""
         self._sound = sound
-        self._known: dict[int, tuple[bytes, T]] = {}
+        self._known: dict[int, tuple[int, int, T]] = {}
 
     async def read(self, number: int, raw: bytes) -> T | None:
         """What this page says; None if it must be read entry by entry, so that what is wrong is named each time."""
-        digest = blake2b(raw, digest_size=16).digest()
+        # Of 64 bits, and one that keeps the interpreter's lock: after any other the loop would wait to have it back.
+        digest = hash(raw)
         known = self._known.get(number)
-        if known is not None and known[0] == digest:
-            return known[1]
+        if known is not None and known[:2] == (len(raw), digest):
+            return known[2]
         read = None if NUL in raw else await computed(self._sound, raw)
         if read is None:
             self._known.pop(number, None)
         else:
-            self._known[number] = (digest, read)
+            self._known[number] = (len(raw), digest, read)
         return read
 
 

@@ -39,7 +39,7 @@ class _Read:
 
     total: int
     running: Sequence[ServedModel]
-    understood: frozenset[UUID]
+    understood: Sequence[UUID]  # a set of a hundred takes ten times as much memory
     refused: frozenset[UUID] = frozenset()
 
 
@@ -90,13 +90,13 @@ class Registry:
             page = self._decoder.decode(raw)
         except msgspec.MsgspecError:
             return None
-        return _Read(page.total, self._running(page.items), frozenset(entry.id for entry in page.items))
+        return _Read(page.total, self._running(page.items), [entry.id for entry in page.items])
 
     def _one_by_one(self, page: WirePage) -> _Read:
         read = [(item, self._entry(item)) for item in page.items]
         entries = [entry for _, entry in read if entry is not None]
         refused = frozenset(id for item, entry in read if entry is None and (id := id_of(item)) is not None)
-        return _Read(page.total, self._running(entries), frozenset(entry.id for entry in entries), refused)
+        return _Read(page.total, self._running(entries), [entry.id for entry in entries], refused)
 
     def _entry(self, item: object) -> WireEntry | None:
         try:

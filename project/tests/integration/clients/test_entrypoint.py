@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from dev.fake_platform.platform import Fault, Platform
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.label_sets import Family
+from limiter.clients.page import PageReader
 from limiter.domain.folding import fold
 from limiter.domain.usage import FailedScrape, Memory, Observation, ScrapedPage, ScrapeProblem
 from tests.integration.clients.conftest import MakeService
@@ -60,6 +62,24 @@ async def test_every_target_is_read(platform: Platform, make_entrypoint: MakeEnt
 
 async def test_before_the_first_call_the_family_is_there_and_empty(make_entrypoint: MakeEntrypoint) -> None:
     assert [calls(page) for page in await make_entrypoint().scrape()] == [{}, {}]
+
+
+async def test_a_page_is_read_beside_the_loop_while_its_series_are_new(
+    platform: Platform, make_entrypoint: MakeEntrypoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    platform.call(GIGACHAT, 5)
+    in_the_loop, feed, loop = list[bool](), PageReader.feed, get_ident()
+
+    def noted(reader: PageReader, chunk: bytes) -> None:
+        in_the_loop.append(get_ident() == loop)
+        feed(reader, chunk)
+
+    monkeypatch.setattr(PageReader, "feed", noted)
+    entrypoint = make_entrypoint(platform.metrics_urls[0])
+    for later in (False, True):
+        await entrypoint.scrape()
+        assert set(in_the_loop) == {later}
+        in_the_loop.clear()
 
 
 def renamed(text: str) -> str:
