@@ -20,8 +20,8 @@ LOOK_AT_THE_LOOP = 0.05  # seconds: twenty looks a second cost a thousandth of a
 # more at 10,000 models: it leaves out what is there after the start, and comes after 100 million allocations. Smaller
 # ones come seldom enough that an answer being read is not taken for one of the old: at a fifth, 30 MB of pages were.
 GARBAGE_THRESHOLDS = (10_000, 10, 1_000)
-# Seconds that a thread at work keeps the loop waiting, by default 5 ms: for an answer it does so three times, and sixteen
-# answers may come at once.
+# Seconds that a thread at work keeps the loop waiting, by default 5 ms: for an answer it does so three times, and
+# sixteen answers may come at once.
 HAND_OVER = 0.0002
 # Of malloc.h. By default each thread keeps what it freed for itself, and a block of a size that was freed once is kept:
 # at 100,000 models 40 of 480 MB.
