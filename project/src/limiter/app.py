@@ -19,7 +19,7 @@ LOOK_AT_THE_LOOP = 0.05  # seconds: twenty looks a second cost a thousandth of a
 # What a tick allocates is soon free again by reference counts. A full collection would stop the loop, for 100 ms and
 # more at 10,000 models: it leaves out what is there after the start, and comes after 100 million allocations. Smaller
 # ones come seldom enough that an answer being read is not taken for one of the old: at a fifth, 30 MB of pages were.
-GARBAGE_THRESHOLDS = (10_000, 10, 1_000)
+GARBAGE_THRESHOLDS = (10_000, 5, 2_000)
 # Seconds that a thread at work keeps the loop waiting, by default 5 ms: for an answer it does so three times, and
 # sixteen answers may come at once.
 HAND_OVER = 0.0002
