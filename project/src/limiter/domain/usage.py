@@ -175,10 +175,7 @@ class Observation:
 
 
 def mean_rate(samples: Sequence[Sample], at: float, span: float) -> float:
-    """Calls per second over the `span` seconds before `at`; a sample reaching further back counts in proportion.
-
-    The samples are in order of time.
-    """
+    """Calls per second over `span` seconds before `at`; of samples in order of time, one cut short counts in part."""
     return mean_rates(samples, at, (span,))[0]
 
 
@@ -193,24 +190,10 @@ def mean_rates(samples: Sequence[Sample], at: float, spans: Iterable[float]) -> 
                 break
             whole += counted
             left -= 1
-        calls, rest = whole, left
-        while rest:
-            rest -= 1
-            until, seconds, counted = samples[rest]
+        calls = whole
+        for until, seconds, counted in reversed(samples[:left]):
             if until <= edge:
                 break
             calls += counted if until - seconds >= edge else counted * (until - edge) / seconds
         rates.append(calls / span if calls else 0.0)
     return rates
-
-
-def unknown_time(gaps: Iterable[Gap], since: datetime, until: datetime) -> timedelta:
-    """How much of the time between the two instants lies in a gap of any target."""
-    total = timedelta()
-    edge = since
-    for start, end in sorted((gap.since, gap.until) for gap in gaps):
-        start, end = max(start, edge), min(end, until)
-        if end > start:
-            total += end - start
-            edge = end
-    return total

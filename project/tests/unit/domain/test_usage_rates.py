@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limiter.domain.usage import Gap, Sample, mean_rate, unknown_time
-from tests.unit.domain.build import UNHURRIED, Readings, at, failed_scrape, page, secs
+from limiter.domain.booked_time import booked_time
+from limiter.domain.usage import Gap, Sample, mean_rate
+from tests.unit.domain.build import UNHURRIED, Readings, at, failed_scrape, page, secs, slot
 
 
 def steady(rps: float, until: int, every: int, readings: Readings | None = None) -> Readings:
@@ -157,7 +158,7 @@ def gap(since: float, until: float, target: str = "a") -> Gap:
     ],
 )
 def test_unknown_time_is_the_union_of_the_gaps_within_the_interval(gaps: list[Gap], expected: int) -> None:
-    assert unknown_time(gaps, at(0), at(1000)) == secs(expected)
+    assert booked_time([slot(0, 1000)], at(0), at(1000), gaps) == secs(1000 - expected)
 
 
 BORDER = st.integers(-20, 120)
@@ -168,4 +169,4 @@ BORDER = st.integers(-20, 120)
 def test_unknown_time_is_the_number_of_seconds_that_lie_in_any_gap(borders: list[list[int]]) -> None:
     seconds = {second for since, until in borders for second in range(since, until)} & set(range(100))
     gaps = [gap(since, until) for since, until in borders]
-    assert unknown_time(gaps, at(0), at(100)) == secs(len(seconds))
+    assert booked_time([slot(0, 100)], at(0), at(100), gaps) == secs(100 - len(seconds))
