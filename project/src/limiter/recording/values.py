@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from limiter.domain.reservations import Reservation, Slot, User
 from limiter.domain.snapshot import BookingKey
 from limiter.recording.format import COMMAND, SPELL
 
-uuid = lru_cache(maxsize=None)(UUID)  # one object an id: equal ones are then found without a look at what they are
+uuid = cache(UUID)  # one object an id: equal ones are then found without a look at what they are
 
 
 def time(at: float) -> datetime:

@@ -76,7 +76,7 @@ class Slots:
 
     _kept: dict[SlotKey, Reservation] = field(default_factory=dict)
     _cut: set[SlotKey] = field(default_factory=set)
-    _of: tuple[Sequence[Cut], int] = ((), 0)  # the cuts that these are the keys of, and how many of them
+    _counted: tuple[Sequence[Cut], int] = ((), 0)  # the cuts that these are the keys of, and how many of them
     _last: tuple[Bookings, int, int, Bookings] | None = None
 
     def of(self, recorded: Bookings, cuts: Sequence[Cut]) -> Bookings:
@@ -109,11 +109,11 @@ class Slots:
 
     def _keys(self, cuts: Sequence[Cut]) -> set[SlotKey]:
         """The slots of the cuts; a list of them only grows, or another takes its place."""
-        before, many = self._of
+        before, many = self._counted
         if before is not cuts:
             self._cut, many = set(), 0
         self._cut.update((cut.slot.reservation_id, cut.slot.id) for cut in islice(cuts, many, None))
-        self._of = (cuts, len(cuts))
+        self._counted = (cuts, len(cuts))
         return self._cut
 
 
