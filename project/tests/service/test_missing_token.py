@@ -1,5 +1,6 @@
 """A replica without a token for BookingService is up and ready, and says loudly that it cannot cancel."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,9 @@ async def test_a_dry_run_says_so_first_and_what_it_would_do(
     async with replicas(1, environment(services, schema, platform, **FAST, DRY_RUN="true"), tmp_path) as (replica,):
         await replica.ready()
         page = (await replica.get("/health/readiness")).json()
-        shown = await replica.until(lambda page: 'decision="scale_up",reason="burst"} 1.0' in page.text, "/metrics")
+        # On a busy machine the page may first be read after several runs.
+        counted = re.compile(r'decision="scale_up",reason="burst"} [1-9]')
+        shown = await replica.until(lambda page: counted.search(page.text) is not None, "/metrics")
         # It is counted before it is written and logged.
         await replica.until(lambda _: any(line.get("decision") == "scale_up" for line in replica.lines()))
         lines = replica.lines()
