@@ -48,7 +48,8 @@ class Entrypoint:
         oldest: timedelta = timedelta.max,
     ) -> None:
         self._targets = [
-            (client, _Caches(SeriesCache(family), SeriesCache(in_flight) if in_flight else None)) for client in clients
+            (client, _Caches(calls, SeriesCache(in_flight) if in_flight else None))
+            for client, calls in zip(clients, SeriesCache.of_several(family, len(clients)), strict=True)
         ]
         self._clock = clock
         self._oldest = oldest
