@@ -135,3 +135,20 @@ def test_other_settings_come_to_other_decisions() -> None:
     lazy = load_as(PolicySettings, **began.settings | {"idle_limit_seconds": 86_400})
     none = summarize("lazy", lazy.policy(), read(SHIPPED))
     assert (none.slots_cancelled, none.count(Decision.WARN)) == (0, 0)
+
+
+@pytest.mark.parametrize("job", [Job.RPS_CHECK, Job.IDLE_WARNING])
+async def test_a_replica_that_starts_on_what_another_remembered_records_too(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, tmp_path: Path, job: Job
+) -> None:
+    platform.add_model("m")
+    platform.set_rate("m", 5)
+    first = await make_bench()
+    for _ in range(3):
+        time.tick(timedelta(seconds=15))
+        await first.run(Job.RPS_CHECK)
+    second = await make_bench(RECORD_READINGS=tmp_path / "day.jsonl")
+    time.tick(timedelta(seconds=15))
+    await second.run(job)
+    (began,) = [line for line in read(tmp_path / "day.jsonl") if isinstance(line, Began)]
+    assert [dict(target.counters) for target in began.start.memory.targets.values()] != [{}]

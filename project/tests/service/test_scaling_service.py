@@ -300,3 +300,23 @@ async def test_the_service_commands_what_the_study_of_the_same_load_does(
     assert commanded == study.asked
     assert len(commanded) > (1 if given else 3)
     assert platform.violations == []
+
+
+async def test_a_saga_that_fails_after_hours_is_backed_off_as_one_that_fails_at_once(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SCALE_MIN_REPLICAS=2)
+    platform.add_model("m")
+    pauses = []
+    for number in range(3):
+        platform.next_saga("stuck")
+        pauses.append(0)
+        while len(platform.commands) == number:
+            time.tick(timedelta(seconds=15))
+            pauses[-1] += 15
+            await bench.run(Job.RPS_CHECK)
+        time.tick(timedelta(minutes=80))
+        await bench.run(Job.SAGA_POLL)
+        list(platform.sagas.values())[-1].outcome = "failed"
+        await bench.run(Job.SAGA_POLL)
+    assert pauses[1:] == [60, 120]

@@ -89,10 +89,10 @@ async def test_a_tick_goes_on_from_the_models_that_the_last_one_left_settled_unl
 ) -> None:
     went_on: list[bool] = []
 
-    def spy(policy: Policy, fleet: Fleet, *given: Any, before: Settled | None, saga_seconds: Any) -> FleetDecisions:
+    def spy(policy: Policy, fleet: Fleet, *given: Any, before: Settled | None, **more: Any) -> FleetDecisions:
         observation, states, latest, now = given
         went_on.append(before is not None and before.is_of(policy, fleet, states))
-        return decide_fleet(policy, fleet, observation, states, latest, now, saga_seconds, before=before)
+        return decide_fleet(policy, fleet, observation, states, latest, now, before=before, **more)
 
     monkeypatch.setattr(rps_check, "decide_fleet", spy)
     ours, theirs = benches

@@ -57,7 +57,8 @@ class Handlers:
 
     async def carry_out(self, request: ControlRequest) -> Answer:
         """Do what is asked; raises Refused, and what the database raises while it is away."""
-        if isinstance(request, (ExplainRequest, KeepRequest, UnkeepRequest)) and not self.shard.minds(request.model):
+        of_model = (ExplainRequest, KeepRequest, UnkeepRequest, SettleRequest, WithdrawRequest)
+        if isinstance(request, of_model) and not self.shard.minds(request.model):
             whose = f"{self.shard.of_name(request.model)}/{self.shard.of}"
             raise Refused(f"{request.command}.model: {request.model!r} is minded by SHARD={whose}, not by {self.shard}")
         try:

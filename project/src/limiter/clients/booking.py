@@ -15,10 +15,19 @@ from limiter.clients.concurrency import gathered
 from limiter.clients.decoding import KnownPages, decode, describe_validation
 from limiter.clients.errors import ContractBroken, Unavailable
 from limiter.clients.http import ServiceClient
-from limiter.clients.reservation_wire import ONE, PAGE, WirePage, WireReservation, sound_page, to_domain
+from limiter.clients.reservation_wire import (
+    ONE,
+    PAGE,
+    WirePage,
+    WireReservation,
+    model_id_of,
+    sound_page,
+    to_domain,
+)
 from limiter.domain.reservations import Bookings, Reservation, Slot
 
 PATH = "/api/v1/reservations"
+NOBODY = frozenset[str]()
 
 
 class _ListChanged(Exception):
@@ -32,7 +41,7 @@ class _Read:
     total: int
     listed: int
     reservations: Sequence[Reservation]
-    unreadable: Sequence[str] = ()
+    unreadable: Sequence[frozenset[str]] = ()
 
 
 def _sound(raw: bytes) -> _Read | None:
@@ -80,10 +89,10 @@ class Booking:
         if len(pages) == len(self._last) and all(map(is_, pages, self._last)):
             return self._bookings
         found = {one.id: one for page in pages for one in page.reservations}
-        unreadable = [name for page in pages for name in page.unreadable]
+        unreadable = [names for page in pages for names in page.unreadable]
         if len(found) + len(unreadable) < listed:
             raise _ListChanged("a reservation is listed twice")
-        self._last, self._bookings = pages, Bookings(tuple(found.values()), frozenset(unreadable))
+        self._last, self._bookings = pages, Bookings(tuple(found.values()), NOBODY.union(*unreadable))
         return self._bookings
 
     async def _page(self, since: int, page: int) -> _Read:
@@ -98,7 +107,7 @@ class Booking:
     def _one_by_one(self, page: WirePage) -> _Read:
         """One bad entry spoils its own model only; one that does not even say its model spoils the list."""
         good: list[Reservation] = []
-        unreadable: list[str] = []
+        unreadable: list[frozenset[str]] = []
         for item in page.items:
             try:
                 good.append(to_domain(WireReservation.model_validate(item)))
@@ -106,14 +115,17 @@ class Booking:
                 unreadable.append(self._spoiled(item, error))
         return _Read(page.total, len(page.items), good, unreadable)
 
-    def _spoiled(self, item: object, error: ValueError) -> str:
+    def _spoiled(self, item: object, error: ValueError) -> frozenset[str]:
+        """The name of the model whose entry it is, and its id if it says one."""
         why = describe_validation(error) if isinstance(error, ValidationError) else str(error)
         name = item.get("model_name") if isinstance(item, dict) else None
         if not isinstance(name, str):
             raise ContractBroken(f"an entry without a model name: {why}", self._service.name)
         logger.bind(event="entry_refused", peer=self._service.name).warning("reservation of {!r}: {}", name, why)
         self._service.telemetry.refused(self._service.name, 1)
-        return name
+        id = model_id_of(item)
+        name = name.encode(errors="replace").decode()  # or it could not be recorded
+        return frozenset((name,) if id is None else (name, str(id)))
 
     async def reservation(self, id: str) -> Reservation | None:
         """One reservation as it is now; None if there is none. Raises ServiceError, ContractBroken if unreadable."""

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 
-from limiter.clients.decoding import decode
-from limiter.clients.errors import Rejected
+from limiter.clients.decoding import Storable, decode
+from limiter.clients.errors import ContractBroken, Rejected
 from limiter.clients.http import ServiceClient
 from limiter.domain.command import Command, CommandKind
 
@@ -45,7 +45,7 @@ class Saga:
 
 class _Saga(BaseModel):
     id: UUID
-    status: str
+    status: Storable
 
 
 _SAGA = TypeAdapter(_Saga)
@@ -69,7 +69,11 @@ class Dispatcher:
         return self._saga(raw)
 
     async def saga(self, id: UUID) -> Saga:
-        return self._saga(await self._service.get(f"/v1/saga/{id}"))
+        """One saga as it stands; raises ServiceError, ContractBroken if the answer is about another."""
+        found = self._saga(await self._service.get(f"/v1/saga/{id}"))
+        if found.id != id:
+            raise ContractBroken(f"{self._service.name}: asked for saga {id}, got {found.id}", self._service.name)
+        return found
 
     def _saga(self, raw: bytes) -> Saga:
         answer = decode(_SAGA, raw, self._service.name, "saga")

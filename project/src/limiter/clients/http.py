@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import uuid4
 
+import aiohttp
 import httpx
 
 from limiter.clients.circuit import Circuit
@@ -113,7 +114,7 @@ class ServiceClient:
             outcome = "unreachable"
             self.circuit.record_failure()
             raise NotSent(f"{self.name}: {call}: {_words(error)}", self.name) from error
-        except (httpx.HTTPError, TimeoutError) as error:
+        except (httpx.HTTPError, aiohttp.ClientError, TimeoutError) as error:  # aiohttp's own: what is no HTTP at all
             outcome = "no_answer"
             self.circuit.record_failure()
             raise Unavailable(f"{self.name}: {call}: {_words(error)}", self.name) from error

@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from limiter.clients.decoding import Storable
+from limiter.clients.decoding import LONGEST, Key
 
 MOST = 1_000_000  # models, or replicas of one: an answer that tells of more is broken, not large
 
@@ -17,14 +17,14 @@ class _Instance(BaseModel):
 
 class WireEntry(BaseModel):
     id: UUID
-    name: Storable = Field(min_length=1)
+    name: Key = Field(min_length=1)
     status: str
     deleted: bool
     instance: _Instance
 
 
 class _Tag(BaseModel):
-    tag: Storable
+    tag: Key
 
 
 class WireTaggedEntry(WireEntry):
@@ -49,12 +49,12 @@ class _SoundInstance(msgspec.Struct, gc=False):
 
 
 class _SoundTag(msgspec.Struct, gc=False):
-    tag: str
+    tag: Annotated[str, msgspec.Meta(max_length=LONGEST)]
 
 
 class SoundEntry(msgspec.Struct, gc=False):
     id: UUID
-    name: Annotated[str, msgspec.Meta(min_length=1)]
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST)]
     status: str
     deleted: bool
     instance: _SoundInstance

@@ -7,9 +7,9 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from limiter.clients.decoding import Storable
+from limiter.clients.decoding import LONGEST, Key
 from limiter.domain.reservations import Reservation, Slot, User
 
 MOST = 1_000_000  # reservations: an answer that announces more is broken, not large
@@ -18,21 +18,25 @@ LATEST = 253_402_300_799  # the last second that a datetime can hold
 
 class _User(BaseModel):
     id: UUID
-    name: Storable
+    name: Key
 
 
 class _Slot(BaseModel):
-    id: Storable = Field(min_length=1)
+    id: Key = Field(min_length=1)
     start: int = Field(ge=0, le=LATEST)
     end: int = Field(ge=0, le=LATEST)
 
 
 class WireReservation(BaseModel):
-    id: Storable = Field(min_length=1)
+    id: Key = Field(min_length=1)
     user: _User
-    model_name: Storable
+    model_name: Key
     model_id: UUID | None = None
     slots: list[_Slot]
+
+
+class _OfModel(BaseModel):
+    model_id: UUID
 
 
 class WirePage(BaseModel):
@@ -44,13 +48,14 @@ PAGE = TypeAdapter(WirePage)
 ONE = TypeAdapter(WireReservation)
 
 # The same once more, for whole pages at once, in a tenth of the time: what they do not take is read one by one.
-_Text = Annotated[str, msgspec.Meta(min_length=1)]
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST)]
+_Name = Annotated[str, msgspec.Meta(max_length=LONGEST)]
 _Second = Annotated[int, msgspec.Meta(ge=0, le=LATEST)]
 
 
 class _SoundUser(msgspec.Struct, gc=False):
     id: UUID
-    name: str
+    name: _Name
 
 
 class _SoundSlot(msgspec.Struct, gc=False):
@@ -62,7 +67,7 @@ class _SoundSlot(msgspec.Struct, gc=False):
 class _SoundReservation(msgspec.Struct, gc=False):
     id: _Text
     user: _SoundUser
-    model_name: str
+    model_name: _Name
     slots: list[_SoundSlot]
     model_id: UUID | None = None
 
@@ -93,6 +98,14 @@ def to_domain(wire: WireReservation | _SoundReservation) -> Reservation:
     if len({slot.id for slot in slots}) < len(slots):  # a DELETE of one would take the other with it
         raise ValueError(f"slot {_twice(slots)} stands twice in reservation {wire.id}")
     return Reservation(wire.id, User(wire.user.id, wire.user.name), wire.model_name, wire.model_id, slots)
+
+
+def model_id_of(item: object) -> UUID | None:
+    """The model's id of an entry that cannot be understood otherwise."""
+    try:
+        return _OfModel.model_validate(item).model_id
+    except ValidationError:
+        return None
 
 
 def _twice(slots: Sequence[Slot]) -> str:

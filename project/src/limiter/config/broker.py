@@ -6,11 +6,13 @@ from pydantic import AfterValidator, SecretStr
 
 from limiter.config import kinds as kind
 from limiter.config.base import FromEnvironment
+from limiter.config.urls import check_port
 
 
 def _amqp_url(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("amqp://", "amqps://")):
         raise ValueError("must start with amqp:// or amqps://")
+    check_port(value.get_secret_value())
     return value
 
 

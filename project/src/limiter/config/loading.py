@@ -34,5 +34,7 @@ def _problem_line(problem: dict[str, Any]) -> str:
     if not name or problem["type"] == "missing":
         return f"{name} is not set: it is required" if name else rule
     inner = ".".join(str(part) for part in problem["loc"][1:])
-    value = "(hidden)" if name in SECRETS else repr(problem.get("input"))
+    value = repr(problem.get("input"))
+    if name in SECRETS or ("://" in value and "@" in value):  # a user and a password may stand in any URL
+        value = "(hidden)"
     return f"{name}{f' [{inner}]' if inner else ''}={value}: {rule}"

@@ -9,9 +9,23 @@ from pydantic_settings import NoDecode
 
 
 def _http_url(value: str) -> str:
-    if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an http:// or https:// URL")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must have no user and no password in it: it stands in logs and as a label of metrics")
+    check_port(value)
     return value.rstrip("/")
+
+
+def check_port(url: str) -> None:
+    """Raise ValueError if the URL's port is none; the message shows no part of a password with a slash in it."""
+    try:
+        port = urlsplit(url).port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("its port must be a number from 1 to 65535; a slash in a password must be written as %2F")
 
 
 def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:

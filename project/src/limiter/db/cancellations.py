@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.bulk import upsert
 from limiter.db.tables import cancellation
-from limiter.domain.idle_spell import Step, StepState
+from limiter.domain.idle_spell import OF_ANOTHER_MODEL, Step, StepState
 from limiter.domain.reservations import Slot
 
 COLUMNS = ("spell_id", "reservation_id", "slot_id", "slot_start", "slot_end", "state")
@@ -24,11 +24,16 @@ async def name(connection: AsyncConnection, spell_id: UUID, slots: Iterable[Slot
     await upsert(connection, cancellation, COLUMNS, rows)
 
 
-async def plan(connection: AsyncConnection, spell_id: UUID, left: Collection[Slot], now: datetime) -> None:
-    """The deadline has passed: plan to cancel what is left of the named slots; the others are over, or gone."""
+async def plan(
+    connection: AsyncConnection, spell_id: UUID, left: Collection[Slot], elsewhere: Collection[Slot], now: datetime
+) -> None:
+    """The deadline has passed: plan to cancel what is left of the named slots, as `planned_steps` has it."""
     ours = (cancellation.c.spell_id == spell_id) & (cancellation.c.state == StepState.NAMED)
     if left:
         await connection.execute(update(cancellation).where(ours, _among(left)).values(state=StepState.PLANNED))
+    if elsewhere:
+        stays = {"state": StepState.STOPPED, "error": OF_ANOTHER_MODEL}
+        await connection.execute(update(cancellation).where(ours, _among(elsewhere)).values(stays))
     over = cancellation.c.slot_end <= now
     await connection.execute(update(cancellation).where(ours, over).values(state=StepState.STOPPED, error="over"))
     await connection.execute(update(cancellation).where(ours).values(state=StepState.ALREADY_GONE))

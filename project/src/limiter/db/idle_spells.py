@@ -30,11 +30,18 @@ async def open_spells(connection: AsyncConnection) -> dict[BookingKey, IdleSpell
     return {(row.model_id, row.user_id): spell_of(row, steps.get(row.id, ()), uninstalls.get(row.id)) for row in rows}
 
 
+async def stays_open(connection: AsyncConnection, id: UUID) -> bool:
+    """Whether the spell is open, and so until the transaction ends."""
+    query = select(idle_spell.c.id).where(idle_spell.c.id == id, idle_spell.c.state.in_(OPEN_STATES))
+    return (await connection.execute(query.with_for_update(read=True))).first() is not None
+
+
 async def locked(connection: AsyncConnection, spell: IdleSpell) -> IdleSpell:
     """The spell as it is now, locked until the transaction ends."""
     query = select(idle_spell).where(idle_spell.c.id == spell.id).with_for_update()
     row = (await connection.execute(query)).one()
-    return spell_of(row, await cancellations.load(connection, spell.id), spell.uninstall)
+    uninstall = (await ledger.for_spells(connection, [spell.id])).get(spell.id)
+    return spell_of(row, await cancellations.load(connection, spell.id), uninstall)
 
 
 async def closed_at(connection: AsyncConnection, keys: Collection[BookingKey]) -> dict[BookingKey, datetime]:

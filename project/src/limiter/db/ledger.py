@@ -107,6 +107,14 @@ async def latest(connection: AsyncConnection, since: datetime) -> dict[UUID, Com
     return {row.model_id: command_of(row) for row in await connection.execute(query)}
 
 
+async def ended(connection: AsyncConnection, model_ids: Collection[UUID], since: datetime) -> dict[UUID, Command]:
+    """The latest command of each of these models, where it ended since then, however long ago it was planned."""
+    wanted = command.c.model_id == any_(bindparam(None, list(model_ids), type_=ARRAY(Uuid)))
+    order = (command.c.model_id, command.c.planned_at.desc())
+    query = select(command).ext(distinct_on(command.c.model_id)).where(wanted, command.c.finished_at >= since)
+    return {row.model_id: command_of(row) for row in await connection.execute(query.order_by(*order))}
+
+
 async def for_spells(connection: AsyncConnection, spell_ids: Collection[UUID]) -> dict[UUID, Command]:
     """The latest uninstall that each of these idle spells led to, if any."""
     wanted = command.c.spell_id == any_(bindparam(None, list(spell_ids), type_=ARRAY(Uuid)))

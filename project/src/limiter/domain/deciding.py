@@ -1,7 +1,7 @@
 """One tick's decisions about the whole fleet: the same code for the service and for a replay of its readings."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -88,7 +88,7 @@ def decide_fleet(
             state, last = scaling_state(model, remembered, now), latest.get(model.id)
             waiting.append(_Waiting(model, rule, state, load, last, policy.pacing_of(model.name).blocks(last, now)))
     verdicts = [one.verdict(now) for one in waiting]
-    short = _within_budget(policy, fleet, waiting, verdicts, booked, now) if policy.budget.limits else {}
+    short = _within_budget(policy, fleet, latest, waiting, verdicts, booked, now) if policy.budget.limits else {}
     left_out = _bound(policy.commands_per_run, waiting, verdicts, now)
     why = {n: numbers for n, numbers in short.items() if n not in left_out}
     decided = [one.recorded(verdicts[n], now, why.get(n, {})) for n, one in enumerate(waiting)]
@@ -149,14 +149,14 @@ class _Waiting(NamedTuple):
 def _within_budget(
     policy: Policy,
     fleet: Fleet,
+    latest: Mapping[UUID, Command],
     waiting: Sequence[_Waiting],
     verdicts: list[ScaleDecision],
     booked: frozenset[UUID],
     now: datetime,
 ) -> dict[int, Numbers]:
     """Change the verdicts to what the fleet's budget grants; returns why, for those that it does not grant in full."""
-    deciding = {one.model.id for one in waiting}
-    others = [model for model in fleet.models + fleet.last_known if model.id not in deciding]
+    others = _others(fleet, latest, {one.model.id for one in waiting})
     wishes = [one.wish(verdict) for one, verdict in zip(waiting, verdicts, strict=True)]
     short = {}
     for n, grant in enumerate(granted(policy.budget, others, wishes, booked)):
@@ -167,6 +167,16 @@ def _within_budget(
                 verdicts[n] = waiting[n].verdict(now, Reason.FLEET_FULL)
             short[n] = _why_short(grant)
     return short
+
+
+def _others(fleet: Fleet, latest: Mapping[UUID, Command], deciding: Container[UUID]) -> list[ServedModel]:
+    """The models that nothing is decided about, each with what it is asked to have: also one that is not listed now."""
+    others = {model.id: model for model in fleet.models + fleet.last_known if model.id not in deciding}
+    for id, last in latest.items():
+        if id not in deciding and last.unfinished and last.kind is CommandKind.SCALE_UP:
+            model = others.get(id) or ServedModel(id, last.model_name, 0, None)
+            others[id] = replace(model, replicas=max(model.replicas, last.replicas or 0))
+    return list(others.values())
 
 
 def _why_short(grant: Grant) -> Numbers:

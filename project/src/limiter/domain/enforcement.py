@@ -1,8 +1,7 @@
 """What to do next for an idle spell whose deadline has passed: one pure function, for the service and for replays.
 
-A spell is enforced step by step: every named slot is cancelled, perhaps the model is uninstalled, then its user is told
-once what was done. `next_step` is asked again before each step, with what is known then, so that use, an exemption, a
-keep or a pause ends the rest, and a restart between any two steps changes nothing: all it looks at is recorded.
+Every named slot is cancelled, perhaps the model is uninstalled, then its user is told once what was done. `next_step`
+is asked before each step, so that use, an exemption, a keep or a pause ends the rest; all it looks at is recorded.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from limiter.domain.command import CommandState
 from limiter.domain.decision import Reason
 from limiter.domain.fleet import ServedModel
 from limiter.domain.idle_rule import IdleRule
-from limiter.domain.idle_spell import CLOSING_REASONS, IdleSpell, SpellState, Step, StepState
+from limiter.domain.idle_spell import CLOSING_REASONS, OF_ANOTHER_MODEL, IdleSpell, SpellState, Step, StepState
 from limiter.domain.reservations import Reservation, Slot
 
 
@@ -79,17 +78,15 @@ NextStep = Delete | Settle | Uninstall | Wait | Stop | Tell | Close
 
 
 def next_reservation(spell: IdleSpell, at: datetime) -> str | None:
-    """The reservation that is to be read afresh before the next step.
-
-    The first of which a step may be taken now; if there is none, one whose DELETE was sent, so that it may be gone.
-    """
-    ripe = (step for step in spell.steps if _is_ripe(step, at))
+    """The reservation to read afresh: the first of which a step may be taken now, else one that may be gone."""
+    ripe = (step for step in spell.steps if is_ripe(step, at))
     tried = (step for step in spell.steps if step.is_unsettled)
     step = next(ripe, None) or next(tried, None)
     return None if step is None else step.slot.reservation_id
 
 
-def _is_ripe(step: Step, at: datetime) -> bool:
+def is_ripe(step: Step, at: datetime) -> bool:
+    """Whether a step may be taken now, unless it waits after a refusal."""
     return step.state is StepState.PLANNED and (step.next_try_at is None or at >= step.next_try_at)
 
 
@@ -107,9 +104,16 @@ def next_step(spell: IdleSpell, facts: EnforcementFacts, rule: IdleRule) -> Next
         if facts.waits is not None:
             return Wait(facts.waits)
         return _next_slot(spell, planned, facts)
-    if spell.stopped_for is not None or spell.slots(StepState.FAILED) or not rule.uninstall:
+    stays = spell.stopped_for is not None or spell.slots(StepState.FAILED) or not rule.uninstall
+    if stays and not _is_uninstalled(spell):
         return _end(spell, uninstalled=False, reason=spell.stopped_for or _plain_reason(spell))
     return _next_of_uninstall(spell, facts, rule)
+
+
+def _is_uninstalled(spell: IdleSpell) -> bool:
+    """Whether the model is gone or may go yet, which is told whatever was changed since."""
+    sent = spell.uninstall
+    return sent is not None and (sent.unfinished or sent.state is CommandState.COMPLETED)
 
 
 def _stop(planned: Sequence[Step], facts: EnforcementFacts, reason: Reason) -> Stop | Settle:
@@ -126,10 +130,8 @@ def _may_be_gone(step: Step, facts: EnforcementFacts) -> bool:
 
 def _is_gone(slot: Slot, facts: EnforcementFacts) -> bool:
     """Whether its reservation was read, and has it no more."""
-    if slot.reservation_id not in facts.booked:
-        return False
-    reservation = facts.booked[slot.reservation_id]
-    return reservation is None or all(one.id != slot.id for one in reservation.slots)
+    now = facts.booked.get(slot.reservation_id)
+    return slot.reservation_id in facts.booked and (now is None or all(one.id != slot.id for one in now.slots))
 
 
 def _next_slot(spell: IdleSpell, planned: Sequence[Step], facts: EnforcementFacts) -> NextStep:
@@ -138,7 +140,7 @@ def _next_slot(spell: IdleSpell, planned: Sequence[Step], facts: EnforcementFact
         slot = step.slot
         if slot.end <= facts.at and not _may_be_gone(step, facts):
             return Settle((slot,), StepState.FAILED, "over before it could be cancelled")
-        if slot.reservation_id not in facts.booked or not _is_ripe(step, facts.at):
+        if slot.reservation_id not in facts.booked or not is_ripe(step, facts.at):
             continue
         reservation = facts.booked[slot.reservation_id]
         if reservation is None or _is_gone(slot, facts):
@@ -146,13 +148,15 @@ def _next_slot(spell: IdleSpell, planned: Sequence[Step], facts: EnforcementFact
         present = {one.id for one in reservation.slots}
         if reservation.user.id != spell.user.id:
             return Settle((slot,), StepState.FAILED, "booked by another user now")
+        if not spell.concerns(reservation):
+            return Settle((slot,), StepState.STOPPED, OF_ANOTHER_MODEL)
         going = [
             one.slot
             for one in planned
             if one.slot.reservation_id == reservation.id
             and one.slot.id in present
             and one.slot.end > facts.at
-            and _is_ripe(one, facts.at)
+            and is_ripe(one, facts.at)
         ]
         if {one.id for one in going} == present:
             return Delete(reservation.id, tuple(going), whole=True)
@@ -167,16 +171,14 @@ def _next_of_uninstall(spell: IdleSpell, facts: EnforcementFacts, rule: IdleRule
         return _end(spell, uninstalled=True, reason=Reason.DEADLINE_PASSED)
     if command is not None and command.state is CommandState.DRY_RUN:
         return _end(spell, uninstalled=False, reason=Reason.DEADLINE_PASSED)
-    under_way = command is not None and command.unfinished
     late = facts.at - (spell.settled_at or spell.enforcing_at or facts.at) >= rule.uninstall_tell
-    if late and under_way:  # the model may still go, so this is no withdrawal
-        return what_was_done(spell, Reason.UNINSTALL_LATE)
-    if late:
-        return _end(spell, uninstalled=False, reason=Reason.UNINSTALL_LATE)
-    if under_way:
-        return Wait(Reason.COMMAND_UNFINISHED)
+    if command is not None and command.unfinished:  # the model may still go, so this is no withdrawal
+        return what_was_done(spell, Reason.UNINSTALL_LATE) if late else Wait(Reason.COMMAND_UNFINISHED)
     if facts.ended is not None:
         return _end(spell, uninstalled=False, reason=facts.ended)
+    # With no time to wait for it, it is tried all the same.
+    if late and (rule.uninstall_tell or command is not None or facts.waits is not None):
+        return _end(spell, uninstalled=False, reason=Reason.UNINSTALL_LATE)
     if facts.waits is not None:
         return Wait(facts.waits)
     if facts.blocker is not None or facts.model is None:

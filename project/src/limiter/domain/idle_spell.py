@@ -12,7 +12,7 @@ from uuid import UUID
 
 from limiter.domain.command import Command
 from limiter.domain.decision import Reason
-from limiter.domain.reservations import Slot, User
+from limiter.domain.reservations import Bookings, Reservation, Slot, User
 
 
 class SpellState(StrEnum):
@@ -25,6 +25,7 @@ class SpellState(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
+OF_ANOTHER_MODEL = "booked of another model now"  # why a named slot is left to its user
 OPEN_STATES = (SpellState.WARNING_PENDING, SpellState.WARNED, SpellState.ENFORCING)
 _WITHDRAWN = "a call, a keep, an exemption, an operator, or nothing is left"
 
@@ -119,6 +120,11 @@ class IdleSpell:
         """Whose spell it is: the model's id and the user's."""
         return (self.model_id, self.user.id)
 
+    def concerns(self, reservation: Reservation) -> bool:
+        """Whether the reservation is of this model and user, as it is now."""
+        of, name = reservation.model_id, reservation.model_name
+        return reservation.user.id == self.user.id and (of == self.model_id if of else name == self.model_name)
+
     @property
     def named(self) -> tuple[Slot, ...]:
         """The slots that the warning names."""
@@ -129,14 +135,28 @@ class IdleSpell:
         return tuple(step.slot for step in self.steps if step.state in states)
 
 
-def planned_steps(steps: Iterable[Step], left: Collection[Slot], now: datetime) -> tuple[Step, ...]:
-    """The steps when the deadline has passed: what is left is planned, the others are over, or gone."""
+def booked_elsewhere(spell: IdleSpell, bookings: Bookings) -> tuple[Slot, ...]:
+    """The named slots that their user still has, but of another model: they are not this spell's any more."""
+    return tuple(
+        slot
+        for slot in spell.named
+        if (now := bookings.by_id.get(slot.reservation_id)) is not None
+        and now.user.id == spell.user.id
+        and not spell.concerns(now)
+        and any(one.id == slot.id for one in now.slots)
+    )
+
+
+def planned_steps(
+    steps: Iterable[Step], left: Collection[Slot], elsewhere: Collection[Slot], now: datetime
+) -> tuple[Step, ...]:
+    """The steps when the deadline has passed: what is left is planned, the rest is over, of another model, or gone."""
 
     ids = {(slot.reservation_id, slot.id) for slot in left}
 
     def state(step: Step) -> StepState:
         if (step.slot.reservation_id, step.slot.id) in ids:
             return StepState.PLANNED
-        return StepState.STOPPED if step.slot.end <= now else StepState.ALREADY_GONE
+        return StepState.STOPPED if step.slot.end <= now or step.slot in elsewhere else StepState.ALREADY_GONE
 
     return tuple(replace(step, state=state(step)) for step in steps)

@@ -80,7 +80,9 @@ def _doubtful_names(snapshot: Snapshot) -> AbstractSet[str]:
     """The names of models of which not everything is known, or whose bookings somebody keeps or kept."""
     all, observed = snapshot.fleet.replicas_by_name.keys(), snapshot.observation
     unknown = (observed.unknown_names if observed.complete else all) | snapshot.fleet.unsure_names
-    return unknown | snapshot.bookings.unreadable | {keep.model_name for keep in snapshot.prior.keeps}
+    unread = snapshot.bookings.unreadable
+    by_id = {model.name for model in snapshot.fleet.models if str(model.id) in unread} if unread else set[str]()
+    return unknown | unread | by_id | {keep.model_name for keep in snapshot.prior.keeps}
 
 
 def _stands_on(known: Lasting, slots: UserSlots, moments: Moments) -> bool:

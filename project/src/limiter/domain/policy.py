@@ -47,6 +47,11 @@ class Policy:
         return self.idle(name).row_gap
 
     @property
+    def recent(self) -> timedelta:
+        """For how long a command may keep another of its model from being sent, once it has ended."""
+        return 2 * self.longest_rest + self.saga_timeout
+
+    @property
     def longest_rest(self) -> timedelta:
         """How long an ended command can matter to what comes next."""
         pacings = (self.pacing, *self.own_pacing.values())

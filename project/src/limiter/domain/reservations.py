@@ -52,7 +52,10 @@ class Reservation:
 
 @dataclass(frozen=True)
 class Bookings:
-    """Every reservation that matters now or later; a name in `unreadable` has one that could not be understood."""
+    """Every reservation that matters now or later.
+
+    A model whose name, or id, is in `unreadable` has one that could not be understood.
+    """
 
     reservations: tuple[Reservation, ...]
     unreadable: frozenset[str] = frozenset()
@@ -73,6 +76,10 @@ class Bookings:
     @cached_property
     def by_id(self) -> Mapping[str, Reservation]:
         return {reservation.id: reservation for reservation in self.reservations}
+
+    def readable(self, model_id: UUID, name: str) -> bool:
+        """Whether all reservations of the model could be understood."""
+        return not self.unreadable or (name not in self.unreadable and str(model_id) not in self.unreadable)
 
     def with_one(self, id: str, reservation: Reservation | None) -> "Bookings":
         """The same with one reservation as it was just read; None: it is gone."""

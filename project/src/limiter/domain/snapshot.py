@@ -99,7 +99,7 @@ class Snapshot:
             closed_at=self.prior.closed.get(key),
             keep_ended_at=keep_ended_at(self._keeps.get(name, ()), name, key[1], self.at),
             gaps=memory.gaps,
-            bookings_readable=name not in self.bookings.unreadable,
+            bookings_readable=self.bookings.readable(model.id, name),
             freeable=self.claim_on(model, key[1]) is None,
             kept=kept(self._keeps.get(name, ()), name, key[1], self.at),
         )
@@ -109,22 +109,29 @@ class Snapshot:
         used = self.observation.memory.usage.get(name)
         return used.last_used_at if used else None
 
+    def name_of(self, spell: IdleSpell) -> str:
+        """The name of the spell's model as it is now; as it was, if the model is not known to run."""
+        model = self.fleet.by_id.get(spell.model_id)
+        return model.name if model else spell.model_name
+
     def used_since(self, spell: IdleSpell) -> bool:
-        """True if the model was called since the spell's idle time began."""
-        used_at = self.used_at(spell.model_name)
-        return used_at is not None and used_at > spell.idle_since
+        """True if the model was called since the spell's idle time began, by its name then or now."""
+        used = (self.used_at(name) for name in {spell.model_name, self.name_of(spell)})
+        return any(at is not None and at > spell.idle_since for at in used)
 
     def is_kept(self, spell: IdleSpell) -> bool:
-        """True if somebody asked to keep this booking."""
-        name = spell.model_name
-        return kept(self._keeps.get(name, ()), name, spell.user.id, self.at)
+        """True if somebody keeps this booking, or did since its cancelling began: then idle time counts anew."""
+        name, user, since = self.name_of(spell), spell.user.id, spell.enforcing_at
+        keeps = self._keeps.get(name, ())
+        ended = keep_ended_at(keeps, name, user, self.at) if since else None
+        return kept(keeps, name, user, self.at) or (ended is not None and since is not None and ended > since)
 
     def claim_on(self, model: ServedModel, user_id: UUID) -> Reason | None:
         """Why the model must not be uninstalled on account of this user; None: it may be."""
         rule = self.policy.idle(model.name)
         if not rule.uninstall or rule.exempt:
             return Reason.EXEMPT
-        if model.name in self.bookings.unreadable:
+        if not self.bookings.readable(model.id, model.name):
             return Reason.BOOKINGS_UNREADABLE
         now, soon = other_users_claim(model, user_id, self.bookings, rule.uninstall_guard, self.at)
         if now:

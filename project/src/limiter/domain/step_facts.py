@@ -37,9 +37,10 @@ def _waits(snapshot: Snapshot, spell: IdleSpell) -> Reason | None:
     """Why no step may be taken now."""
     if snapshot.policy.dry_run and not spell.dry_run:
         return Reason.MODE_CHANGED  # what was begun for real goes on when the dry run ends
-    if not snapshot.observation.known(spell.model_name):
+    name, model = snapshot.name_of(spell), snapshot.fleet.by_id.get(spell.model_id)
+    if not snapshot.observation.known(name) or (model is None and not snapshot.fleet.is_gone(spell.model_id)):
         return Reason.READING_UNKNOWN
-    if spell.model_name in snapshot.bookings.unreadable:
+    if not snapshot.bookings.readable(spell.model_id, name):
         return Reason.BOOKINGS_UNREADABLE
     quiet = snapshot.policy.idle(spell.model_name).quiet
     return Reason.QUIET_HOURS if quiet.open_from(snapshot.at) != snapshot.at else None

@@ -9,6 +9,7 @@ from limiter.clients.event_wire import Stage
 from limiter.db import cancellations, idle_spells, outbox
 from limiter.domain.audit import DecisionRecord
 from limiter.domain.closing import Tell, counts, is_told, spell_record, what_was_done
+from limiter.domain.command import Command, CommandState
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.idle_spell import IdleSpell, SpellState, closing_reason
 from limiter.effects import events
@@ -19,7 +20,9 @@ from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
 BEFORE_ENFORCING = (SpellState.WARNING_PENDING, SpellState.WARNED)
-UNSETTLED = "nothing more is cancelled; a DELETE is not settled yet, and idle_enforce tells the user how it ended"
+TOLD_LATER = "and idle_enforce tells the user how it ended"
+UNSETTLED = f"nothing more is cancelled; a DELETE is not settled yet, {TOLD_LATER}"
+UNINSTALLING = f"nothing more is cancelled; the uninstall was sent already, {TOLD_LATER}"
 
 
 @dataclass(frozen=True)
@@ -55,21 +58,23 @@ class SpellClosing:
         While a DELETE is not settled nobody can tell truly what was taken: then idle_enforce finds out, and closes it.
         """
         spell = await idle_spells.locked(connection, spell)
-        if any(step.is_unsettled for step in spell.steps):
+        uninstalling = is_under_way(spell.uninstall)
+        if uninstalling or any(step.is_unsettled for step in spell.steps):
             await idle_spells.stopped(connection, spell.id, Reason.BY_OPERATOR)
             await cancellations.stop(connection, spell.id, untried_alone=True)
-            return UNSETTLED
+            return UNINSTALLING if uninstalling else UNSETTLED
         return f"closed, was {spell.state}" if await self._close_by_hand(connection, spell, at, why) else None
 
     async def _close_by_hand(self, connection: AsyncConnection, spell: IdleSpell, at: datetime, why: str) -> bool:
-        tell = what_was_done(spell, Reason.BY_OPERATOR)
+        gone = spell.uninstall is not None and spell.uninstall.state is CommandState.COMPLETED
+        tell = what_was_done(spell, Reason.BY_OPERATOR, uninstalled=gone)
         if spell.state is not SpellState.ENFORCING or not is_told(spell, tell):
             record = spell_record(spell, Decision.WITHDRAW, Reason.BY_OPERATOR, at, {"why": why})
             return await self._withdraw(connection, spell, record, at)
         if not await idle_spells.move(connection, spell.id, SpellState.ENFORCED, Reason.BY_OPERATOR, at):
             return False
         await cancellations.stop(connection, spell.id)
-        outcome = Outcome(tell.cancelled, tell.already_gone, tell.failed)
+        outcome = Outcome(tell.cancelled, tell.already_gone, tell.failed, tell.uninstalled)
         await self._tell(connection, spell, events.CANCELLED, at, outcome)
         numbers = {"why": why} | counts(spell)
         await self.audit.write_acts(connection, spell_record(spell, Decision.CANCEL, Reason.BY_OPERATOR, at, numbers))
@@ -97,3 +102,8 @@ class SpellClosing:
             self.telemetry.critical("address_unknown", f"cannot tell {stage}", user_id=str(spell.user.id))
             return
         await self.writer.no_use(connection, spell, stage, email, at, outcome)
+
+
+def is_under_way(uninstall: Command | None) -> bool:
+    """Whether it was sent, and may still take effect; one that is only planned is not sent once its spell is closed."""
+    return uninstall is not None and uninstall.unfinished and uninstall.sent_at is not None

@@ -10,7 +10,7 @@ from loguru import logger
 from limiter.clients.concurrency import gathered
 from limiter.clients.dispatcher import Dispatcher, Saga
 from limiter.clients.errors import NotSent, Rejected, ServiceError
-from limiter.db import ledger, settlement
+from limiter.db import idle_spells, ledger, settlement
 from limiter.domain.command import Command, CommandState
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
@@ -58,6 +58,9 @@ class Commands:
                 logger.bind(event="command_left").info("{} is not sent: the job is paused", command.kind)
                 return None
             at = self.clock()
+            if command.spell_id is not None and not await idle_spells.stays_open(connection, command.spell_id):
+                await settlement.settle(connection, command, CommandState.FAILED, at, "not sent: its spell was closed")
+                return None
             return replace(command, sent_at=at) if await ledger.mark_sent(connection, command.id, at) else None
 
     async def _record_saga(self, run: Run, command: Command, saga: Saga) -> None:

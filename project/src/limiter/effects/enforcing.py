@@ -8,13 +8,13 @@ from uuid import uuid4
 from loguru import logger
 
 from limiter.clients.booking import Booking
-from limiter.clients.errors import NotAllowed, ServiceError, Unavailable
+from limiter.clients.errors import CircuitOpen, NotAllowed, ServiceError, Unavailable
 from limiter.db import cancellations, idle_spells, ledger
 from limiter.domain.audit import counted
 from limiter.domain.closing import Close, Tell, closing_records, hours_freed
 from limiter.domain.command import CommandKind, CommandState, backoff, new_command
 from limiter.domain.decision import Decision, Reason
-from limiter.domain.enforcement import Delete, Settle, Stop, Uninstall, Wait, next_reservation, next_step
+from limiter.domain.enforcement import Delete, Settle, Stop, Uninstall, Wait, is_ripe, next_reservation, next_step
 from limiter.domain.idle_spell import IdleSpell, Step, StepState
 from limiter.domain.reservations import Slot
 from limiter.domain.snapshot import Snapshot
@@ -52,7 +52,12 @@ class Enforcing:
         while not await run.braked():
             spell = replace(spell, steps=await self._steps(run, spell))
             reservation = next_reservation(spell, self.reader.clock())
-            base = await self._read(run, spell, base, reservation)
+            try:
+                base = await self._read(run, spell, base, reservation)
+            except ServiceError as problem:
+                if isinstance(problem, CircuitOpen) or not await self._put_off(run, spell, base, reservation, problem):
+                    raise
+                continue
             yield RunTrace(snapshots=((spell.key, base),))
             now = base.prior.spells.get(spell.key)
             if now is None or now.id != spell.id:
@@ -113,6 +118,22 @@ class Enforcing:
         done = state is StepState.DONE and not spell.dry_run
         return RunTrace(cancelled=tuple((spell.key, slot) for slot in step.slots) if done else ())
 
+    async def _put_off(
+        self, run: Run, spell: IdleSpell, base: Snapshot, reservation: str | None, problem: ServiceError
+    ) -> bool:
+        """One reservation that cannot be read does not hold up the others; false if none of its steps was next."""
+        at = self.reader.clock()
+        slots = tuple(
+            step.slot for step in spell.steps if is_ripe(step, at) and step.slot.reservation_id == reservation
+        )
+        if not slots:
+            return False
+        self.telemetry.critical(problem.reason, problem)
+        async with run.write() as connection:
+            later = at + base.policy.pacing_of(spell.model_name).backoff_first
+            await cancellations.refused(connection, spell.id, slots, later, str(problem))
+        return True
+
     async def _refused(self, run: Run, spell: IdleSpell, base: Snapshot, step: Delete, problem: ServiceError) -> None:
         pacing = base.policy.pacing_of(spell.model_name)
         tries = 1 + max((one.attempts for one in spell.steps if one.slot in step.slots), default=0)
@@ -148,7 +169,8 @@ class Enforcing:
         intent = replace(intent, spell_id=spell.id)
         record = base.record(spell.key, Decision.UNINSTALL, Reason.DEADLINE_PASSED)
         async with run.write() as connection:
-            recorded = await ledger.plan(connection, [intent], {intent.id: Reason.DEADLINE_PASSED})
+            stays = await idle_spells.stays_open(connection, spell.id)  # or somebody has closed it since the look
+            recorded = stays and await ledger.plan(connection, [intent], {intent.id: Reason.DEADLINE_PASSED})
             if recorded:
                 await self.audit.write_acts(connection, record)
         if not recorded:

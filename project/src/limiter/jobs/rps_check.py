@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -73,22 +72,37 @@ class RpsCheck:
             self.telemetry.targets_restarted(observation.restarts)
             self._record(run, before, scrapes, None, [])
             raise fleet
-        decide = partial(
-            decide_fleet,
-            *(self.policy, running, observation, before.scaling_states, before.latest, run.now),
-            saga_seconds=before.saga_seconds,
-            before=before.settled,
-        )
-        decisions_made, booked = await computed(decide), frozenset[UUID]()
-        if decisions_made.short and (booked := await self._booked(run, running)):
-            decisions_made = await computed(partial(decide, booked=booked))
-        await computed(self._count, decisions_made)
-        commands, records = await self._save(run, running, before, observation, decisions_made)
+        booked = frozenset[UUID]()
+        made = await computed(self._decided, run, running, before, observation, booked)
+        if made.short and (booked := await self._booked(run, running)):
+            made = await computed(self._decided, run, running, before, observation, booked)
+        while lasting := await self._lasting(run, before, made):
+            before = replace(before, latest={**before.latest, **lasting})
+            made = await computed(self._decided, run, running, before, observation, booked)
+        await computed(self._count, made)
+        commands, records = await self._save(run, running, before, observation, made)
         self.telemetry.targets_restarted(observation.restarts)
         self._record(run, before, scrapes, fleet, records, booked)
         await computed(log_decisions, records, dry_run=self.policy.dry_run)
         await self.commands.send_all(run, commands)
         await computed(_free, records)
+
+    def _decided(
+        self, run: Run, fleet: Fleet, before: _Remembered, observation: Observation, booked: frozenset[UUID]
+    ) -> FleetDecisions:
+        prior = (before.scaling_states, before.latest)
+        sagas, left = before.saga_seconds, before.settled
+        return decide_fleet(
+            self.policy, fleet, observation, *prior, run.now, saga_seconds=sagas, booked=booked, before=left
+        )
+
+    async def _lasting(self, run: Run, before: _Remembered, made: FleetDecisions) -> Mapping[UUID, Command]:
+        """The last commands of models that would get another now: planned long before, but ended lately."""
+        acting = {one.model.id for one in made.decided if one.acts} - before.latest.keys()
+        if not acting:
+            return {}
+        async with run.read() as connection:
+            return await ledger.ended(connection, acting, run.now - self.policy.recent)
 
     async def _fleet(self) -> Fleet | ServiceError:
         try:
@@ -114,14 +128,13 @@ class RpsCheck:
             return frozenset()
 
     async def _remembered(self, run: Run) -> _Remembered:
-        since = run.now - 2 * self.policy.longest_rest - self.policy.saga_timeout
         async with run.read() as connection:
             last = await self.warm.load(run, connection, self.entrypoint.targets)
             return _Remembered(
                 memory=last.memory,
                 scaling_states=last.scaling_states,
                 settled=last.settled,
-                latest=await ledger.latest(connection, since),
+                latest=await ledger.latest(connection, run.now - self.policy.recent),
                 saga_seconds=await saga_times.usual(connection, CommandKind.SCALE_UP),
             )
 

@@ -10,7 +10,7 @@ withdrawal, and spells have steps; version 4 has the usual times of sagas, and t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -50,6 +50,15 @@ class Start:
 
 
 START = TypeAdapter(Start)
+
+
+def plain(memory: Memory) -> Memory:
+    """The same with dictionaries in place of columns, which pydantic cannot write."""
+    targets = {
+        name: replace(target, counters=dict(target.counters), names=dict(target.names))
+        for name, target in memory.targets.items()
+    }
+    return replace(memory, targets=targets)
 
 
 def upgraded(line: dict[str, Any]) -> dict[str, Any]:

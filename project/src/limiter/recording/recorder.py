@@ -17,7 +17,7 @@ from limiter.domain.fleet import Fleet, ScalingState
 from limiter.domain.snapshot import Snapshot
 from limiter.domain.usage import Memory, Scrape
 from limiter.recording.encoder import Encoder, slot_fields
-from limiter.recording.format import RECORDS, START, VERSION, Start
+from limiter.recording.format import RECORDS, START, VERSION, Start, plain
 from limiter.recording.trace import RunTrace
 
 
@@ -86,7 +86,8 @@ class Recorder:
 
     def _begin(self, start: Start) -> None:
         if self._number == 0:
-            self._write({"kind": "start", "settings": self._settings, "state": START.dump_python(start, mode="json")})
+            state = START.dump_python(replace(start, memory=plain(start.memory)), mode="json")
+            self._write({"kind": "start", "settings": self._settings, "state": state})
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._path is None:

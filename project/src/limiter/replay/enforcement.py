@@ -10,7 +10,7 @@ from limiter.domain.closing import Close, Tell, closing_records
 from limiter.domain.command import CommandKind, backoff
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.enforcement import Delete, NextStep, Settle, Stop, Uninstall, Wait, next_reservation, next_step
-from limiter.domain.idle_spell import IdleSpell, SpellState, Step, StepState, planned_steps
+from limiter.domain.idle_spell import IdleSpell, SpellState, Step, StepState, booked_elsewhere, planned_steps
 from limiter.domain.reservations import Slot
 from limiter.domain.snapshot import BookingKey, Snapshot
 from limiter.domain.step_facts import step_facts
@@ -73,7 +73,7 @@ class SimulatedEnforcement(SimulatedState):
             self._end_or_wait(found, fresh, spell, verdict, at)
             return False
         self._act(found, spell.key, fresh.verdict_record(spell.key, verdict))
-        steps = planned_steps(spell.steps, verdict.slots, fresh.at)
+        steps = planned_steps(spell.steps, verdict.slots, booked_elsewhere(spell, fresh.bookings), fresh.at)
         spell = replace(spell, state=SpellState.ENFORCING, steps=steps, enforcing_at=at)
         self.spells[spell.key] = spell
         self._go_on(found, spell, again, at)

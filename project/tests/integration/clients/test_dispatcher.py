@@ -150,3 +150,21 @@ async def test_reading_a_saga_is_repeated(platform: Platform, make_service: Make
     sent = await dispatcher.send(command(CommandKind.SCALE_UP, model.id, 2))
     platform.fault("dispatcher", Fault.status(502), times=2)
     assert (await dispatcher.saga(sent.id)).id == sent.id
+
+
+async def test_an_answer_about_another_saga_is_not_believed(platform: Platform, make_service: MakeService) -> None:
+    dispatcher = Dispatcher(make_service("dispatcher"))
+    saga = await dispatcher.send(command(CommandKind.SCALE_UP, platform.add_model("m").id, 2))
+    platform.fault("dispatcher", Fault.rewrite(lambda body: body.replace(str(saga.id), str(UUID(int=7)))))
+    with pytest.raises(ContractBroken, match=f"asked for saga {saga.id}, got {UUID(int=7)}"):
+        await dispatcher.saga(saga.id)
+
+
+async def test_a_status_that_cannot_be_stored_breaks_the_contract(
+    platform: Platform, make_service: MakeService
+) -> None:
+    dispatcher = Dispatcher(make_service("dispatcher"))
+    saga = await dispatcher.send(command(CommandKind.SCALE_UP, platform.add_model("m").id, 2))
+    platform.fault("dispatcher", Fault.rewrite(lambda _: f'{{"id": "{saga.id}", "status": "\\u0000"}}'))
+    with pytest.raises(ContractBroken, match="status"):
+        await dispatcher.saga(saga.id)

@@ -15,6 +15,7 @@ from limiter.clients.errors import ContractBroken, NotAllowed, NotFound, NotSent
 from limiter.clients.http import ServiceClient
 from limiter.clients.label_sets import Family
 from limiter.clients.registry import Registry
+from limiter.domain.usage import FailedScrape, ScrapeProblem
 from limiter.telemetry import Telemetry
 from tests.integration.clients.conftest import MakeService
 from tests.integration.clients.wire import arrived, counted, drips, history, raw_server
@@ -108,6 +109,34 @@ async def test_what_the_platform_cannot_break_is_sorted_too(
         raised = await failure(make_service("booking", http=http).get(LIST))
     assert type(raised) is error
     assert str(raised).partition(LIST)[2].strip(": ")  # an exception without words still says what it was
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\x15\x03\x01\x00\x02\x02\x46",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+    ],
+    ids=["TLS", "SSH", "header", "length", "lengths", "chunk", "long header"],
+)
+async def test_what_is_no_http_is_no_answer(make_service: MakeService, telemetry: Telemetry, answer: bytes) -> None:
+    async def no_http(writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+
+    async with raw_server(no_http) as server:
+        service = make_service("booking", url=server.url)
+        assert type(await failure(service.get(LIST))) is Unavailable
+        page = Entrypoint([service], Family("calls_total", "model"), lambda: datetime.now(UTC))
+        (scraped,) = await page.scrape()
+    assert isinstance(scraped, FailedScrape)
+    assert scraped.reason is ScrapeProblem.UNAVAILABLE
+    assert outcomes(telemetry).keys() == {"no_answer"}
 
 
 @pytest.mark.parametrize("body", [Fault.empty(), Fault.garbage(), Fault.json([])], ids=lambda fault: str(fault.name))

@@ -47,7 +47,6 @@ def refused(**variables: str) -> str:
         "HTTP://ONE/metrics",
         "http://one:80/metrics",
         "http://one/metrics/",
-        "http://u:p@one/metrics",
     ],
 )
 def test_an_entrypoint_that_would_be_read_twice_is_refused(again: str) -> None:
@@ -339,3 +338,32 @@ def test_a_budget_beside_a_share_must_be_meant_for_it(budget: dict[str, str]) ->
 def test_of_all_unbooking_modes_a_model_may_have_any() -> None:
     for mode in UnbookingMode:
         assert settings(POLICY_OVERRIDES=f'{{"own": {{"unbooking_mode": "{mode}"}}}}').policy().idle("own").mode is mode
+
+
+@pytest.mark.parametrize("url", ["http://h:abc", "http://h:0/x", "http://h:99999", "http://"])
+def test_a_url_without_host_or_with_a_port_that_is_none_is_refused(url: str) -> None:
+    assert f"MODEL_REGISTRY_URL='{url}': " in refused(MODEL_REGISTRY_URL=url)
+    assert "ENTRYPOINT_METRICS_URLS" in refused(ENTRYPOINT_METRICS_URLS=url)
+
+
+def test_a_url_with_a_password_is_refused_without_showing_it() -> None:
+    for name in ("MODEL_REGISTRY_URL", "ENTRYPOINT_METRICS_URLS"):
+        text = refused(**{name: "http://scraper:s3cret@e/metrics"})
+        assert name in text
+        assert "=(hidden): must have no user and no password in it" in text
+        assert "s3cret" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("DATABASE_URL", "postgresql+asyncpg://user:password@host:port/database"),
+        ("RABBITMQ_URL", "amqp://user:password@host:port/vhost"),
+        ("RABBITMQ_URL", "amqp://user:sec/ret@host:5672/"),
+        ("RABBITMQ_URL", "amqp://user:sec#ret@host:5672/"),
+    ],
+)
+def test_a_port_that_is_none_stops_the_start_and_shows_no_part_of_a_password(name: str, url: str) -> None:
+    text = refused(**{name: url})
+    assert f"{name}=(hidden): its port must be a number" in text
+    assert "sec" not in text

@@ -210,6 +210,18 @@ def test_a_command_down_frees_nothing_before_it_is_seen() -> None:
     assert wanted(crowd(RATES, FleetBudget(6), latest={UUID(int=3): down}, fleet=fleet))["b"] is Reason.FLEET_FULL
 
 
+@pytest.mark.parametrize("unreadable", [frozenset({UUID(int=3)}), frozenset()])
+def test_a_command_up_counts_as_done_though_its_model_is_not_listed_or_cannot_be_read(
+    unreadable: frozenset[UUID],
+) -> None:
+    up = replace(command(CommandState.SUBMITTED), model_id=UUID(int=3), replicas=4, model_name="c")
+    fleet = Fleet((served(1, "a"), served(2, "b")), unreadable=unreadable)
+    if unreadable:
+        fleet = fleet.with_last_known([ScalingState(UUID(int=3), "c", 1, at(0))])
+    found = wanted(crowd(RATES, FleetBudget(6), latest={UUID(int=3): up}, fleet=fleet))
+    assert found["b"] is Reason.FLEET_FULL
+
+
 def test_models_that_were_last_known_to_run_count() -> None:
     lost = ScalingState(UUID(int=9), "lost", 4, at(0))
     fleet = Fleet((served(1, "a"),), unreadable=frozenset({UUID(int=9)})).with_last_known([lost])

@@ -661,7 +661,7 @@ def test_a_warning_opens_a_spell_that_names_the_slots_at_risk(
 def test_at_the_deadline_what_is_left_is_planned_and_the_rest_is_over_or_gone() -> None:
     over, left, gone = slot(0, HOUR), slot(HOUR, 2 * HOUR), slot(2 * HOUR, 3 * HOUR)
     ends_now = slot(1800, 5000)
-    planned = planned_steps(steps(over, ends_now, left, gone), [left], at(5000))
+    planned = planned_steps(steps(over, ends_now, left, gone), [left], [], at(5000))
     states = [StepState.STOPPED, StepState.STOPPED, StepState.PLANNED, StepState.ALREADY_GONE]
     assert [step.state for step in planned] == states
     assert [step.slot for step in planned] == [over, ends_now, left, gone]
@@ -669,13 +669,13 @@ def test_at_the_deadline_what_is_left_is_planned_and_the_rest_is_over_or_gone() 
 
 def test_a_named_slot_whose_times_were_changed_is_planned_still() -> None:
     moved = slot(5 * HOUR, 6 * HOUR, id=NEXT.id)
-    (planned,) = planned_steps(steps(NEXT), [moved], at(3600))
+    (planned,) = planned_steps(steps(NEXT), [moved], [], at(3600))
     assert (planned.state, planned.slot) == (StepState.PLANNED, NEXT)
 
 
 def test_a_slot_of_the_same_id_in_another_reservation_is_another_slot() -> None:
     other = slot(2 * HOUR, 3 * HOUR, id=NEXT.id, of="r2")
-    assert planned_steps(steps(NEXT), [other], at(3600))[0].state is StepState.ALREADY_GONE
+    assert planned_steps(steps(NEXT), [other], [], at(3600))[0].state is StepState.ALREADY_GONE
 
 
 def test_the_slots_of_a_spell_are_found_by_the_states_of_their_steps() -> None:
