@@ -48,8 +48,7 @@ class Entrypoint:
         oldest: timedelta = timedelta.max,
     ) -> None:
         self._targets = [
-            (client, _Caches(calls, SeriesCache(in_flight) if in_flight else None))
-            for client, calls in zip(clients, SeriesCache.of_several(family, len(clients)), strict=True)
+            (client, _Caches(SeriesCache(family), SeriesCache(in_flight) if in_flight else None)) for client in clients
         ]
         self._clock = clock
         self._oldest = oldest

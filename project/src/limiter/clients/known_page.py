@@ -1,8 +1,7 @@
 """What is known of a page once it was read: its label sets in their order, and what each of them means."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from weakref import ref
 
 from limiter.clients.label_sets import Family, Shape
 from limiter.domain.columns import Layout
@@ -50,39 +49,9 @@ class KnownPage:
         return None if len(self.layout.names) == len(self.names) else [name is not None for name in self.names]
 
 
-class SharedLabelSets:
-    """Label sets that several processes have: each is one object, however many pages it stands on."""
-
-    def __init__(self, raws: Sequence[bytes]) -> None:
-        """Beginning with these."""
-        self._known = dict(zip(raws, raws, strict=True))
-
-    def those(self, raws: list[bytes]) -> list[bytes]:
-        """The same label sets, from now on known."""
-        return list(map(self._known.setdefault, raws, raws))
-
-
 class SeriesCache:
     """What is known of the series of one process; kept between pages."""
 
-    def __init__(self, family: Family, fellows: Sequence["SeriesCache"] = ()) -> None:
-        """`fellows` are of processes that are likely to have the same series."""
+    def __init__(self, family: Family) -> None:
         self.family = family
         self.page = KnownPage()
-        self._fellows = fellows
-        self._shared: Callable[[], SharedLabelSets | None] = lambda: None
-
-    @classmethod
-    def of_several(cls, family: Family, count: int) -> list["SeriesCache"]:
-        """Those of the processes of one platform, which have much the same series, each in its own order."""
-        caches: list[SeriesCache] = []
-        caches.extend(cls(family, caches) for _ in range(count))
-        return caches
-
-    def shared(self) -> SharedLabelSets:
-        """For a first reading; whoever reads another of the processes meanwhile has the same one."""
-        found = next((one for fellow in (self, *self._fellows) if (one := fellow._shared()) is not None), None)
-        if found is None:
-            found = SharedLabelSets(max((fellow.page.raws for fellow in self._fellows), key=len, default=[]))
-        self._shared = ref(found)
-        return found

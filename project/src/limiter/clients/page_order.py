@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from itertools import accumulate, compress
 
-from limiter.clients.known_page import KnownPage, SeriesCache, SeriesNames, SharedLabelSets
+from limiter.clients.known_page import KnownPage, SeriesCache, SeriesNames
 from limiter.clients.label_sets import BrokenPage, Shape
 from limiter.domain.columns import Layout, Stretch
 
@@ -20,7 +20,6 @@ class PageOrder:
         self._length = 0
         self._stretches: list[Stretch] = []
         self._fresh: list[tuple[int, list[bytes]]] = []  # place on this page, and the label sets
-        self._shared: SharedLabelSets | None = None  # of a first reading
 
     @property
     def knows_more(self) -> bool:
@@ -46,9 +45,6 @@ class PageOrder:
             self._stretches.append(Stretch(self._length, start, count))
             self._place = start + count
         else:
-            if not self._known.raws:
-                self._shared = self._shared or self._cache.shared()
-                raws = self._shared.those(raws)
             self._fresh.append((self._length, raws))
         self._length += count
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from limiter.clients.exposition import FamilyReader, NoFamily
 from limiter.clients.known_page import SeriesCache
 from limiter.clients.label_sets import BrokenPage, Family
-from limiter.clients.page import PageReader
 from limiter.domain.folding import fold
 from limiter.domain.usage import Heartbeat, Memory, ScrapedPage
 from tests.unit.clients import pages
@@ -44,34 +43,6 @@ def test_what_is_known_of_the_page_before_changes_no_answer(two: tuple[bytes, by
     before, page = two
     read(before, cache)
     assert outcome(page, cache, cuts) == outcome(page, SeriesCache(FAMILY), ())
-
-
-@MANY
-@given(two=pages.pages_one_after_the_other(), cuts=CUTS)
-def test_what_is_known_of_another_process_changes_no_answer(two: tuple[bytes, bytes], cuts: tuple[int, ...]) -> None:
-    other, page = two
-    fellow = SeriesCache(FAMILY)
-    read(other, fellow)
-    assert outcome(page, SeriesCache(FAMILY, [fellow]), cuts) == outcome(page, SeriesCache(FAMILY), ())
-
-
-def test_label_sets_that_another_process_has_too_take_memory_once() -> None:
-    caches = SeriesCache.of_several(FAMILY, 3)
-    lines = [f'model_calls_total{{model_name="m{number}"}} {number}\n'.encode() for number in range(9)]
-    orders = [b"".join(lines[start:] + lines[:start]) for start in range(3)]
-    # Two side by side, piece by piece, and one later, when nobody else reads.
-    first, second = PageReader(caches[0]), PageReader(caches[1])
-    for start in range(0, len(orders[0]), 40):
-        first.feed(orders[0][start : start + 40])
-        second.feed(orders[1][start : start + 40])
-    first.finish()
-    second.finish()
-    del first, second
-    read(orders[2], caches[2])
-    alike = [sorted(cache.page.raws) for cache in caches]
-    assert len({id(raw) for raws in alike for raw in raws}) == len(lines)
-    assert alike[0] == alike[1] == alike[2]
-    assert caches[0].page.raws != caches[1].page.raws
 
 
 def outcome(page: bytes, cache: SeriesCache, cuts: tuple[int, ...]) -> Found | type[Exception]:
