@@ -128,6 +128,18 @@ async def test_one_reservation_that_cannot_be_read_holds_up_neither_the_others_n
     assert acts(stage, "hears cancelled") == [f"{66 if used else 185} ann hears cancelled 180-240{failed}"]
 
 
+async def test_two_reservations_that_are_not_answered_are_taken_for_an_outage(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    def silent(stage: Stage) -> None:
+        stage.platform.fault("booking", Fault.status(500), path="/reservations/", method="GET")
+
+    happens = f"{ROWS}\n0 ann books 240-300\n0 ann books 300-360"
+    stage = await play(make_bench, time, happens, (0, 45, 60), (50, silent))
+    asked = [one for one in stage.platform.history if one.method == "GET" and "/reservations/" in one.path]
+    assert len(asked) == 2 * stage.bench.settings.http_attempts
+
+
 async def test_a_model_that_another_user_has_by_its_id_is_not_uninstalled_though_his_entry_is_bad(
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:

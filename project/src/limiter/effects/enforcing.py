@@ -30,9 +30,13 @@ from limiter.telemetry import Telemetry
 
 @dataclass
 class Refusals:
-    """What the booking service refused in this run: the alarm is raised once, and nothing more is asked of it."""
+    """What the booking service refused in this run: the alarm is raised once, and nothing more is asked of it.
+
+    `unanswered` is whether one reservation could not be read in it: a second such one is taken for an outage.
+    """
 
     reasons: set[str] = field(default_factory=set)
+    unanswered: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,9 @@ class Enforcing:
             try:
                 base = await self._read(run, spell, base, reservation)
             except ServiceError as problem:
-                if isinstance(problem, CircuitOpen) or not await self._put_off(run, spell, base, reservation, problem):
+                outage = isinstance(problem, CircuitOpen) or (isinstance(problem, Unavailable) and refusals.unanswered)
+                refusals.unanswered |= isinstance(problem, Unavailable)
+                if outage or not await self._put_off(run, spell, base, reservation, problem):
                     raise
                 continue
             yield RunTrace(snapshots=((spell.key, base),))
@@ -142,13 +148,7 @@ class Enforcing:
             await cancellations.refused(connection, spell.id, step.slots, later, str(problem))
 
     async def _settle(
-        self,
-        run: Run,
-        spell: IdleSpell,
-        base: Snapshot,
-        slots: tuple[Slot, ...],
-        state: StepState,
-        error: str | None,
+        self, run: Run, spell: IdleSpell, base: Snapshot, slots: tuple[Slot, ...], state: StepState, error: str | None
     ) -> None:
         async with run.write() as connection:
             if not await cancellations.settle(connection, spell.id, slots, state, error) and state is StepState.DONE:
