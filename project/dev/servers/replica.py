@@ -53,6 +53,7 @@ class Replica:
         self.log = directory / f"{name}.log"
         self.health = "starting"
         self._read = 0
+        self._copying: threading.Thread | None = None
         plain = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME", "LANG")}
         program = [str(root / "project/src/main.py")]
         if clock_off is not None:
@@ -75,7 +76,8 @@ class Replica:
 
     def read_log(self) -> None:
         """From now on somebody reads the log that was unread."""
-        threading.Thread(target=self._copy_log, daemon=True).start()
+        self._copying = threading.Thread(target=self._copy_log, daemon=True)
+        self._copying.start()
 
     def _copy_log(self) -> None:
         with os.fdopen(self._unread, "rb") as end, self.log.open("wb", buffering=0) as log:
@@ -122,14 +124,17 @@ class Replica:
         return [json.loads(line) for line in whole.splitlines() if line.startswith(b"{")]
 
     async def stop(self) -> int:
-        """Send SIGTERM, after `STOP_TIMEOUT_SECONDS` SIGKILL; returns the exit code."""
+        """Send SIGTERM, after `STOP_TIMEOUT_SECONDS` SIGKILL; returns the exit code, once all of its log is written."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return await asyncio.to_thread(self.process.wait, STOP_TIMEOUT_SECONDS)
+            code = await asyncio.to_thread(self.process.wait, STOP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            return await asyncio.to_thread(self.process.wait)
+            code = await asyncio.to_thread(self.process.wait)
+        if self._copying is not None:
+            await asyncio.to_thread(self._copying.join)
+        return code
 
 
 @asynccontextmanager
