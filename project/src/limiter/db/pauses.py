@@ -1,4 +1,4 @@
-"""When the jobs were last resumed."""
+"""Which jobs are paused, and when they were last resumed."""
 
 from datetime import datetime
 
@@ -14,3 +14,8 @@ async def resumed_at(connection: AsyncConnection, *which: Job) -> datetime | Non
     latest = select(func.max(jobs.c.resumed_at)).where(jobs.c.name.in_(which))
     at: datetime | None = (await connection.execute(latest)).scalar()
     return at
+
+
+async def is_paused(connection: AsyncConnection, which: Job) -> bool:
+    """Whether the job is paused; a pause has to wait until this transaction has ended."""
+    return bool(await connection.scalar(select(jobs.c.paused).where(jobs.c.name == which).with_for_update(read=True)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from limiter.domain.budget import FleetBudget
-from limiter.domain.command import CommandPacing
+from limiter.domain.command import Command, CommandKind, CommandPacing
 from limiter.domain.idle_rule import IdleRule
 from limiter.domain.scaling_rule import ScalingRule
 
@@ -41,6 +41,18 @@ class Policy:
     def pacing_of(self, name: str) -> CommandPacing:
         """How long a model of this name is left alone after a command."""
         return self.own_pacing.get(name, self.pacing)
+
+    def bar(self, command: Command) -> str | None:
+        """Why a scale that was planned, perhaps under other rules, may not be sent under these; None: it may."""
+        rule = self.scaling(command.model_name)
+        if self.dry_run:
+            return "DRY_RUN is on"
+        if rule.exempt:
+            return f"{command.model_name} is exempt"
+        wanted = command.wanted or 0
+        if command.kind is not CommandKind.UNINSTALL and not rule.min_replicas <= wanted <= rule.max_replicas:
+            return f"{wanted} replicas are not between {rule.min_replicas} and {rule.max_replicas}"
+        return None
 
     def row_gap(self, name: str) -> timedelta:
         """The pause up to which a row of this model's slots is unbroken."""

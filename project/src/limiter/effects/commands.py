@@ -6,12 +6,14 @@ from datetime import datetime
 from functools import partial
 
 from loguru import logger
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.clients.concurrency import gathered
 from limiter.clients.dispatcher import Dispatcher, Saga
 from limiter.clients.errors import NotSent, Rejected, ServiceError
-from limiter.db import idle_spells, ledger, settlement
+from limiter.db import idle_spells, ledger, pauses, settlement
 from limiter.domain.command import Command, CommandState
+from limiter.domain.job import Job
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
@@ -58,8 +60,9 @@ class Commands:
                 logger.bind(event="command_left").info("{} is not sent: the job is paused", command.kind)
                 return None
             at = self.clock()
-            if command.spell_id is not None and not await idle_spells.stays_open(connection, command.spell_id):
-                await settlement.settle(connection, command, CommandState.FAILED, at, "not sent: its spell was closed")
+            if (bar := await _bar(connection, run, command)) is not None:
+                await settlement.settle(connection, command, CommandState.FAILED, at, f"never sent: {bar}")
+                logger.bind(event="command_dropped", kind=str(command.kind)).warning("never sent: {}", bar)
                 return None
             return replace(command, sent_at=at) if await ledger.mark_sent(connection, command.id, at) else None
 
@@ -76,3 +79,13 @@ class Commands:
             saga.id,
             "followed" if followed else "not followed",
         )
+
+
+async def _bar(connection: AsyncConnection, run: Run, command: Command) -> str | None:
+    """What has come up since the command was planned, so that it is not to be sent; None: nothing."""
+    if command.spell_id is not None and not await idle_spells.stays_open(connection, command.spell_id):
+        return "its spell was closed"
+    planner = Job.RPS_CHECK if command.spell_id is None else Job.IDLE_ENFORCE
+    if run.claim.job is not planner and await pauses.is_paused(connection, planner):
+        return f"{planner} is paused"
+    return None

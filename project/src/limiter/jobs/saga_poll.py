@@ -54,9 +54,9 @@ class SagaPoll:
             next_ = follow_up(command, run.now, in_flight=self.in_flight, timeout=self.policy.saga_timeout)
             match next_:
                 case FollowUp.SEND:
-                    await self.commands.send(run, command)
+                    await self._send(run, command)
                 case FollowUp.DROP:
-                    await self._drop(run, command)
+                    await self._drop(run, command, "never sent")
                 case FollowUp.ASK_SAGA:
                     return command if await self._is_forgotten(run, command) else None
                 case FollowUp.ASK_REGISTRY:
@@ -102,13 +102,20 @@ class SagaPoll:
                     why = "no answer" if command.saga_id is None else forgotten
                     await self._settle(run, command, CommandState.FAILED, f"{why}, and no effect in the registry")
 
-    async def _drop(self, run: Run, command: Command) -> None:
+    async def _send(self, run: Run, command: Command) -> None:
+        """Send what another run planned, perhaps under other rules, if the rules in force now allow it."""
+        if (bar := self.policy.bar(command)) is None:
+            await self.commands.send(run, command)
+        else:
+            await self._drop(run, command, f"never sent: {bar}")
+
+    async def _drop(self, run: Run, command: Command, why: str) -> None:
         """Its sender was paused, or died, and it is not sent any more: nothing failed that a person must look at."""
         async with run.write() as connection:
-            dropped = await settlement.settle(connection, command, CommandState.FAILED, run.now, "never sent")
+            dropped = await settlement.settle(connection, command, CommandState.FAILED, run.now, why)
         if dropped:
             logger.bind(event="command_dropped", kind=str(command.kind)).warning(
-                "{} of {} was never sent", command.kind, command.model_name
+                "{} of {} was {}", command.kind, command.model_name, why
             )
 
     async def _settle(self, run: Run, command: Command, state: CommandState, why: str) -> None:
