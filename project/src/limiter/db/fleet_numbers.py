@@ -10,6 +10,7 @@ from sqlalchemy import and_, extract, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import idle_spells, ledger, scaling_states
+from limiter.db.outbox import oldest_age
 from limiter.db.tables import command, decision, idle_spell, job, outbox, scaling_state, target
 from limiter.db.tables import usage as used
 from limiter.domain.command import UNFINISHED
@@ -31,8 +32,8 @@ async def numbers(connection: AsyncConnection) -> FleetNumbers:
     states = select(command.c.state, func.count()).where(command.c.state.in_(UNFINISHED)).group_by(command.c.state)
     spells = select(idle_spell.c.state, func.count()).where(idle_spell.c.state.in_(OPEN_STATES))
     due = select(extract("epoch", func.min(idle_spell.c.not_before))).where(idle_spell.c.state == SpellState.WARNED)
-    waiting = select(func.count(), extract("epoch", NOW - func.min(outbox.c.next_attempt_at)))
-    pending, oldest = (await connection.execute(waiting.where(outbox.c.published_at.is_(None)))).one()
+    waiting = select(func.count(), oldest_age()).where(outbox.c.published_at.is_(None))
+    pending, oldest = (await connection.execute(waiting)).one()
     return FleetNumbers(
         models=models,
         replicas=replicas,
