@@ -156,3 +156,14 @@ async def test_an_event_that_waits_for_its_next_attempt_has_its_whole_age(make_b
     found = await page(bench)
     assert found["events_pending"][()] == 2
     assert 7 * 60 <= found["outbox_oldest_age_seconds"][()] < 7 * 60 + 10
+
+
+async def test_a_page_that_was_taken_out_of_the_settings_has_no_age(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    await bench.run(Job.RPS_CHECK)
+    gone = {"target": "http://gone:9100/metrics", "first_read_at": START, "read_at": START, "rate": 0.0}
+    async with bench.engine.begin() as connection:
+        await connection.execute(insert(tables.target).values(gone))
+    configured = set(bench.settings.entrypoint_metrics_urls)
+    assert set((await page(bench))["reading_age_seconds"]) == {(url,) for url in configured}
+    assert {one["target"] for one in (await got(bench, "/status")).json()["targets"]} == configured

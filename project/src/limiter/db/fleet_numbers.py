@@ -1,15 +1,16 @@
 """The numbers about the whole fleet, for the metrics: short statements over open rows and small tables."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, extract, func, select
+from sqlalchemy import and_, any_, extract, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import idle_spells, ledger, scaling_states
+from limiter.db.bulk import texts
 from limiter.db.outbox import oldest_age
 from limiter.db.tables import command, decision, idle_spell, job, outbox, scaling_state, target
 from limiter.db.tables import usage as used
@@ -24,8 +25,8 @@ FLAPPING_WITHIN, FLAPPING_EACH = timedelta(hours=1), 2  # within an hour, twice 
 Window = Callable[[str], timedelta]
 
 
-async def numbers(connection: AsyncConnection) -> FleetNumbers:
-    """The numbers about the whole fleet."""
+async def numbers(connection: AsyncConnection, targets: Collection[str]) -> FleetNumbers:
+    """The numbers about the whole fleet, and how old the readings of these targets are."""
     models, replicas, without = await scaling_states.observed(connection)
     in_progress = await ledger.in_progress(connection)
     in_progress["cancel_booking"] = await idle_spells.enforcing(connection)
@@ -45,11 +46,15 @@ async def numbers(connection: AsyncConnection) -> FleetNumbers:
         pending=pending,
         oldest_event=None if oldest is None else max(0.0, float(oldest)),
         paused=await _pairs(connection, select(job.c.name, job.c.paused)),
-        reading_ages=await _pairs(
-            connection, select(target.c.target, func.greatest(0, extract("epoch", NOW - target.c.read_at)))
-        ),
+        reading_ages=await _pairs(connection, _ages(targets)),
         flapping=int(await connection.scalar(_flapping()) or 0),
     )
+
+
+def _ages(targets: Collection[str]) -> Any:
+    """The seconds since each of these targets was last read well."""
+    age = func.greatest(0, extract("epoch", NOW - target.c.read_at))
+    return select(target.c.target, age).where(target.c.target == any_(texts(targets)))
 
 
 def _flapping() -> Any:
