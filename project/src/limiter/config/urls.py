@@ -15,7 +15,11 @@ def _http_url(value: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise ValueError("must have no user and no password in it: it stands in logs and as a label of metrics")
     check_port(value)
-    return value.rstrip("/")
+    return value
+
+
+def _base_url(value: str) -> str:
+    return _http_url(value).rstrip("/")
 
 
 def check_port(url: str) -> None:
@@ -34,7 +38,8 @@ def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
     for number, url in enumerate(urls, 1):
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-        earlier = found.setdefault((parts.scheme, parts.hostname, port, parts.path, parts.query), number)
+        page = (parts.scheme, parts.hostname, port, parts.path.rstrip("/"), parts.query)
+        earlier = found.setdefault(page, number)
         if earlier != number:
             raise ValueError(f"number {number} is the same page as number {earlier}: each may stand there once")
     return urls
@@ -49,9 +54,10 @@ def _traces_url(url: str) -> str:
         return ""
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
         raise ValueError("tracing needs the packages of requirements-tracing.txt, which are not installed")
-    return _http_url(url)
+    return _base_url(url)
 
 
-Url = Annotated[str, AfterValidator(_http_url)]
-Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split), Field(min_length=1), AfterValidator(_distinct)]
+Url = Annotated[str, AfterValidator(_base_url)]
+PageUrl = Annotated[str, AfterValidator(_http_url)]
+Urls = Annotated[tuple[PageUrl, ...], NoDecode, BeforeValidator(_split), Field(min_length=1), AfterValidator(_distinct)]
 TracesUrl = Annotated[str, AfterValidator(_traces_url)]
