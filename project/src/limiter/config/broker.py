@@ -1,12 +1,13 @@
 """The settings of RabbitMQ: its queues, what is published there and what is asked there."""
 
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, SecretStr, model_validator
 
 from limiter.config import kinds as kind
 from limiter.config.base import FromEnvironment
-from limiter.config.urls import check_port
+from limiter.config.urls import check_host, check_port
 
 AMQP_BYTES = 255  # of a name, in UTF-8, by the protocol
 DEAD = ".dead"  # added to a queue's name, it is the name of its dead-letter queue
@@ -16,6 +17,7 @@ def _amqp_url(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("amqp://", "amqps://")):
         raise ValueError("must start with amqp:// or amqps://")
     check_port(value.get_secret_value())
+    check_host(urlsplit(value.get_secret_value()).hostname)
     return value
 
 
