@@ -85,7 +85,7 @@ async def _run(settings: Settings, replica: Replica, stop: asyncio.Event) -> int
     work = asyncio.create_task(_work(settings, replica))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({http, work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    code = _exit_code(work, stop.is_set())
+    code = _exit_code(http, work, asked=stop.is_set())
     logger.bind(event="stopping").info("stopping")
     await replica.scheduler.stop(settings.shutdown_timeout_seconds)
     work.cancel()
@@ -93,16 +93,17 @@ async def _run(settings: Settings, replica: Replica, stop: asyncio.Event) -> int
     await replica.consumer.stop()
     stopping.cancel()
     server.should_exit = True
-    await http
+    await asyncio.wait({http})
     return code
 
 
-def _exit_code(work: asyncio.Task[None], asked: bool) -> int:
+def _exit_code(*tasks: asyncio.Task[None], asked: bool) -> int:
     """0 if we were asked to stop; otherwise something ended that should not have."""
-    if work.done() and not work.cancelled() and work.exception() is not None:
-        logger.bind(event="cannot_run").error("{}", str(work.exception()) or repr(work.exception()))
-        return 1
-    return 0 if asked else 1
+    ended = (task.exception() for task in tasks if task.done() and not task.cancelled())
+    errors = [error for error in ended if error is not None]
+    for error in errors:
+        logger.bind(event="cannot_run").error("{}", str(error) or repr(error))
+    return 0 if asked and not errors else 1
 
 
 async def _work(settings: Settings, replica: Replica) -> None:

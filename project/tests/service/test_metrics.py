@@ -11,6 +11,7 @@ from freezegun.api import FrozenDateTimeFactory
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, insert, select
 
+from limiter.clients.event_wire import time_view
 from limiter.db import tables
 from limiter.domain.job import Job
 from tests.bench import Bench
@@ -134,3 +135,35 @@ async def test_the_connections_in_use_are_shown(make_bench: MakeBench) -> None:
     before = (await page(bench))["database_connections_in_use"][()]
     async with bench.engine.connect():
         assert (await page(bench))["database_connections_in_use"][()] == before + 1
+
+
+async def test_an_event_that_waits_for_its_next_attempt_has_its_whole_age(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    assert (await page(bench))["outbox_oldest_age_seconds"][()] == 0
+    async with bench.engine.begin() as connection:
+        now = (await connection.execute(select(func.now()))).scalar_one()  # no test freezes the database's clock
+        for minutes, published_at in ((2, None), (7, None), (30, now)):
+            event = {
+                "message_id": uuid4(),
+                "stage": "warning",
+                "routing_key": "reservation.no_use",
+                "body": {"occurred_at": time_view(now - minutes * MINUTE)},
+                "attempts": 5,
+                "next_attempt_at": now + 5 * MINUTE,
+                "published_at": published_at,
+            }
+            await connection.execute(insert(tables.outbox).values(event))
+    found = await page(bench)
+    assert found["events_pending"][()] == 2
+    assert 7 * 60 <= found["outbox_oldest_age_seconds"][()] < 7 * 60 + 10
+
+
+async def test_a_page_that_was_taken_out_of_the_settings_has_no_age(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    await bench.run(Job.RPS_CHECK)
+    gone = {"target": "http://gone:9100/metrics", "first_read_at": START, "read_at": START, "rate": 0.0}
+    async with bench.engine.begin() as connection:
+        await connection.execute(insert(tables.target).values(gone))
+    configured = set(bench.settings.entrypoint_metrics_urls)
+    assert set((await page(bench))["reading_age_seconds"]) == {(url,) for url in configured}
+    assert {one["target"] for one in (await got(bench, "/status")).json()["targets"]} == configured

@@ -11,12 +11,14 @@ from uuid import UUID, uuid4
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 from loguru import logger
+from sqlalchemy import insert
 
 from limiter.api.handlers import HANDLERS
 from limiter.api.messages import CONTROL_MESSAGE
-from limiter.db import idle_spells, ledger, surges, tables
+from limiter.db import decisions, idle_spells, ledger, surges, tables
+from limiter.domain.audit import DecisionRecord
 from limiter.domain.command import Command, CommandKind, CommandState
-from limiter.domain.decision import Reason
+from limiter.domain.decision import Decision, Reason
 from limiter.domain.idle_spell import IdleSpell, SpellState, Step, StepState
 from limiter.domain.job import Job
 from limiter.domain.reservations import Slot, User
@@ -348,3 +350,51 @@ async def test_explain_tells_keeps_spells_and_unfinished_commands(
     ]
     time.move_to(START + HOUR)
     assert "keeps in force" not in (await ask(bench, {"command": "explain", "model": MODEL}))["detail"]
+
+
+NEW = "Qwen/Qwen3-32b-Instruct"
+
+
+async def rename(bench: Bench) -> None:
+    """The model runs by its new name; the spell, the command and what stands have the one it had before."""
+    await begin(bench, spell(), spell(BEN, model_id=UUID(int=9), model_name="another"))
+    await plan(bench, command(), command(model_id=UUID(int=9), model_name="another"))
+    async with bench.engine.begin() as connection:
+        for id, name, before in ((7, NEW, MODEL), (9, "another", "another")):
+            record = DecisionRecord(
+                START, UUID(int=id), before, ANN, Decision.HOLD, Reason.IN_USE, {"idle_seconds": 60}
+            )
+            await decisions.record(connection, [record], dry_run=False)
+            state = {"model_id": UUID(int=id), "model_name": name, "replicas": 1, "first_seen_at": START}
+            await connection.execute(insert(tables.scaling_state).values(state))
+
+
+@pytest.mark.parametrize("name", [MODEL, NEW])
+async def test_a_renamed_model_is_explained_by_either_name(make_bench: MakeBench, name: str) -> None:
+    bench = await make_bench()
+    await rename(bench)
+    text = (await ask(bench, {"command": "explain", "model": name}))["detail"]
+    assert f"model {UUID(int=7)}, user {ANN}: hold (in_use)" in text
+    assert f"model {UUID(int=7)}, user {ANN}: warned, unused since" in text
+    assert f"model {UUID(int=7)}: scale_up to 3, planned" in text
+    assert f"user {BEN}" not in text
+    assert str(UUID(int=9)) not in text
+
+
+@pytest.mark.parametrize("name", [MODEL, NEW])
+async def test_a_command_to_a_renamed_model_is_settled_by_either_name(make_bench: MakeBench, name: str) -> None:
+    bench = await make_bench()
+    await rename(bench)
+    said, detail = await outcome(bench, {"command": "settle", "model": name, "outcome": "failed"})
+    assert said == "completed"
+    assert detail.startswith(f"scale_up of model {UUID(int=7)}, planned ")
+    rows = {row.model_id.int: row.state for row in await bench.rows(tables.command)}
+    assert rows == {7: "failed", 9: "planned"}
+
+
+@pytest.mark.parametrize("name", [MODEL, NEW])
+async def test_a_spell_of_a_renamed_model_is_withdrawn_by_either_name(make_bench: MakeBench, name: str) -> None:
+    bench = await make_bench()
+    await rename(bench)
+    said = await outcome(bench, {"command": "withdraw", "model": name, "user_id": str(ANN)})
+    assert said == ("completed", f"model {UUID(int=7)}: closed, was warned")

@@ -1,8 +1,14 @@
-"""Lines of the log as a person at a terminal gets them."""
+"""Lines of the log as a person at a terminal gets them, and the thread that writes them."""
 
+import json
+import os
+import time
+
+import pytest
 from loguru import logger
 
 from limiter.logs.lines import text_line
+from limiter.logs.writer import Writer
 
 
 def said(text: str, **extra: object) -> str:
@@ -30,3 +36,73 @@ def test_what_a_name_brings_along_neither_moves_the_cursor_nor_forges_a_line() -
 
 def test_words_of_every_language_stay_as_they_are() -> None:
     assert "модель 模型 → 2" in said("модель 模型 → 2")
+
+
+def test_half_of_a_surrogate_pair_is_written_escaped_and_later_lines_are_written(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    writer = Writer()
+    writer.put('{"model": "a\ud800b"}\n')
+    writer.put("later\n")
+    writer.close()
+    first, later = capfd.readouterr().err.splitlines()
+    assert first == '{"model": "a\\ud800b"}'
+    assert json.loads(first) == {"model": "a\ud800b"}
+    assert later == "later"
+    assert writer.dropped == 0
+
+
+@pytest.mark.parametrize("error", [OSError("no"), ValueError("no"), MemoryError()])
+def test_a_line_that_cannot_be_written_is_counted_and_later_lines_are_written(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    errors, write = [error], os.write
+
+    def fail_once(descriptor: int, data: bytes) -> int:
+        if errors:
+            raise errors.pop()
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", fail_once)
+    writer = Writer()
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message}")
+    try:
+        writer.put("lost\n")
+        writer.put("later\n")
+        writer.close()
+    finally:
+        logger.remove(sink)
+    assert capfd.readouterr().err.endswith("later\n")
+    assert lines == ["1 lines of the log were dropped\n"]
+
+
+def test_an_error_while_waiting_for_a_reader_is_one_of_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise BlockingIOError
+
+    def closed(*_: object) -> None:
+        raise OSError("bad file descriptor")
+
+    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr("select.select", closed)
+    writer = Writer()
+    writer.put("lost\n")
+    writer.put("lost\n")
+    writer.close()
+    assert writer.dropped == 2
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_log_whose_thread_has_ended_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(descriptor: int, data: bytes) -> int:
+        raise RuntimeError
+
+    monkeypatch.setattr(os, "write", broken)
+    writer = Writer()
+    assert writer.problem() is None
+    writer.put("lost\n")
+    deadline = time.monotonic() + 5
+    while writer.problem() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "not written any more" in str(writer.problem())

@@ -15,16 +15,16 @@ MOST_SLOTS = 10  # of a spell, shown in its line
 
 
 async def explain(connection: AsyncConnection, model: str, at: datetime, most: int) -> str | None:
-    """All that is known about a model name, at most so many lines of each kind; None: nothing is."""
+    """All that is known about a model by its name, now or then, at most so many lines of each kind; else None."""
     records = await decisions.for_model(connection, model, most)
     kept = await keeps.in_force(connection, model, at, most)
-    spells = [one for one in (await idle_spells.open_spells(connection)).values() if one.model_name == model]
-    commands = [one for one in await ledger.unfinished(connection) if one.model_name == model]
+    spells = await idle_spells.open_spells_of(connection, model)
+    commands = await ledger.unfinished_for(connection, model, most)
     sections = (
         [explanation(records)] if records else [],
         _section("keeps in force:", map(_keep, kept)),
         _section("open spells:", map(_spell, spells[:most])),
-        _section("unfinished commands:", (_command(one, at) for one in commands[:most])),
+        _section("unfinished commands:", (_command(one, at) for one in commands)),
     )
     return "\n".join(line for section in sections for line in section) or None
 

@@ -28,8 +28,8 @@ async def settle(engine: AsyncEngine, request: SettleRequest, now: datetime) -> 
 async def withdraw(engine: AsyncEngine, closing: SpellClosing, request: WithdrawRequest, now: datetime) -> Answer:
     """Close a user's open spells of a model."""
     async with engine.begin() as connection:
-        spells = (await idle_spells.open_spells(connection)).values()
-        theirs = [one for one in spells if (one.model_name, one.user.id) == (request.model, request.user_id)]
+        spells = await idle_spells.open_spells_of(connection, request.model)
+        theirs = [one for one in spells if one.user.id == request.user_id]
         why = f"by hand: {request.signature}"
         ends = [(one.model_id, await closing.withdraw_by_hand(connection, one, now, why)) for one in theirs]
     closed = [f"model {id}: {how}" for id, how in ends if how is not None]

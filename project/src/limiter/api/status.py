@@ -1,6 +1,6 @@
 """What stands now, for an operator, as values that JSON knows. It only reads."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,7 +25,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class StatusReader:
-    """Reads what the status tells; e-mail addresses are no part of it."""
+    """Reads what the status tells; e-mail addresses are no part of it. `targets` are the configured metrics pages."""
 
     engine: AsyncEngine
     telemetry: Telemetry
@@ -35,11 +35,12 @@ class StatusReader:
     policy: Policy
     shard: Shard
     metrics_per_model: bool
+    targets: Collection[str]
 
     async def numbers(self) -> FleetNumbers:
         """The numbers that the metrics tell; raises what the database raises."""
         async with self.engine.connect() as connection:
-            found = await fleet_numbers.numbers(connection)
+            found = await fleet_numbers.numbers(connection, self.targets)
             if self.metrics_per_model:
                 found = replace(found, by_model=await fleet_numbers.by_model(connection, self.clock(), self._window))
         return found
@@ -51,12 +52,12 @@ class StatusReader:
         """The status as values that JSON knows, models from this page on; raises what the database raises."""
         now = self.clock()
         async with self.engine.connect() as connection:
-            numbers = await fleet_numbers.numbers(connection)
+            numbers = await fleet_numbers.numbers(connection, self.targets)
             jobs = await status.jobs(connection)
             spells = await status.who_is_next(connection, MOST)
             models = await status.models(connection, PER_PAGE, PER_PAGE * (page - 1))
             commands = await status.commands(connection, MOST)
-            targets = await status.targets(connection)
+            targets = await status.targets(connection, self.targets)
             measured = await fleet_numbers.measured(connection)
             events = await status.events(connection, MOST)
             decisions = await status.last_decisions(connection, 20)

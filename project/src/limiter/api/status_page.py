@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from limiter.domain.audit import counted, duration
+from limiter.logs.lines import printable
 
 
 def _moment(at: str | None) -> str:
@@ -56,4 +57,4 @@ def lines(found: Mapping[str, Any]) -> str:
         text.append(f"  {one['target']}: read {duration(one['age_seconds'])} ago{', silent' if one['silent'] else ''}")
     text += [f"  left alone: {name}" for name in found["left_alone"]]
     text.append(f"events that wait: {found['events_total']}")
-    return "\n".join(text)
+    return "\n".join(map(printable, text))

@@ -1,21 +1,41 @@
 """The settings of RabbitMQ: its queues, what is published there and what is asked there."""
 
-from typing import Annotated
+from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, SecretStr, model_validator
 
 from limiter.config import kinds as kind
 from limiter.config.base import FromEnvironment
-from limiter.config.urls import check_port
+from limiter.config.urls import check_host, check_port
+
+AMQP_BYTES = 255  # of a name, in UTF-8, by the protocol
+DEAD = ".dead"  # added to a queue's name, it is the name of its dead-letter queue
 
 
 def _amqp_url(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("amqp://", "amqps://")):
         raise ValueError("must start with amqp:// or amqps://")
     check_port(value.get_secret_value())
+    check_host(urlsplit(value.get_secret_value()).hostname)
     return value
 
 
+def _name(value: str) -> str:
+    if len(value.encode()) > AMQP_BYTES:
+        raise ValueError(f"must have at most {AMQP_BYTES} bytes: RabbitMQ takes no more")
+    return value
+
+
+def _queue(value: str) -> str:
+    most = AMQP_BYTES - len(DEAD)
+    if len(value.encode()) > most:
+        raise ValueError(f"must have at most {most} bytes: {DEAD} is added to it, and RabbitMQ takes {AMQP_BYTES}")
+    return value
+
+
+Name = Annotated[kind.Name, AfterValidator(_name)]
+QueueName = Annotated[kind.Name, AfterValidator(_queue)]
 AmqpUrl = Annotated[SecretStr, AfterValidator(_amqp_url)]
 
 
@@ -25,12 +45,22 @@ class BrokerSettings(FromEnvironment):
     rabbitmq_url: AmqpUrl
     rabbitmq_timeout_seconds: kind.Seconds = 5
     rabbitmq_reconnect_seconds: kind.Seconds = 1
-    notifier_exchange: kind.Name = "notifications"
-    notifier_deployed_routing_key: kind.Name = "models.deployed.successfully"
-    notifier_no_use_routing_key: kind.Name = "reservation.no_use"
-    deployed_queue: kind.Name = "rps_limiter.models_deployed"
+    notifier_exchange: Name = "notifications"
+    notifier_deployed_routing_key: Name = "models.deployed.successfully"
+    notifier_no_use_routing_key: Name = "reservation.no_use"
+    deployed_queue: QueueName = "rps_limiter.models_deployed"
     deployed_reminder_enabled: bool = False
     deployed_reminder_grace_seconds: kind.SecondsOrZero = 60
-    control_queue: kind.Name = "rps_limiter.control"
+    control_queue: QueueName = "rps_limiter.control"
     control_wait_seconds: kind.Seconds = 2
     control_explain_changes: kind.Count = 50
+
+    @model_validator(mode="after")
+    def _queue_rule(self) -> Self:
+        control, deployed = self.control_queue, self.deployed_queue
+        if {control, control + DEAD} & {deployed, deployed + DEAD}:
+            raise ValueError(
+                f"CONTROL_QUEUE={control!r} and DEPLOYED_QUEUE={deployed!r}: each must be a queue of its own, "
+                f"as must its dead letters, <name>{DEAD}"
+            )
+        return self

@@ -7,13 +7,14 @@ from pydantic import AfterValidator, SecretStr
 
 from limiter.config import kinds as kind
 from limiter.config.base import FromEnvironment
-from limiter.config.urls import check_port
+from limiter.config.urls import check_host, check_port
 
 
 def _asyncpg_url(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith("postgresql+asyncpg://"):
         raise ValueError("must start with postgresql+asyncpg://")
     check_port(value.get_secret_value())
+    check_host(urlsplit(value.get_secret_value()).hostname)
     if "sslmode" in parse_qs(urlsplit(value.get_secret_value()).query):
         raise ValueError("sslmode is libpq's word: asyncpg takes ?ssl=require or ?ssl=verify-full")
     return value

@@ -47,6 +47,12 @@ def _factor(value: float) -> float:
     return value
 
 
+def _duration(value: float) -> float:
+    if 0 < value < 1e-6:
+        raise ValueError("must be at least 0.000001: what is shorter counts as 0")
+    return value
+
+
 def hours(text: str) -> tuple[time, time]:
     """The two times of HH:MM-HH:MM; raises ValueError."""
     start, _, end = text.partition("-")
@@ -121,7 +127,7 @@ def _header(value: SecretStr) -> SecretStr:
 def _json(value: Any) -> Any:
     try:
         return json.loads(value) if isinstance(value, str) else value
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"must be a JSON object: {error}") from None
 
 
@@ -134,7 +140,7 @@ ShareOfModels = Annotated[str, AfterValidator(_shard)]
 Hours = Annotated[str, AfterValidator(_hours)]
 Json = Annotated[Value, NoDecode, BeforeValidator(_json)]
 Schema = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
-Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False), AfterValidator(_duration)]
 SecondsOrZero = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 Factor = Annotated[float, Field(ge=0, le=1000), AfterValidator(_factor)]
 Count = Annotated[int, Field(ge=1, le=100_000)]

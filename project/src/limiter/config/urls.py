@@ -4,8 +4,11 @@ from importlib.util import find_spec
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
+
+WRONG_HOST = "its host must be an address or a name, with 1 to 63 characters between two dots"
 
 
 def _http_url(value: str) -> str:
@@ -15,7 +18,30 @@ def _http_url(value: str) -> str:
     if parts.username is not None or parts.password is not None:
         raise ValueError("must have no user and no password in it: it stands in logs and as a label of metrics")
     check_port(value)
-    return value.rstrip("/")
+    _check_called(value)
+    return value
+
+
+def _check_called(url: str) -> None:
+    """Raise ValueError if the client could not even send a request to the URL."""
+    try:
+        check_host(httpx.URL(url).host)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"must be a URL that can be asked for: {error}") from None
+    except UnicodeError:
+        raise ValueError(WRONG_HOST) from None
+
+
+def _base_url(value: str) -> str:
+    if "?" in value or "#" in value:
+        raise ValueError("must end with its path, without ? and #: paths are joined to it")
+    return _http_url(value).rstrip("/")
+
+
+def _page_url(value: str) -> str:
+    if "#" in value:
+        raise ValueError("must have no # in it: what is behind it is never sent")
+    return _http_url(value)
 
 
 def check_port(url: str) -> None:
@@ -28,13 +54,22 @@ def check_port(url: str) -> None:
         raise ValueError("its port must be a number from 1 to 65535; a slash in a password must be written as %2F")
 
 
+def check_host(host: str | None) -> None:
+    """Raise ValueError if the host has a name that cannot even be looked up."""
+    try:
+        (host or "").encode("idna")
+    except UnicodeError:
+        raise ValueError(WRONG_HOST) from None
+
+
 def _distinct(urls: tuple[str, ...]) -> tuple[str, ...]:
     """A page that is read twice would count every call twice."""
     found: dict[tuple[object, ...], int] = {}
     for number, url in enumerate(urls, 1):
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-        earlier = found.setdefault((parts.scheme, parts.hostname, port, parts.path, parts.query), number)
+        page = (parts.scheme, parts.hostname, port, parts.path.rstrip("/"), parts.query)
+        earlier = found.setdefault(page, number)
         if earlier != number:
             raise ValueError(f"number {number} is the same page as number {earlier}: each may stand there once")
     return urls
@@ -49,9 +84,10 @@ def _traces_url(url: str) -> str:
         return ""
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
         raise ValueError("tracing needs the packages of requirements-tracing.txt, which are not installed")
-    return _http_url(url)
+    return _http_url(url).rstrip("/")
 
 
-Url = Annotated[str, AfterValidator(_http_url)]
-Urls = Annotated[tuple[Url, ...], NoDecode, BeforeValidator(_split), Field(min_length=1), AfterValidator(_distinct)]
+Url = Annotated[str, AfterValidator(_base_url)]
+PageUrl = Annotated[str, AfterValidator(_page_url)]
+Urls = Annotated[tuple[PageUrl, ...], NoDecode, BeforeValidator(_split), Field(min_length=1), AfterValidator(_distinct)]
 TracesUrl = Annotated[str, AfterValidator(_traces_url)]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ARRAY, Select, Table, bindparam, column, func, select
+from sqlalchemy import ARRAY, Select, Table, Text, bindparam, column, func, select
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,6 +23,11 @@ async def streamed(connection: AsyncConnection, query: Select[Any]) -> AsyncIter
         async for some in found.partitions():
             for row in some:
                 yield row
+
+
+def texts(values: Iterable[str]) -> Any:
+    """The values as one array: one parameter, however many."""
+    return bindparam(None, list(values), type_=ARRAY(Text()))
 
 
 def insertion(table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Insert:

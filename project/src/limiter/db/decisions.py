@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.computing import computed
 from limiter.db.bulk import insertion, streamed
+from limiter.db.scaling_states import named
 from limiter.db.tables import decision, scaling_state
 from limiter.domain.audit import DecisionRecord, standing_of
 from limiter.domain.decision import Decision, Reason
@@ -84,8 +85,14 @@ def _standing(made: str, reason: str) -> str:
 
 
 async def for_model(connection: AsyncConnection, name: str, limit: int) -> list[DecisionRecord]:
-    """The latest changes of decision about every instance of a name and their bookings, the newest first."""
-    query = select(decision).where(decision.c.model_name == name).order_by(decision.c.id.desc()).limit(limit)
+    """The latest changes of decision about every instance of a name and their bookings, the newest first.
+
+    What stands about the bookings of a model that was renamed is among them, by whichever name.
+    """
+    by_name = select(decision.c.id).where(decision.c.model_name == name).order_by(decision.c.id.desc()).limit(limit)
+    standing = select(decision.c.id).where(decision.c.stands, decision.c.model_id.in_(named(name)))
+    ids = by_name.subquery().select().union(standing)
+    query = select(decision).where(decision.c.id.in_(ids)).order_by(decision.c.id.desc()).limit(limit)
     return [record_of(row) for row in await connection.execute(query)]
 
 

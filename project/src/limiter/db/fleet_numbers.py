@@ -1,15 +1,17 @@
 """The numbers about the whole fleet, for the metrics: short statements over open rows and small tables."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, extract, func, select
+from sqlalchemy import and_, any_, extract, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import idle_spells, ledger, scaling_states
+from limiter.db.bulk import texts
+from limiter.db.outbox import oldest_age
 from limiter.db.tables import command, decision, idle_spell, job, outbox, scaling_state, target
 from limiter.db.tables import usage as used
 from limiter.domain.command import UNFINISHED
@@ -23,16 +25,16 @@ FLAPPING_WITHIN, FLAPPING_EACH = timedelta(hours=1), 2  # within an hour, twice 
 Window = Callable[[str], timedelta]
 
 
-async def numbers(connection: AsyncConnection) -> FleetNumbers:
-    """The numbers about the whole fleet."""
+async def numbers(connection: AsyncConnection, targets: Collection[str]) -> FleetNumbers:
+    """The numbers about the whole fleet, and how old the readings of these targets are."""
     models, replicas, without = await scaling_states.observed(connection)
     in_progress = await ledger.in_progress(connection)
     in_progress["cancel_booking"] = await idle_spells.enforcing(connection)
     states = select(command.c.state, func.count()).where(command.c.state.in_(UNFINISHED)).group_by(command.c.state)
     spells = select(idle_spell.c.state, func.count()).where(idle_spell.c.state.in_(OPEN_STATES))
     due = select(extract("epoch", func.min(idle_spell.c.not_before))).where(idle_spell.c.state == SpellState.WARNED)
-    waiting = select(func.count(), extract("epoch", NOW - func.min(outbox.c.next_attempt_at)))
-    pending, oldest = (await connection.execute(waiting.where(outbox.c.published_at.is_(None)))).one()
+    waiting = select(func.count(), oldest_age()).where(outbox.c.published_at.is_(None))
+    pending, oldest = (await connection.execute(waiting)).one()
     return FleetNumbers(
         models=models,
         replicas=replicas,
@@ -44,11 +46,15 @@ async def numbers(connection: AsyncConnection) -> FleetNumbers:
         pending=pending,
         oldest_event=None if oldest is None else max(0.0, float(oldest)),
         paused=await _pairs(connection, select(job.c.name, job.c.paused)),
-        reading_ages=await _pairs(
-            connection, select(target.c.target, func.greatest(0, extract("epoch", NOW - target.c.read_at)))
-        ),
+        reading_ages=await _pairs(connection, _ages(targets)),
         flapping=int(await connection.scalar(_flapping()) or 0),
     )
+
+
+def _ages(targets: Collection[str]) -> Any:
+    """The seconds since each of these targets was last read well."""
+    age = func.greatest(0, extract("epoch", NOW - target.c.read_at))
+    return select(target.c.target, age).where(target.c.target == any_(texts(targets)))
 
 
 def _flapping() -> Any:

@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, bindparam, column, func, select, text, update
+from sqlalchemy import ARRAY, ColumnElement, Uuid, any_, bindparam, column, func, or_, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from limiter.db import cancellations, ledger
+from limiter.db import cancellations, ledger, scaling_states
 from limiter.db.bulk import streamed
 from limiter.db.spell_rows import spell_of, values_of
 from limiter.db.tables import OPEN_SQL, idle_spell
@@ -20,8 +20,18 @@ from limiter.domain.snapshot import BookingKey
 
 async def open_spells(connection: AsyncConnection) -> dict[BookingKey, IdleSpell]:
     """Every spell that has not ended, who waited longest first, with the slots that its warning names."""
+    return await _open_spells(connection, true())
+
+
+async def open_spells_of(connection: AsyncConnection, model_name: str) -> list[IdleSpell]:
+    """The open spells of a model that has this name now, or had it when the spell began, likewise."""
+    running = idle_spell.c.model_id.in_(scaling_states.named(model_name))
+    return list((await _open_spells(connection, or_(idle_spell.c.model_name == model_name, running))).values())
+
+
+async def _open_spells(connection: AsyncConnection, which: ColumnElement[bool]) -> dict[BookingKey, IdleSpell]:
     order = (idle_spell.c.opened_at, idle_spell.c.model_id, idle_spell.c.user_id)
-    query = select(idle_spell).where(idle_spell.c.state.in_(OPEN_STATES)).order_by(*order)
+    query = select(idle_spell).where(idle_spell.c.state.in_(OPEN_STATES), which).order_by(*order)
     rows = (await connection.execute(query)).all()
     if not rows:
         return {}

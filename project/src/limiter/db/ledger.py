@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, and_, any_, bindparam, func, select, text, update
+from sqlalchemy import ARRAY, ColumnElement, Uuid, and_, any_, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from limiter.db import bulk
+from limiter.db import bulk, scaling_states
 from limiter.db.tables import UNFINISHED_SQL, command
 from limiter.domain.command import UNFINISHED, Command, CommandKind, CommandState
 from limiter.domain.decision import Reason
@@ -91,6 +91,18 @@ async def take_up(connection: AsyncConnection, id: UUID, saga_id: UUID) -> bool:
             return bool((await connection.execute(taken)).rowcount)
     except IntegrityError:  # the model has another unfinished one
         return False
+
+
+def unfinished_of(model_name: str) -> ColumnElement[bool]:
+    """A condition: unfinished, and for a model that has this name now, or had it when the command was planned."""
+    named = or_(command.c.model_name == model_name, command.c.model_id.in_(scaling_states.named(model_name)))
+    return and_(command.c.state.in_(UNFINISHED), named)
+
+
+async def unfinished_for(connection: AsyncConnection, model_name: str, limit: int) -> list[Command]:
+    """The unfinished commands for a model by its name, now or then, the oldest first."""
+    query = select(command).where(unfinished_of(model_name)).order_by(command.c.planned_at).limit(limit)
+    return [command_of(row) for row in await connection.execute(query)]
 
 
 async def unfinished(connection: AsyncConnection) -> list[Command]:

@@ -9,7 +9,19 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Interval, and_, bindparam, delete, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    DateTime,
+    Interval,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    extract,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -104,6 +116,13 @@ async def postponed(connection: AsyncConnection, failures: Sequence[tuple[Event,
     await connection.execute(
         later, [{"id": event.message_id, "wait": wait, "why": why} for event, wait, why in failures]
     )
+
+
+def oldest_age() -> ColumnElement[Any]:
+    """Seconds since the oldest unpublished event came about, whenever its next attempt is."""
+    # Each attempt that fails moves next_attempt_at, so that alone would show no age at all.
+    occurred_at = outbox.c.body["occurred_at"].astext.cast(DateTime(timezone=True))
+    return extract("epoch", func.now() - func.min(func.coalesce(occurred_at, outbox.c.next_attempt_at)))
 
 
 async def pending(connection: AsyncConnection) -> int:

@@ -8,11 +8,11 @@ from itertools import chain
 from sys import intern
 from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, Text, any_, bindparam, delete, exists, func, literal_column, select
+from sqlalchemy import ColumnElement, any_, delete, exists, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import tables
-from limiter.db.bulk import streamed, upsert
+from limiter.db.bulk import streamed, texts, upsert
 from limiter.db.reading_rows import TARGET, target_of, target_row, usage_of, usage_row
 from limiter.domain.columns import Column, Layout, changes, rows
 from limiter.domain.usage import Gap, Memory, TargetMemory
@@ -87,7 +87,7 @@ async def save(connection: AsyncConnection, rows: Changed) -> None:
     """Write what changed."""
     await upsert(connection, tables.target, TARGET, rows.targets)
     for target, series in rows.gone.items():
-        ours = (tables.series.c.target == target) & (tables.series.c.series == any_(_texts(series)))
+        ours = (tables.series.c.target == target) & (tables.series.c.series == any_(texts(series)))
         await connection.execute(delete(tables.series).where(ours))
     await upsert(connection, tables.series, SERIES, chain.from_iterable(rows.series))
     await upsert(connection, tables.usage, ("model_name", "last_used_at", "samples"), rows.usage)
@@ -120,7 +120,7 @@ async def forget_targets(
     Those still `configured` stay: one that cannot be read for long must not lose what it counted before.
     """
     target, series = tables.target, tables.series
-    old = select(target.c.target).where(target.c.read_at < before, ~(target.c.target == any_(_texts(configured))))
+    old = select(target.c.target).where(target.c.read_at < before, ~(target.c.target == any_(texts(configured))))
     row: ColumnElement[Any] = literal_column("ctid")
     some = select(row).select_from(series).where(series.c.target.in_(old)).limit(batch)
     dropped = (await connection.execute(delete(series).where(row == any_(func.array(some.scalar_subquery()))))).rowcount
@@ -130,8 +130,3 @@ async def forget_targets(
         gone = delete(target).where(row == any_(func.array(left.scalar_subquery())), empty)
         dropped += (await connection.execute(gone)).rowcount
     return dropped
-
-
-def _texts(values: Collection[str]) -> Any:
-    """The values as one array: one parameter, however many."""
-    return bindparam(None, list(values), type_=ARRAY(Text()))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, any_, bindparam, delete, func, select
+from sqlalchemy import ARRAY, Select, Uuid, any_, bindparam, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.bulk import streamed, upsert
@@ -65,6 +65,11 @@ async def save(connection: AsyncConnection, rows: Changed) -> None:
         ids = bindparam(None, list(rows.gone), type_=ARRAY(Uuid()))
         await connection.execute(delete(scaling_state).where(scaling_state.c.model_id == any_(ids)))
     await upsert(connection, scaling_state, COLUMNS, map(_row, rows.states))
+
+
+def named(model_name: str) -> Select[tuple[UUID]]:
+    """The ids of the models that run by this name now."""
+    return select(scaling_state.c.model_id).where(scaling_state.c.model_name == model_name)
 
 
 async def observed(connection: AsyncConnection) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, and_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import saga_times
-from limiter.db.ledger import command_of
+from limiter.db.ledger import command_of, unfinished_of
 from limiter.db.tables import command
 from limiter.domain.command import UNFINISHED, Command, CommandState
 
@@ -41,8 +41,7 @@ async def settle_by_hand(
     connection: AsyncConnection, model_name: str, state: CommandState, at: datetime, why: str
 ) -> list[Command]:
     """End the unfinished commands of all instances of a model, as a person says; returns them as they ended."""
-    open_ = and_(command.c.model_name == model_name, command.c.state.in_(UNFINISHED))
-    ended = update(command).where(open_).values(_end(state, at, why)).returning(command)
+    ended = update(command).where(unfinished_of(model_name)).values(_end(state, at, why)).returning(command)
     return [command_of(row) for row in await connection.execute(ended)]
 
 

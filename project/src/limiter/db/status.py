@@ -1,12 +1,13 @@
 """What stands now, for the status page: short statements over open rows and small tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, select, true
+from sqlalchemy import and_, any_, func, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from limiter.db.bulk import texts
 from limiter.db.decisions import record_of
 from limiter.db.tables import cancellation, command, decision, idle_spell, job, job_run, outbox, scaling_state, target
 from limiter.db.tables import usage as used
@@ -72,10 +73,11 @@ async def commands(connection: AsyncConnection, limit: int) -> Sequence[Row]:
     return await _rows(connection, query.order_by(command.c.planned_at).limit(limit))
 
 
-async def targets(connection: AsyncConnection) -> Sequence[Row]:
-    """The metrics pages, as they were last read well."""
+async def targets(connection: AsyncConnection, configured: Collection[str]) -> Sequence[Row]:
+    """The metrics pages that are configured, as they were last read well."""
     names = ("target", "read_at", "rate", "silent", "stale")
-    return await _rows(connection, select(*(target.c[name] for name in names)).order_by(target.c.target))
+    query = select(*(target.c[name] for name in names)).where(target.c.target == any_(texts(configured)))
+    return await _rows(connection, query.order_by(target.c.target))
 
 
 async def events(connection: AsyncConnection, limit: int) -> Sequence[Row]:

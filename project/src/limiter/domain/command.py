@@ -111,7 +111,8 @@ def effect_of(command: Command, fleet: Fleet) -> Effect:
 def backoff(failures: int, first: timedelta, longest: timedelta) -> timedelta:
     """The pause after `failures` failures in a row: first, 2 x first, 4 x first ... up to longest."""
     doublings = min(max(failures, 1) - 1, 30)
-    return min(longest, first * float(2**doublings))
+    # In seconds: as durations, the product of two long ones is more than there can be.
+    return timedelta(seconds=min(longest.total_seconds(), first.total_seconds() * 2**doublings))
 
 
 def new_command(

@@ -9,14 +9,13 @@ With headroom below one the two can never alternate under constant load: after a
 
 from dataclasses import replace
 from datetime import datetime
-from math import ceil
 from typing import NamedTuple
 
 from limiter.domain.audit import Numbers
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import ScalingState, ServedModel
 from limiter.domain.load import Load
-from limiter.domain.scaling_rule import ScalingRule
+from limiter.domain.scaling_rule import ScalingRule, replicas_for
 
 
 class ScaleDecision(NamedTuple):
@@ -145,11 +144,13 @@ def _wanted_up(
         return Decision.HOLD, Reason.AT_MAX, replicas
     if since is None:
         # With the tolerance to spare, so that noise does not overload them at once, and so few that they are needed.
-        needed = min(ceil(load.tick * (1 + rule.tolerance) / rule.target_rps), rule.fewest(load.tick))
+        needed = min(replicas_for(load.tick * (1 + rule.tolerance), rule.target_rps), rule.fewest(load.tick))
         return Decision.SCALE_UP, Reason.BURST, min(rule.max_replicas, max(replicas + 1, needed))
     if now - since < rule.up_stabilization:
         return Decision.HOLD, Reason.STABILIZING, replicas
-    needed = max(replicas + 1, ceil(expected / rule.target_rps))  # never the count there is, whatever the rounding
+    needed = max(
+        replicas + 1, replicas_for(expected, rule.target_rps)
+    )  # never the count there is, whatever the rounding
     now_already = load.up > rule.target_rps * (1 + rule.tolerance) * replicas
     reason = Reason.OVERLOADED if now_already else Reason.EXPECTED_OVERLOAD
     return Decision.SCALE_UP, reason, min(rule.max_replicas, max(2 * replicas, replicas + 2), needed)

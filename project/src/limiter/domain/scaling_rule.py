@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
 
+# Replicas: more than any maximum allows, and few enough to be counted one by one in a float.
+MANY = 10**9
+
 
 @dataclass(frozen=True, slots=True)
 class ScalingRule:
@@ -40,5 +43,10 @@ class ScalingRule:
     def fewest(self, rps: float) -> int:
         """The fewest replicas that carry this with the headroom, by the sum of `underused`, whatever the rounding."""
         each = self.headroom * self.target_rps
-        about = ceil(rps / each)
-        return next(replicas for replicas in (about - 1, about, about + 1) if rps <= each * replicas)
+        about = replicas_for(rps, each)
+        return next((replicas for replicas in (max(0, about - 1), about, about + 1) if rps <= each * replicas), about)
+
+
+def replicas_for(rps: float, each: float) -> int:
+    """How many replicas carry this if each carries so much, rounded up; at most `MANY`."""
+    return MANY if rps > each * MANY else ceil(rps / each) if each else 0

@@ -23,9 +23,14 @@ def json_line(message: "Message") -> str:
 
 
 def text_line(message: "Message") -> str:
-    """For a terminal: what a name or an answer brings along must neither move the cursor nor forge a line."""
+    """For a terminal, and for people."""
     record: Record = message.record
-    said = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in record["message"])
+    said = printable(record["message"])
     more = f" {record['extra']}" if record["extra"] else ""
     trace = "".join(str(message).splitlines(keepends=True)[1:]) if record["exception"] is not None else ""
     return f"{record['time']:HH:mm:ss.SSS} {record['level'].name:<7} {said}{more}\n{trace}"
+
+
+def printable(text: str) -> str:
+    """For a terminal: what a name or an answer brings along must neither move the cursor nor forge a line."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

@@ -32,7 +32,7 @@ class Writer:
     def _write(self) -> None:
         while (line := self._lines.get()) is not None:
             self._since = time.monotonic()
-            written = _written(line.encode())
+            written = _written(line)
             self._since = None
             if not written:
                 self.dropped += 1
@@ -43,6 +43,8 @@ class Writer:
     def problem(self) -> str | None:
         """What is wrong, in words; None if somebody reads."""
         since = self._since
+        if not self._thread.is_alive():
+            return "the log of this replica is not written any more: what writes it has ended"
         if self.dropped or (since is not None and time.monotonic() - since > UNREAD_SECONDS):
             return f"nobody reads the log of this replica: {self._lines.qsize()} lines wait, {self.dropped} are dropped"
         return None
@@ -56,14 +58,20 @@ class Writer:
         self._thread.join(LAST_LINES_SECONDS)
 
 
-def _written(line: bytes) -> bool:
-    """Write it all; false if nobody can read it any more."""
+def _written(line: str) -> bool:
+    """Write it all; false if it cannot be written, or nobody can read it any more."""
+    try:
+        # Half of a surrogate pair, which a name may have, is no UTF-8; escaped so it is JSON as before.
+        _write_all(line.encode(errors="backslashreplace"))
+    except (OSError, ValueError, MemoryError):
+        return False
+    return True
+
+
+def _write_all(line: bytes) -> None:
     # Not through sys.stderr: its lock, kept by a thread that waits, would break the end of the process.
     while line:
         try:
             line = line[os.write(2, line) :]
         except BlockingIOError:
             select.select([], [2], [])
-        except OSError:
-            return False
-    return True

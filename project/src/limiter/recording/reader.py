@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from limiter.recording import values
 from limiter.recording.format import KEEPS, RECORDS, START, Deltas, upgraded
 from limiter.recording.lines import Began, Idle, Line, RecordedSnapshot, Tick
 
+# What a line that is not one of ours leads to: other types and values than expected, too large or too deep.
+BAD_LINE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+
 
 class WrongRecording(Exception):
     """A line of a recording that cannot be read; the text names file, line and what is wrong."""
@@ -23,14 +27,28 @@ class WrongRecording(Exception):
 def read(path: Path) -> Iterator[Line]:
     """Every line of the file, in order; raises WrongRecording, or OSError."""
     readers: dict[str, Reader] = {}
-    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-        for number, raw in enumerate(file, 1):
-            try:
-                line = json.loads(raw)
-                reader = readers.setdefault(line["by"], Reader())
-                yield reader.read(line)
-            except (ValueError, KeyError, TypeError, IndexError) as error:
-                raise WrongRecording(f"{path}:{number}: {type(error).__name__}: {error}") from error
+    for number, raw in _lines(path):
+        try:
+            line = json.loads(raw.decode())
+            reader = readers.setdefault(line["by"], Reader())
+            yield reader.read(line)
+        except BAD_LINE as error:
+            raise _wrong(path, number, error) from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines with their numbers; raises WrongRecording where a packed file is damaged, or ends too soon."""
+    number = 0
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        try:
+            for number, raw in enumerate(file, 1):
+                yield number, raw
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise _wrong(path, number + 1, error) from error
+
+
+def _wrong(path: Path, number: int, error: Exception) -> WrongRecording:
+    return WrongRecording(f"{path}:{number}: {type(error).__name__}: {' '.join(str(error).split())}")
 
 
 class Reader:
@@ -49,7 +67,7 @@ class Reader:
         self._next += 1
         match line["kind"]:
             case "start":
-                return Began(line["settings"], START.validate_python(line["state"], strict=False))
+                return Began(dict(line["settings"]), START.validate_python(line["state"], strict=False))
             case "tick":
                 return self._tick(line)
             case "idle":

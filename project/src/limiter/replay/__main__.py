@@ -36,8 +36,11 @@ def _replay(file: Path, against: str, picture: str) -> int:
     began = _first(file)
     recorded = load_as(PolicySettings, **began.settings)
     choices = _settings(recorded, against)
+    replayed = _replayed(choices, file)
+    if any(summary.began_at is None for summary, _ in replayed):
+        raise WrongRecording(f"{file}: has no run behind its start line: there is nothing to replay")
     summaries = []
-    for (name, settings), (summary, seconds) in zip(choices.items(), _replayed(choices, file), strict=True):
+    for (name, settings), (summary, seconds) in zip(choices.items(), replayed, strict=True):
         summaries.append(summary)
         hours = summary.hours
         print(f"{name}: {hours:.1f} h in {seconds:.1f} s, {hours / seconds:.1f} simulated hours per second")
@@ -71,7 +74,10 @@ def _of_file(path: Path) -> PolicySettings:
         raise FileNotFoundError(f"AGAINST={str(path)!r}: there is no such file")
     fields = PolicySettings.model_fields
     usual = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
-    given = DotEnvSettingsSource(PolicySettings, env_file=path)()
+    try:
+        given = DotEnvSettingsSource(PolicySettings, env_file=path)()
+    except UnicodeDecodeError:
+        raise WrongSettings(f"AGAINST={str(path)!r}: must be UTF-8 text") from None
     return load_as(PolicySettings, **usual | {name: value for name, value in given.items() if name in fields})
 
 

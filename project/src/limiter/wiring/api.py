@@ -75,6 +75,7 @@ class Api(Provider):
             policy=policy,
             shard=shard(settings.shard),
             metrics_per_model=settings.metrics_per_model,
+            targets=settings.entrypoint_metrics_urls,
         )
 
     @provide

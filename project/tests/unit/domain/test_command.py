@@ -32,6 +32,12 @@ def test_backs_off_1_2_4_up_to_30_minutes(failures: int, minutes: int) -> None:
     assert backoff(failures, FIRST, LONGEST) == timedelta(minutes=minutes)
 
 
+def test_the_longest_pauses_that_can_be_set_do_not_add_up_beyond_the_longest() -> None:
+    year = timedelta(days=365)
+    assert backoff(40, year, year) == year
+    assert backoff(40, timedelta(microseconds=1), year) == timedelta(seconds=2**30 / 10**6)
+
+
 @pytest.mark.parametrize("state", CommandState)
 def test_a_command_is_unfinished_until_it_completed_failed_or_was_only_a_dry_run(state: CommandState) -> None:
     over = {CommandState.COMPLETED, CommandState.FAILED, CommandState.DRY_RUN}
