@@ -148,9 +148,8 @@ def _wanted_up(
         return Decision.SCALE_UP, Reason.BURST, min(rule.max_replicas, max(replicas + 1, needed))
     if now - since < rule.up_stabilization:
         return Decision.HOLD, Reason.STABILIZING, replicas
-    needed = max(
-        replicas + 1, replicas_for(expected, rule.target_rps)
-    )  # never the count there is, whatever the rounding
+    # Never the count there is, whatever the rounding.
+    needed = max(replicas + 1, replicas_for(expected, rule.target_rps))
     now_already = load.up > rule.target_rps * (1 + rule.tolerance) * replicas
     reason = Reason.OVERLOADED if now_already else Reason.EXPECTED_OVERLOAD
     return Decision.SCALE_UP, reason, min(rule.max_replicas, max(2 * replicas, replicas + 2), needed)
