@@ -17,7 +17,9 @@ from limiter.domain.usage import (
     Usage,
 )
 
-SNAPSHOT_EXPECTS_CALLS = 10.0  # of a Poisson stream of calls, one snapshot in 20,000 misses as many by chance
+# Of a Poisson stream of calls, one reading in 20,000 misses as many by chance. Fewer are often none at all: a probe that
+# calls one model of a quiet fleet once a minute would make the whole fleet's silence look wrong once a minute.
+SILENCE_EXPECTS_CALLS = 10.0
 SAMPLES_PER_WINDOW = 60  # shorter ticks are merged, so that a model's row stays small however fast the ticks are
 
 
@@ -71,8 +73,8 @@ def _believed(
 
 
 def _tick_silenced(memory: Memory, growths: Iterable[Growth]) -> bool:
-    """True if the last tick saw calls, and this one sees none anywhere."""
-    return not _alive(growths) and _expected(memory, growths) > 0
+    """True if the last tick saw so many calls that one without any, anywhere, is not believed."""
+    return not _alive(growths) and _expected(memory, growths) >= SILENCE_EXPECTS_CALLS
 
 
 def _snapshot_silenced(memory: Memory, growths: Iterable[Growth]) -> bool:
@@ -81,7 +83,7 @@ def _snapshot_silenced(memory: Memory, growths: Iterable[Growth]) -> bool:
     A snapshot comes at any time after a tick, often so soon that no call was due: its own silence alone says nothing.
     """
     inherited = any(target.silent for target in memory.targets.values())
-    return not _alive(growths) and (inherited or _expected(memory, growths) >= SNAPSHOT_EXPECTS_CALLS)
+    return not _alive(growths) and (inherited or _expected(memory, growths) >= SILENCE_EXPECTS_CALLS)
 
 
 def _alive(growths: Iterable[Growth]) -> bool:

@@ -256,8 +256,8 @@ def test_a_reading_from_before_the_last_use_does_not_move_it_back() -> None:
 def test_a_silent_fleet_is_reported_in_words() -> None:
     readings = Readings()
     readings.tick(0, a={"m": 1})
-    readings.tick(15, a={"m": 9})
-    assert readings.tick(30, a={"m": 9}).problems == ((ScrapeProblem.FLEET_SILENT, "every target fell silent at once"),)
+    readings.tick(15, a={"m": 19})
+    assert readings.tick(30, a={"m": 19}).problems == ((ScrapeProblem.FLEET_SILENT, "every target fell silent at once"),)
 
 
 def test_calls_older_than_the_window_are_forgotten_though_nothing_new_comes() -> None:
