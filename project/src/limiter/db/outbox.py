@@ -72,6 +72,13 @@ async def warned_address(connection: AsyncConnection, spell_id: UUID) -> str | N
     return await connection.scalar(select(outbox.c.body["user"]["email"].astext).where(warning))
 
 
+async def named_slots(connection: AsyncConnection, spell_id: UUID) -> list[dict[str, Any]] | None:
+    """The slots at risk, as the spell's warning says them; None if there is no warning."""
+    warning = and_(outbox.c.spell_id == spell_id, outbox.c.stage == WARNING)
+    found = await connection.scalar(select(outbox.c.body["reservation"]["slots_at_risk"]).where(warning))
+    return None if found is None else list(found)
+
+
 async def take(connection: AsyncConnection, limit: int) -> list[Event]:
     """Up to `limit` events to send now, in order; each counts as attempted from here on."""
     due = select(outbox.c.sequence).where(_takable()).order_by(outbox.c.sequence).limit(limit)

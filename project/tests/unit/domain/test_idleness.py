@@ -20,15 +20,30 @@ from limiter.domain.idle_spell import (
     SpellState,
     Step,
     StepState,
+    as_booked,
     closing_reason,
     planned_steps,
 )
 from limiter.domain.idleness import Facts, anchor, judge, judge_spell
 from limiter.domain.quiet_hours import QuietHours
-from limiter.domain.reservations import Slot, UnbookingMode
+from limiter.domain.reservations import Bookings, Reservation, Slot, UnbookingMode
 from limiter.domain.usage import Gap
 from limiter.domain.verdict import Verdict, open_spell
-from tests.unit.domain.build import DAY, HOUR, IDLE, MINUTE, at, booking, facts, secs, slot, spell, steps
+from tests.unit.domain.build import (
+    BORIS,
+    DAY,
+    HOUR,
+    IDLE,
+    MINUTE,
+    at,
+    booking,
+    facts,
+    reservation,
+    secs,
+    slot,
+    spell,
+    steps,
+)
 
 HOLD, WARN, CANCEL, WITHDRAW = Decision.HOLD, Decision.WARN, Decision.CANCEL, Decision.WITHDRAW
 ALL = replace(IDLE, mode=UnbookingMode.ALL)
@@ -671,6 +686,31 @@ def test_a_named_slot_whose_times_were_changed_is_planned_still() -> None:
     moved = slot(5 * HOUR, 6 * HOUR, id=NEXT.id)
     (planned,) = planned_steps(steps(NEXT), [moved], [], at(3600))
     assert (planned.state, planned.slot) == (StepState.PLANNED, NEXT)
+
+
+@pytest.mark.parametrize("state", StepState)
+def test_what_may_still_be_cancelled_is_known_by_its_ids_and_has_the_times_it_is_booked_for_now(
+    state: StepState,
+) -> None:
+    moved, named = slot(5 * HOUR, 6 * HOUR, id=NEXT.id), spell(2000, steps=steps(NEXT, HOURS[3], state=state))
+    is_open = state in (StepState.NAMED, StepState.PLANNED)
+    found = as_booked(named, Bookings((reservation(moved),)))
+    assert found == replace(named, steps=steps(moved if is_open else NEXT, HOURS[3], state=state))
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        pytest.param(reservation(NEXT), id="as it was"),
+        pytest.param(reservation(slot(5 * HOUR, 6 * HOUR, id=NEXT.id), user=BORIS), id="another user's"),
+        pytest.param(reservation(slot(5 * HOUR, 6 * HOUR, id=NEXT.id), model=2), id="of another model"),
+        pytest.param(reservation(slot(5 * HOUR, 6 * HOUR, id="added")), id="another slot"),
+        pytest.param(reservation(slot(5 * HOUR, 6 * HOUR, id=NEXT.id, of="r2")), id="another reservation"),
+    ],
+)
+def test_a_slot_that_is_not_booked_as_it_was_named_or_was_not_moved_stays_as_it_is(now: Reservation) -> None:
+    named = spell(2000, steps=steps(NEXT))
+    assert as_booked(named, Bookings((now,))) is named
 
 
 def test_a_slot_of_the_same_id_in_another_reservation_is_another_slot() -> None:
