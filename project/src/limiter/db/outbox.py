@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from limiter.db.tables import outbox
 
 WARNING: Final = "warning"
+NOT_SENT = "dry run: not sent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ async def put(connection: AsyncConnection, event: Event, *, dry_run: bool) -> No
         "body": event.body,
     }
     if dry_run:
-        values |= {"published_at": func.now(), "error": "dry run: not sent"}
+        values |= {"published_at": func.now(), "error": NOT_SENT}
     await connection.execute(insert(outbox).values(values).on_conflict_do_nothing(index_elements=["message_id"]))
 
 
@@ -97,6 +98,21 @@ async def rewrite(connection: AsyncConnection, events: Sequence[Event]) -> None:
             update(outbox).where(outbox.c.message_id == bindparam("id")).values(body=bindparam("new_body", type_=JSONB))
         )
         await connection.execute(changed, [{"id": event.message_id, "new_body": event.body} for event in events])
+
+
+async def put_back(connection: AsyncConnection, events: Sequence[tuple[Event, str]], wait: timedelta) -> None:
+    """Let these events, just taken, wait: they were not handed to the broker, so it counts as no attempt."""
+    if events:
+        back = update(outbox).where(outbox.c.message_id == bindparam("id"))
+        back = back.values(attempts=outbox.c.attempts - 1, next_attempt_at=func.now() + wait, error=bindparam("why"))
+        await connection.execute(back, [{"id": event.message_id, "why": f"held back: {why}"} for event, why in events])
+
+
+async def drop(connection: AsyncConnection, events: Collection[Event]) -> None:
+    """Of these events it is only recorded, as of one that is put in a dry run, that they were not sent."""
+    if events:
+        gone = update(outbox).where(outbox.c.message_id.in_([event.message_id for event in events]))
+        await connection.execute(gone.values(published_at=func.now(), error=NOT_SENT))
 
 
 async def published(connection: AsyncConnection, events: Collection[Event], at: datetime) -> None:

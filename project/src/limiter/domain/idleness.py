@@ -12,7 +12,7 @@ from limiter.domain.active_bookings import ActiveBooking
 from limiter.domain.booked_time import booked_time, reached_at
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.idle_rule import IdleRule, at_risk, counted
-from limiter.domain.idle_spell import IdleSpell
+from limiter.domain.idle_spell import IdleSpell, SpellState
 from limiter.domain.reservations import UnbookingMode
 from limiter.domain.usage import Gap
 from limiter.domain.verdict import Verdict
@@ -86,6 +86,16 @@ def judge_spell(
     if rule.quiet.open_from(now) != now:
         return Verdict(Decision.HOLD, Reason.QUIET_HOURS, since, idle, deadline, left)
     return Verdict(Decision.CANCEL, Reason.DEADLINE_PASSED, since, idle, deadline, left)
+
+
+def held_back(spell: IdleSpell, *, dry_run: bool) -> Reason | None:
+    """Why the warning of a spell must not be sent now; None: it may.
+
+    One that was tried, and whose spell was closed since, may have reached its user: it goes before what closes it.
+    """
+    if spell.state is not SpellState.WARNING_PENDING:
+        return None
+    return Reason.MODE_CHANGED if dry_run and not spell.dry_run else None
 
 
 def _lives_on(rule: IdleRule, booking: ActiveBooking, spell: IdleSpell) -> bool:

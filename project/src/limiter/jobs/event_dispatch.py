@@ -14,8 +14,10 @@ from limiter.clients.notifier import Notifier
 from limiter.db import idle_spells, outbox
 from limiter.db.outbox import Event
 from limiter.domain.command import backoff
+from limiter.domain.idle_spell import IdleSpell, SpellState
+from limiter.domain.idleness import held_back
 from limiter.domain.policy import Policy
-from limiter.effects.events import warned_of, with_deadline
+from limiter.effects.events import STARTED, warned_of, with_deadline
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
@@ -37,8 +39,9 @@ class EventDispatch:
             if await run.braked():
                 return
             async with run.write() as connection:
-                events = await self._with_deadlines(connection, await outbox.take(connection, self.window))
-            if not events:
+                taken = await outbox.take(connection, self.window)
+                events = await self._sendable(connection, taken)
+            if not taken:
                 return
             run.check()
             answers = await asyncio.gather(*(self._publish(event) for event in events))
@@ -46,12 +49,25 @@ class EventDispatch:
             failed = [(event, error) for event, error in zip(events, answers, strict=True) if error is not None]
             await self._record(run, sent, failed)
 
-    async def _with_deadlines(self, connection: AsyncConnection, events: list[Event]) -> list[Event]:
+    async def _sendable(self, connection: AsyncConnection, taken: list[Event]) -> list[Event]:
+        """Those of the events that may go out now; the others wait, and a reminder never goes out in a dry run."""
+        spells, now = await idle_spells.warned_of(connection, warned_of(taken)), self.clock()
+        held = {id: why for id, spell in spells.items() if (why := held_back(spell, dry_run=self.policy.dry_run))}
+        dropped = [event for event in taken if event.stage == STARTED and self.policy.dry_run]
+        waiting = [(event, held[event.spell_id]) for event in taken if event.spell_id in held]
+        await outbox.put_back(connection, waiting, self.retry_longest)
+        await outbox.drop(connection, dropped)
+        events = [event for event in taken if event.spell_id not in held and event not in dropped]
+        return await self._with_deadlines(connection, events, spells, now)
+
+    async def _with_deadlines(
+        self, connection: AsyncConnection, events: list[Event], spells: Mapping[UUID, IdleSpell], now: datetime
+    ) -> list[Event]:
         """A warning says the deadline as it will be held, however late it goes out; whole seconds, rounded up."""
-        now = self.clock()
         deadlines = {
-            spell.id: whole_second(self.policy.idle(spell.model_name).earliest(spell.not_before, now))
-            for spell in await idle_spells.pending(connection, warned_of(events))
+            id: whole_second(self.policy.idle(spell.model_name).earliest(spell.not_before, now))
+            for id in warned_of(events)
+            if (spell := spells.get(id)) is not None and spell.state is SpellState.WARNING_PENDING
         }
         if not deadlines:
             return events
