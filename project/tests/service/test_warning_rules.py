@@ -266,6 +266,31 @@ async def test_a_warning_that_was_never_handed_to_the_broker_is_retracted_in_sil
     assert await bench.rows(tables.outbox) == []
 
 
+async def sent_at(bench: Bench, time: FrozenDateTimeFactory, minute: float) -> list[str]:
+    """What the users heard once all that waits was tried in that minute."""
+    time.move_to(START + minutes(minute))
+    await asyncio.sleep(0.25)  # what is held back is tried again after a pause in real time
+    await bench.run(Job.EVENT_DISPATCH)
+    return await bench.stages()
+
+
+async def test_a_warning_that_had_to_wait_does_not_go_out_in_the_quiet_hours(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await fleet(make_bench, 1, 1, IDLE_QUIET_HOURS="10:50-11:30")
+    assert await run_at(bench, time, 45, Job.RPS_CHECK, Job.IDLE_WARNING) == []
+    for minute in (50, 89.9):
+        assert await sent_at(bench, time, minute) == []
+    (waiting,) = await bench.rows(tables.outbox)
+    assert (waiting.attempts, waiting.error) == (0, "held back: quiet_hours")
+    assert not any(reason.startswith("event") for reason in bench.criticals())
+    time.move_to(START + minutes(90))
+    await asyncio.sleep(0.25)
+    await bench.run(Job.EVENT_DISPATCH)
+    (event,) = await bench.events()
+    assert event["reservation"]["cancel_not_before"] == "2026-03-02T11:45:00+00:00"
+
+
 async def test_a_mass_at_the_border_is_no_surge(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:
     bench = await fleet(make_bench, 30, 20)
     assert await run_at(bench, time, 45, *WARNING) == ["warning"] * 20

@@ -13,6 +13,7 @@ from limiter.domain.booked_time import booked_time, reached_at
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.idle_rule import IdleRule, at_risk, counted
 from limiter.domain.idle_spell import IdleSpell, SpellState
+from limiter.domain.policy import Policy
 from limiter.domain.reservations import UnbookingMode
 from limiter.domain.usage import Gap
 from limiter.domain.verdict import Verdict
@@ -88,14 +89,21 @@ def judge_spell(
     return Verdict(Decision.CANCEL, Reason.DEADLINE_PASSED, since, idle, deadline, left)
 
 
-def held_back(spell: IdleSpell, *, dry_run: bool) -> Reason | None:
+def held_back(policy: Policy, spell: IdleSpell, now: datetime) -> Reason | None:
     """Why the warning of a spell must not be sent now; None: it may.
 
     One that was tried, and whose spell was closed since, may have reached its user: it goes before what closes it.
     """
-    if spell.state is not SpellState.WARNING_PENDING:
-        return None
-    return Reason.MODE_CHANGED if dry_run and not spell.dry_run else None
+    overtaken = _overtaken(policy, spell)
+    if spell.state is SpellState.WARNING_PENDING and overtaken is not None:
+        return overtaken
+    quiet = policy.idle(spell.model_name).quiet
+    return Reason.QUIET_HOURS if quiet.open_from(now) != now else None
+
+
+def _overtaken(policy: Policy, spell: IdleSpell) -> Reason | None:
+    """Why a warning that is sent now would be withdrawn."""
+    return Reason.MODE_CHANGED if spell.dry_run != policy.dry_run else None
 
 
 def _lives_on(rule: IdleRule, booking: ActiveBooking, spell: IdleSpell) -> bool:

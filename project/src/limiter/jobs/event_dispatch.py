@@ -52,7 +52,7 @@ class EventDispatch:
     async def _sendable(self, connection: AsyncConnection, taken: list[Event]) -> list[Event]:
         """Those of the events that may go out now; the others wait, and a reminder never goes out in a dry run."""
         spells, now = await idle_spells.warned_of(connection, warned_of(taken)), self.clock()
-        held = {id: why for id, spell in spells.items() if (why := held_back(spell, dry_run=self.policy.dry_run))}
+        held = {id: why for id, spell in spells.items() if (why := held_back(self.policy, spell, now))}
         dropped = [event for event in taken if event.stage == STARTED and self.policy.dry_run]
         waiting = [(event, held[event.spell_id]) for event in taken if event.spell_id in held]
         await outbox.put_back(connection, waiting, self.retry_longest)
