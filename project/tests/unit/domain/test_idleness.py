@@ -24,7 +24,8 @@ from limiter.domain.idle_spell import (
     closing_reason,
     planned_steps,
 )
-from limiter.domain.idleness import Facts, anchor, judge, judge_spell
+from limiter.domain.idleness import Facts, anchor, held_back, judge, judge_spell
+from limiter.domain.keep import Keep
 from limiter.domain.quiet_hours import QuietHours
 from limiter.domain.reservations import Bookings, Reservation, Slot, UnbookingMode
 from limiter.domain.usage import Gap
@@ -38,6 +39,7 @@ from tests.unit.domain.build import (
     at,
     booking,
     facts,
+    policy,
     reservation,
     secs,
     slot,
@@ -645,6 +647,40 @@ def test_nobody_is_cancelled_in_the_quiet_hours(now: float, decision: Decision, 
     named = warned(2000, FOUR)
     two_days = booking(slot(0, 3 * DAY), replace(FOUR, end=at(3 * DAY)))
     assert outcome(judged_spell(now, named, rule=QUIET, of=two_days)) == (decision, reason)
+
+
+# --- right before a warning is sent ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("named", "used", "rule", "now", "why"),
+    [
+        (warned(None), None, IDLE, 2700, None),
+        (warned(None), 0, IDLE, 2700, None),  # the last use before idle time began
+        (warned(None), 1, IDLE, 2700, Reason.USED_AGAIN),
+        (warned(None), None, replace(IDLE, exempt=True), 2700, Reason.EXEMPT),
+        (warned(None), None, IDLE, 3 * HOUR - 901, None),
+        (warned(None), None, IDLE, 3 * HOUR - 900, Reason.NOTHING_TO_CANCEL),
+        (warned(None), None, replace(IDLE, uninstall=True), 3 * HOUR - 900, None),  # the model may still be freed
+        (replace(warned(None), steps=()), None, IDLE, 3 * HOUR, None),
+        (replace(warned(None), dry_run=True), None, IDLE, 2700, Reason.MODE_CHANGED),
+        (warned(None), None, replace(QUIET, limit=secs(3600)), 3600, Reason.QUIET_HOURS),
+        (warned(None), None, replace(QUIET, limit=secs(3600)), 7200, None),
+        # It was tried, and closed since: it goes before what closes it.
+        (replace(warned(None), state=SpellState.WITHDRAWN), 1, IDLE, 2700, None),
+        (replace(warned(None), state=SpellState.WITHDRAWN), 1, QUIET, 3600, Reason.QUIET_HOURS),
+    ],
+)
+def test_a_warning_is_held_back_if_it_would_be_withdrawn_or_could_not_come_true_and_in_the_quiet_hours(
+    named: IdleSpell, used: float | None, rule: IdleRule, now: float, why: Reason | None
+) -> None:
+    assert held_back(policy(idle=rule), named, None if used is None else at(used), [], at(now)) is why
+
+
+@pytest.mark.parametrize(("until", "why"), [(2700, None), (2701, Reason.KEPT)])
+def test_a_warning_is_held_back_while_its_booking_is_kept(until: float, why: Reason | None) -> None:
+    keeps = [Keep(ROW.model.name, None, at(0), at(until))]
+    assert held_back(policy(), warned(None), None, keeps, at(2700)) is why
 
 
 # --- the spell itself -------------------------------------------------------------------------------------------------
