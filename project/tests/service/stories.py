@@ -213,6 +213,13 @@ class Stage:
         reservation = next(one for one in self._of(user) if clock(one.slots[0].start) == int(to.split("-")[0]))
         reservation.slots.append(slot)
 
+    def move(self, user: str, slot: str, to: str) -> None:
+        """The user has a slot at other times: its ids stay."""
+        (moved,) = [
+            one for booked in self._of(user) for one in booked.slots if clock(one.start) == int(slot.split("-")[0])
+        ]
+        moved.start, moved.end = (int((START + timedelta(minutes=int(at))).timestamp()) for at in to.split("-"))
+
     def take_over(self, user: str, slot: str, of: str) -> None:
         """The reservation of one user that has this slot becomes another's."""
         reservation = next(one for one in self._of(of) if clock(one.slots[0].start) == int(slot.split("-")[0]))
@@ -294,6 +301,7 @@ VERBS: dict[str, Callable[..., object]] = {
     r"after the (first|second) cancellation: (.+)": Stage.after_cancelling,
     r"before a reservation is read afresh: (.+)": Stage.before_reading,
     r"(\w+) adds (\S+) to (\S+)": Stage.add_slot,
+    r"(\w+) moves (\S+) to (\S+)": Stage.move,
     r"(\w+) takes over (\S+) of (\w+)": Stage.take_over,
     r"(\w+) disappears": Stage.remove,
     r"the operator keeps (\w+)(?: for (\w+))? until (\d+)": Stage.keep,

@@ -136,6 +136,58 @@ STORIES = [
         60 ann hears cancelled 180-240 failed 120-180""",
     ),
     Story(
+        "moved after the warning: it goes, and is told with its new times",
+        """0 ann books 0-120 120-180 180-240
+        50 ann moves 120-180 to 300-360""",
+        f"""{WARNED}
+        60 ann loses 180-240
+        60 ann loses 300-360
+        60 ann hears cancelled 180-240 300-360""",
+    ),
+    Story(
+        "extended between the sweep and the DELETE: told as it was when it went",
+        """0 ann books 0-120
+        0 ann books 120-180 180-240
+        50 before a reservation is read afresh: ann moves 180-240 to 180-300""",
+        f"""{WARNED}
+        60 ann loses 120-180 180-300 as a whole
+        60 ann hears cancelled 120-180 180-300""",
+    ),
+    Story(
+        "postponed while refused: it is not over, and goes",
+        """0 ann books 0-120 120-180 180-240
+        50 all cancellations are answered with 403
+        70 ann moves 120-180 to 300-360
+        182 cancellations are allowed""",
+        f"""{WARNED}
+        195 ann loses 300-360
+        210 ann loses 180-240
+        210 ann hears cancelled 180-240 300-360""",
+        until=210,
+    ),
+    Story(
+        "postponed while the service was down: it is not over, and goes",
+        """0 ann books 0-60 60-120 120-180 180-240
+        46 the service is down
+        50 ann moves 60-120 to 240-300
+        125 the service is up""",
+        """45 ann hears warning of 60-120 120-180 180-240 from 60
+        135 ann loses 120-180
+        135 ann loses 180-240
+        135 ann loses 240-300
+        135 ann hears cancelled 120-180 180-240 240-300""",
+        until=135,
+        settings={"UNBOOKING_MODE": "ALL"},
+    ),
+    Story(
+        "brought forward, and over at the deadline: neither cancelled nor told as gone",
+        """0 ann books 0-120 120-180 180-240
+        50 ann moves 120-180 to 51-55""",
+        f"""{WARNED}
+        60 ann loses 180-240
+        60 ann hears cancelled 180-240""",
+    ),
+    Story(
         "down until some of what was named is over, and some has begun: the begun goes, and what follows",
         """0 ann books 0-60 60-120 120-180 180-240
         46 the service is down
@@ -329,6 +381,25 @@ async def enforce(bench: Bench, time: FrozenDateTimeFactory, minute: float) -> l
 
 def asked(bench: Bench, method: str = "DELETE") -> int:
     return sum(exchange.method == method for exchange in bench.platform.history)
+
+
+async def test_the_final_event_says_what_was_named_as_the_warning_did_and_what_went_as_it_was_booked(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await make_bench()
+    stage = Stage(bench, time)
+    for words in ("ann books 0-120 120-180", "m is called"):
+        await stage.happen(words)
+    await bench.run(Job.RPS_CHECK)
+    time.move_to(START + minutes(45))
+    await bench.run(Job.RPS_CHECK, Job.IDLE_WARNING, Job.EVENT_DISPATCH)
+    (warning,) = [event["reservation"] for event in await bench.events()]
+    await stage.happen("ann moves 120-180 to 150-240")
+    (final,) = await enforce(bench, time, 60)
+    (named,) = warning["slots_at_risk"]
+    assert final["slots_at_risk"] == [named]
+    times = {"start": "2026-03-02T12:30:00+00:00", "end": "2026-03-02T14:00:00+00:00"}
+    assert final["cancelled_slots"] == [named | times]
 
 
 UNANSWERED = "no answer"

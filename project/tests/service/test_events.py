@@ -4,6 +4,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from freezegun.api import FrozenDateTimeFactory
+from sqlalchemy import func
 
 from limiter.db import tables
 from limiter.domain.job import Job
@@ -133,6 +134,46 @@ async def test_a_dry_run_decides_and_records_the_whole_timeline_and_does_nothing
     assert await bench.events() == []
     assert bench.platform.deletions == []
     assert bench.platform.commands == []
+
+
+async def test_a_warning_that_waits_when_a_dry_run_begins_is_not_sent_but_taken_back(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    real, _, _ = await booked(make_bench)
+    time.move_to(START + N - Y)
+    await real.run(Job.RPS_CHECK, Job.IDLE_WARNING)
+    dry = await make_bench(DRY_RUN="true")
+    await dry.run(Job.EVENT_DISPATCH)
+    assert await dry.events() == []
+    (waiting,) = await dry.rows(tables.outbox)
+    assert (waiting.published_at, waiting.attempts, waiting.error) == (None, 0, "held back: mode_changed")
+    await dry.run(*SWEEP)
+    assert await dry.events() == []
+    assert await dry.rows(tables.outbox) == []
+    assert [(spell.state, spell.reason) for spell in await dry.rows(tables.idle_spell)] == [
+        ("withdrawn", "mode_changed")
+    ]
+
+
+async def test_a_dry_run_closes_what_users_were_told_before_and_reminds_nobody(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    real, _, _ = await booked(make_bench, DEPLOYED_REMINDER_ENABLED="true")
+    time.move_to(START + N - Y)
+    await real.run(Job.RPS_CHECK, Job.IDLE_WARNING)
+    async with real.engine.begin() as connection:  # only the reminder waits
+        stage = tables.outbox.c.stage
+        await connection.execute(tables.outbox.update().where(stage == "warning").values(published_at=func.now()))
+        await connection.execute(tables.idle_spell.update().values(state="warned", delivered_at=START + N - Y))
+    dry = await make_bench(DRY_RUN="true")
+    await dry.inbox.bind(dry.settings.notifier_exchange, dry.settings.notifier_deployed_routing_key)
+    await dry.run(*SWEEP)
+    assert await dry.stages() == ["withdrawn"]
+    assert {event.stage: event.error for event in await dry.rows(tables.outbox)} == {
+        "warning": None,
+        "started": "dry run: not sent",
+        "withdrawn": None,
+    }
 
 
 async def test_a_spell_of_a_dry_run_never_leads_to_a_real_cancelling(

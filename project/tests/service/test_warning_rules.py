@@ -266,6 +266,77 @@ async def test_a_warning_that_was_never_handed_to_the_broker_is_retracted_in_sil
     assert await bench.rows(tables.outbox) == []
 
 
+async def sent_at(bench: Bench, time: FrozenDateTimeFactory, minute: float) -> list[str]:
+    """What the users heard once all that waits was tried in that minute."""
+    time.move_to(START + minutes(minute))
+    await asyncio.sleep(0.25)  # what is held back is tried again after a pause in real time
+    await bench.run(Job.EVENT_DISPATCH)
+    return await bench.stages()
+
+
+async def test_a_warning_that_had_to_wait_does_not_go_out_in_the_quiet_hours(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await fleet(make_bench, 1, 1, IDLE_QUIET_HOURS="10:50-11:30")
+    assert await run_at(bench, time, 45, Job.RPS_CHECK, Job.IDLE_WARNING) == []
+    for minute in (50, 89.9):
+        assert await sent_at(bench, time, minute) == []
+    (waiting,) = await bench.rows(tables.outbox)
+    assert (waiting.attempts, waiting.error) == (0, "held back: quiet_hours")
+    assert not any(reason.startswith("event") for reason in bench.criticals())
+    time.move_to(START + minutes(90))
+    await asyncio.sleep(0.25)
+    await bench.run(Job.EVENT_DISPATCH)
+    (event,) = await bench.events()
+    assert event["reservation"]["cancel_not_before"] == "2026-03-02T11:45:00+00:00"
+
+
+@pytest.mark.parametrize("why", ["used", "kept", "exempt"])
+async def test_a_warning_that_is_overtaken_while_it_waits_is_not_sent(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, why: str
+) -> None:
+    bench = await fleet(make_bench, 1, 1)
+    await run_at(bench, time, 45, Job.RPS_CHECK, Job.IDLE_WARNING)
+    if why == "used":
+        bench.platform.call("m")
+        await run_at(bench, time, 46, Job.RPS_CHECK)
+    elif why == "kept":
+        until = (START + minutes(600)).isoformat()
+        assert (await ask(bench, {"command": "keep", "model": "m", "until": until}))["outcome"] == "completed"
+    else:
+        bench = await make_bench(POLICY_OVERRIDES='{"m":{"exempt":true}}')
+    assert await sent_at(bench, time, 46) == []
+    assert await run_at(bench, time, 47, *WARNING) == []
+    assert [spell.state for spell in await bench.rows(tables.idle_spell)] == ["withdrawn"]
+    assert await bench.rows(tables.outbox) == []
+
+
+@pytest.mark.parametrize(("minute", "heard"), [(164.9, ["warning"]), (165, []), (200, [])])
+async def test_a_warning_that_could_not_come_true_any_more_is_not_sent(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, minute: float, heard: list[str]
+) -> None:
+    """Its only slot ends after 180 minutes, and nobody is cancelled before 15 have passed."""
+    bench = await fleet(make_bench, 1, 1)
+    await run_at(bench, time, 45, Job.RPS_CHECK, Job.IDLE_WARNING)
+    assert await sent_at(bench, time, minute) == heard
+
+
+async def test_what_waits_while_rabbitmq_is_away_was_not_tried_and_an_overtaken_warning_is_taken_back(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await fleet(make_bench, 2, 1)
+    await run_at(bench, time, 45, Job.RPS_CHECK, Job.IDLE_WARNING)
+    await bench.replica.consumer.broker.stop()
+    await run_at(bench, time, 46, Job.EVENT_DISPATCH)
+    assert [row.attempts for row in await bench.rows(tables.outbox)] == [0]
+    assert bench.criticals()["event_unconfirmed"] == 1
+    bench.platform.call("m")
+    await run_at(bench, time, 47, Job.RPS_CHECK, Job.IDLE_WARNING)
+    await bench.replica.consumer.broker.connect()
+    assert await run_at(bench, time, 48, Job.EVENT_DISPATCH) == []
+    assert await bench.rows(tables.outbox) == []
+
+
 async def test_a_mass_at_the_border_is_no_surge(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:
     bench = await fleet(make_bench, 30, 20)
     assert await run_at(bench, time, 45, *WARNING) == ["warning"] * 20

@@ -6,22 +6,31 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Text, Uuid, any_, bindparam, column, func, select, tuple_, update
+from sqlalchemy import ARRAY, ColumnElement, Text, Uuid, any_, bindparam, column, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.bulk import upsert
 from limiter.db.tables import cancellation
-from limiter.domain.idle_spell import OF_ANOTHER_MODEL, Step, StepState
+from limiter.domain.idle_spell import OF_ANOTHER_MODEL, OPEN_STEPS, IdleSpell, Step, StepState
 from limiter.domain.reservations import Slot
 
 COLUMNS = ("spell_id", "reservation_id", "slot_id", "slot_start", "slot_end", "state")
-OPEN = (StepState.NAMED, StepState.PLANNED)
 
 
 async def name(connection: AsyncConnection, spell_id: UUID, slots: Iterable[Slot]) -> None:
     """Record which slots a warning puts at risk."""
     rows = [(spell_id, slot.reservation_id, slot.id, slot.start, slot.end, StepState.NAMED) for slot in slots]
     await upsert(connection, cancellation, COLUMNS, rows)
+
+
+async def rebook(connection: AsyncConnection, spell: IdleSpell) -> None:
+    """Record the times of the slots that may still be cancelled, as the spell has them."""
+    ours = (cancellation.c.spell_id == spell.id) & or_(*(cancellation.c.state == state for state in OPEN_STEPS))
+    one = (cancellation.c.reservation_id == bindparam("of")) & (cancellation.c.slot_id == bindparam("id"))
+    moved = update(cancellation).where(ours, one).values(slot_start=bindparam("start"), slot_end=bindparam("end"))
+    slots = spell.slots(*OPEN_STEPS)
+    rows = [{"of": slot.reservation_id, "id": slot.id, "start": slot.start, "end": slot.end} for slot in slots]
+    await connection.execute(moved, rows)
 
 
 async def plan(
@@ -90,7 +99,7 @@ async def refused(
 
 async def stop(connection: AsyncConnection, spell_id: UUID, *, untried_alone: bool = False) -> None:
     """What is left of a spell's steps is not taken; with `untried_alone`, of those whose DELETE was never sent."""
-    ours = (cancellation.c.spell_id == spell_id) & cancellation.c.state.in_(OPEN)
+    ours = (cancellation.c.spell_id == spell_id) & cancellation.c.state.in_(OPEN_STEPS)
     if untried_alone:
         ours &= cancellation.c.attempts == 0
     await connection.execute(update(cancellation).where(ours).values(state=StepState.STOPPED))

@@ -119,11 +119,14 @@ async def promised(connection: AsyncConnection, moments: Mapping[UUID, datetime]
         await connection.execute(update(idle_spell).where(pending).values(not_before=moment))
 
 
-async def pending(connection: AsyncConnection, ids: Collection[UUID]) -> list[IdleSpell]:
-    """Those of the spells whose warning is not delivered yet, without their slots."""
+async def warned_of(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, IdleSpell]:
+    """These spells, open or closed, with the slots that their warnings name."""
+    if not ids:
+        return {}
     wanted = idle_spell.c.id == any_(bindparam(None, list(ids), type_=ARRAY(Uuid)))
-    query = select(idle_spell).where(wanted, idle_spell.c.state == SpellState.WARNING_PENDING)
-    return [spell_of(row) for row in await connection.execute(query)]
+    steps = await cancellations.of_spells(connection, ids)
+    rows = await connection.execute(select(idle_spell).where(wanted))
+    return {row.id: spell_of(row, steps.get(row.id, ())) for row in rows}
 
 
 async def delivered(connection: AsyncConnection, ids: Collection[UUID], at: datetime) -> None:

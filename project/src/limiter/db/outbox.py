@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from limiter.db.tables import outbox
 
 WARNING: Final = "warning"
+NOT_SENT = "dry run: not sent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ async def put(connection: AsyncConnection, event: Event, *, dry_run: bool) -> No
         "body": event.body,
     }
     if dry_run:
-        values |= {"published_at": func.now(), "error": "dry run: not sent"}
+        values |= {"published_at": func.now(), "error": NOT_SENT}
     await connection.execute(insert(outbox).values(values).on_conflict_do_nothing(index_elements=["message_id"]))
 
 
@@ -82,6 +83,13 @@ async def warned_address(connection: AsyncConnection, spell_id: UUID) -> str | N
     """The address that the spell's warning went to, or will go to."""
     warning = and_(outbox.c.spell_id == spell_id, outbox.c.stage == WARNING)
     return await connection.scalar(select(outbox.c.body["user"]["email"].astext).where(warning))
+
+
+async def named_slots(connection: AsyncConnection, spell_id: UUID) -> list[dict[str, Any]] | None:
+    """The slots at risk, as the spell's warning says them; None if there is no warning."""
+    warning = and_(outbox.c.spell_id == spell_id, outbox.c.stage == WARNING)
+    found = await connection.scalar(select(outbox.c.body["reservation"]["slots_at_risk"]).where(warning))
+    return None if found is None else list(found)
 
 
 async def take(connection: AsyncConnection, limit: int) -> list[Event]:
@@ -102,6 +110,21 @@ async def rewrite(connection: AsyncConnection, events: Sequence[Event]) -> None:
             update(outbox).where(outbox.c.message_id == bindparam("id")).values(body=bindparam("new_body", type_=JSONB))
         )
         await connection.execute(changed, [{"id": event.message_id, "new_body": event.body} for event in events])
+
+
+async def put_back(connection: AsyncConnection, events: Sequence[tuple[Event, str]], wait: timedelta) -> None:
+    """Let these events, just taken, wait: they were not handed to the broker, so it counts as no attempt."""
+    if events:
+        back = update(outbox).where(outbox.c.message_id == bindparam("id"))
+        back = back.values(attempts=outbox.c.attempts - 1, next_attempt_at=func.now() + wait, error=bindparam("why"))
+        await connection.execute(back, [{"id": event.message_id, "why": f"held back: {why}"} for event, why in events])
+
+
+async def drop(connection: AsyncConnection, events: Collection[Event]) -> None:
+    """Of these events it is only recorded, as of one that is put in a dry run, that they were not sent."""
+    if events:
+        gone = update(outbox).where(outbox.c.message_id.in_([event.message_id for event in events]))
+        await connection.execute(gone.values(published_at=func.now(), error=NOT_SENT))
 
 
 async def published(connection: AsyncConnection, events: Collection[Event], at: datetime) -> None:

@@ -74,6 +74,9 @@ class StepState(StrEnum):
     STOPPED = "stopped"  # the cancelling was ended before its turn came
 
 
+OPEN_STEPS = (StepState.NAMED, StepState.PLANNED)
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """The cancelling of one slot; after a refusal it is not tried again before `next_try_at`."""
@@ -133,6 +136,20 @@ class IdleSpell:
     def slots(self, *states: StepState) -> tuple[Slot, ...]:
         """The named slots whose step is in one of these states."""
         return tuple(step.slot for step in self.steps if step.state in states)
+
+
+def as_booked(spell: IdleSpell, bookings: Bookings) -> IdleSpell:
+    """The spell with what may still be cancelled as it is booked now: a slot that was moved keeps its ids."""
+    left = {step.slot.reservation_id for step in spell.steps if step.state in OPEN_STEPS}
+    found = (bookings.by_id.get(id) for id in left)
+    booked = {(one.id, slot.id): slot for one in found if one and spell.concerns(one) for slot in one.slots}
+
+    def now(step: Step) -> Step:
+        slot = booked.get((step.slot.reservation_id, step.slot.id), step.slot)
+        return step if step.state not in OPEN_STEPS or slot == step.slot else replace(step, slot=slot)
+
+    steps = tuple(map(now, spell.steps))
+    return spell if steps == spell.steps else replace(spell, steps=steps)
 
 
 def booked_elsewhere(spell: IdleSpell, bookings: Bookings) -> tuple[Slot, ...]:

@@ -10,8 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.computing import computed
 from limiter.db import decisions
-from limiter.domain.audit import DecisionRecord, in_words, standing_of
+from limiter.domain.audit import DecisionRecord, counted, in_words, standing_of
+from limiter.domain.closing import Tell, hours_freed
 from limiter.domain.decision import Decision, Reason
+from limiter.domain.idle_spell import IdleSpell
 from limiter.domain.policy import Policy
 from limiter.domain.snapshot import BookingKey, Snapshot
 from limiter.domain.verdict import Verdict
@@ -66,6 +68,14 @@ class Audit:
             async with run.write() as connection:
                 await decisions.record(connection, records, dry_run=self.policy.dry_run)
             await computed(log_decisions, records, dry_run=self.policy.dry_run)
+
+    def enforced(self, spell: IdleSpell, tell: Tell) -> None:
+        """Count and log the end of a cancelling: how many slots went, and whether the model did."""
+        if tell.cancelled and not spell.dry_run:
+            self.telemetry.cancelled(len(tell.cancelled), *hours_freed(spell, tell))
+        ended = logger.bind(event="enforced", reason=str(tell.reason), user_id=str(spell.user.id))
+        freed = "uninstalled" if tell.uninstalled else "not uninstalled"
+        ended.info("{} of {} cancelled, model {}", counted(len(tell.cancelled), "slot"), spell.model_name, freed)
 
 
 def log_decisions(records: Iterable[DecisionRecord], *, dry_run: bool) -> None:

@@ -5,17 +5,14 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 from uuid import uuid4
 
-from loguru import logger
-
 from limiter.clients.booking import Booking
 from limiter.clients.errors import CircuitOpen, NotAllowed, ServiceError, Unavailable
 from limiter.db import cancellations, idle_spells, ledger
-from limiter.domain.audit import counted
-from limiter.domain.closing import Close, Tell, closing_records, hours_freed
+from limiter.domain.closing import Close, Tell, closing_records
 from limiter.domain.command import CommandKind, CommandState, backoff, new_command
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.enforcement import Delete, Settle, Stop, Uninstall, Wait, is_ripe, next_reservation, next_step
-from limiter.domain.idle_spell import IdleSpell, Step, StepState
+from limiter.domain.idle_spell import IdleSpell, Step, StepState, as_booked
 from limiter.domain.reservations import Slot
 from limiter.domain.snapshot import Snapshot
 from limiter.domain.step_facts import step_facts
@@ -68,7 +65,7 @@ class Enforcing:
             now = base.prior.spells.get(spell.key)
             if now is None or now.id != spell.id:
                 return  # somebody has closed it, and another may be open since
-            spell = now
+            spell = await self._as_booked(run, now, base)
             step = next_step(spell, step_facts(base, spell, reservation), rule)
             match step:
                 case Delete() if not refusals.reasons:
@@ -98,6 +95,14 @@ class Enforcing:
         if spell.slots(StepState.PLANNED) or not base.policy.idle(spell.model_name).uninstall:
             return await self.reader.refresh(run, spell.key, base, reservation)
         return await self.reader.read_fresh(run, spell.key)
+
+    async def _as_booked(self, run: Run, spell: IdleSpell, base: Snapshot) -> IdleSpell:
+        """The spell as it is booked now, and recorded so: what is cancelled is told as it was in the end."""
+        booked = as_booked(spell, base.bookings)
+        if booked is not spell:
+            async with run.write() as connection:
+                await cancellations.rebook(connection, booked)
+        return booked
 
     async def _delete(self, run: Run, spell: IdleSpell, base: Snapshot, step: Delete, refusals: Refusals) -> RunTrace:
         """One DELETE; if it is refused for now, or unanswered, the step stays planned and is tried again later."""
@@ -185,11 +190,7 @@ class Enforcing:
         if isinstance(step, Close):
             return await self.closing.withdraw(run, spell, records[0])
         trace = await self.closing.finish(run, spell, step, *records)
-        if step.cancelled and not spell.dry_run:
-            self.telemetry.cancelled(len(step.cancelled), *hours_freed(spell, step))
-        ended = logger.bind(event="enforced", reason=str(step.reason), user_id=str(spell.user.id))
-        freed = "uninstalled" if step.uninstalled else "not uninstalled"
-        ended.info("{} of {} cancelled, model {}", counted(len(step.cancelled), "slot"), spell.model_name, freed)
+        self.audit.enforced(spell, step)
         return trace
 
 

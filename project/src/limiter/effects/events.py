@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -67,7 +67,9 @@ class EventWriter:
         That nothing is left is said with the id of the cancelling: in a database that was put back, it may have been
         ours, and been told. Who drops what he has had before then hears of one end only, the true one.
         """
-        body = dict(no_use_body(spell, stage, email, now, outcome))
+        body: dict[str, Any] = dict(no_use_body(spell, stage, email, now, outcome))
+        if stage != WARNING and (named := await outbox.named_slots(connection, spell.id)) is not None:
+            body["reservation"] |= {"slots_at_risk": named}  # some may have been moved since it was said
         nothing_left = stage == WITHDRAWN and outcome.closing_reason in OVER
         id = uuid5(spell.id, CANCELLED if nothing_left else stage)
         event = Event(id, stage, self.no_use_key, body, spell.id)

@@ -11,11 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.clients.errors import Rejected, ServiceError
 from limiter.clients.notifier import Notifier
-from limiter.db import idle_spells, outbox
+from limiter.db import idle_spells, keeps, outbox, readings
 from limiter.db.outbox import Event
 from limiter.domain.command import backoff
+from limiter.domain.decision import Reason
+from limiter.domain.idle_spell import IdleSpell, SpellState
+from limiter.domain.idleness import held_back
 from limiter.domain.policy import Policy
-from limiter.effects.events import warned_of, with_deadline
+from limiter.effects.events import STARTED, warned_of, with_deadline
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
@@ -34,11 +37,12 @@ class EventDispatch:
 
     async def __call__(self, run: Run) -> None:
         while True:
-            if await run.braked():
+            if await run.braked() or not await self._is_connected():
                 return
             async with run.write() as connection:
-                events = await self._with_deadlines(connection, await outbox.take(connection, self.window))
-            if not events:
+                taken = await outbox.take(connection, self.window)
+                events = await self._sendable(connection, taken)
+            if not taken:
                 return
             run.check()
             answers = await asyncio.gather(*(self._publish(event) for event in events))
@@ -46,12 +50,44 @@ class EventDispatch:
             failed = [(event, error) for event, error in zip(events, answers, strict=True) if error is not None]
             await self._record(run, sent, failed)
 
-    async def _with_deadlines(self, connection: AsyncConnection, events: list[Event]) -> list[Event]:
+    async def _is_connected(self) -> bool:
+        """Whether events can be sent; what is not even taken counts as never tried, and may be taken back."""
+        connected = await self.notifier.is_connected()
+        if not connected:
+            self.telemetry.critical("event_unconfirmed", "not connected to RabbitMQ: events wait")
+        return connected
+
+    async def _sendable(self, connection: AsyncConnection, taken: list[Event]) -> list[Event]:
+        """Those of the events that may go out now; the others wait, and a reminder never goes out in a dry run."""
+        spells, now = await idle_spells.warned_of(connection, warned_of(taken)), self.clock()
+        held = await self._held_back(connection, spells, now) if spells else {}
+        dropped = [event for event in taken if event.stage == STARTED and self.policy.dry_run]
+        waiting = [(event, held[event.spell_id]) for event in taken if event.spell_id in held]
+        await outbox.put_back(connection, waiting, self.retry_longest)
+        await outbox.drop(connection, dropped)
+        events = [event for event in taken if event.spell_id not in held and event not in dropped]
+        return await self._with_deadlines(connection, events, spells, now)
+
+    async def _held_back(
+        self, connection: AsyncConnection, spells: Mapping[UUID, IdleSpell], now: datetime
+    ) -> dict[UUID | None, Reason]:
+        """Of which of the spells the warning must not be sent now, by all that is known without asking anybody."""
+        used = await readings.last_used(connection, {spell.model_name for spell in spells.values()})
+        active = await keeps.active_or_ended_since(connection, now)
+        reasons = {
+            spell.id: held_back(self.policy, spell, used.get(spell.model_name), active, now)
+            for spell in spells.values()
+        }
+        return {id: why for id, why in reasons.items() if why is not None}
+
+    async def _with_deadlines(
+        self, connection: AsyncConnection, events: list[Event], spells: Mapping[UUID, IdleSpell], now: datetime
+    ) -> list[Event]:
         """A warning says the deadline as it will be held, however late it goes out; whole seconds, rounded up."""
-        now = self.clock()
         deadlines = {
-            spell.id: whole_second(self.policy.idle(spell.model_name).earliest(spell.not_before, now))
-            for spell in await idle_spells.pending(connection, warned_of(events))
+            id: whole_second(self.policy.idle(spell.model_name).earliest(spell.not_before, now))
+            for id in warned_of(events)
+            if (spell := spells.get(id)) is not None and spell.state is SpellState.WARNING_PENDING
         }
         if not deadlines:
             return events

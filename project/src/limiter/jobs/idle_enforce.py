@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from limiter.db import cancellations, idle_spells, surges
 from limiter.domain.decision import Decision, Reason
-from limiter.domain.idle_spell import IdleSpell, SpellState, booked_elsewhere
+from limiter.domain.idle_spell import IdleSpell, SpellState, as_booked, booked_elsewhere
 from limiter.domain.snapshot import Snapshot
 from limiter.domain.surge import SurgeKind, is_surge
 from limiter.domain.verdict import Verdict
@@ -144,6 +144,9 @@ class IdleEnforce:
                 return RunTrace()
             if not await idle_spells.move(connection, spell.id, SpellState.ENFORCING, verdict.reason, run.now):
                 return RunTrace()
+            booked = as_booked(spell, snapshot.bookings)
+            if booked is not spell:
+                await cancellations.rebook(connection, booked)
             elsewhere = booked_elsewhere(spell, snapshot.bookings)
             await cancellations.plan(connection, spell.id, verdict.slots, elsewhere, snapshot.at)
             await self.audit.write_acts(connection, record)

@@ -112,7 +112,7 @@ class Slots:
         before, many = self._counted
         if before is not cuts:
             self._cut, many = set(), 0
-        self._cut.update((cut.slot.reservation_id, cut.slot.id) for cut in islice(cuts, many, None))
+        self._cut.update(cut.slot_key for cut in islice(cuts, many, None))
         self._counted = (cuts, len(cuts))
         return self._cut
 

@@ -10,7 +10,16 @@ from limiter.domain.closing import Close, Tell, closing_records
 from limiter.domain.command import CommandKind, backoff
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.enforcement import Delete, NextStep, Settle, Stop, Uninstall, Wait, next_reservation, next_step
-from limiter.domain.idle_spell import IdleSpell, SpellState, Step, StepState, booked_elsewhere, planned_steps
+from limiter.domain.idle_spell import (
+    OPEN_STEPS,
+    IdleSpell,
+    SpellState,
+    Step,
+    StepState,
+    as_booked,
+    booked_elsewhere,
+    planned_steps,
+)
 from limiter.domain.reservations import Slot
 from limiter.domain.snapshot import BookingKey, Snapshot
 from limiter.domain.step_facts import step_facts
@@ -73,7 +82,8 @@ class SimulatedEnforcement(SimulatedState):
             self._end_or_wait(found, fresh, spell, verdict, at)
             return False
         self._act(found, spell.key, fresh.verdict_record(spell.key, verdict))
-        steps = planned_steps(spell.steps, verdict.slots, booked_elsewhere(spell, fresh.bookings), fresh.at)
+        booked = as_booked(spell, fresh.bookings)
+        steps = planned_steps(booked.steps, verdict.slots, booked_elsewhere(spell, fresh.bookings), fresh.at)
         spell = replace(spell, state=SpellState.ENFORCING, steps=steps, enforcing_at=at)
         self.spells[spell.key] = spell
         self._go_on(found, spell, again, at)
@@ -88,7 +98,7 @@ class SimulatedEnforcement(SimulatedState):
             now = snapshot.prior.spells.get(spell.key, spell)
             if now.id != spell.id:
                 return
-            spell = now
+            spell = as_booked(now, snapshot.bookings)
             facts = step_facts(snapshot, spell, next_reservation(spell, snapshot.at))
             step = next_step(spell, facts, self.policy.idle(spell.model_name))
             if not self._taken(found, snapshot, spell, step, at):
@@ -140,9 +150,9 @@ class SimulatedEnforcement(SimulatedState):
         return None
 
     def _settle(self, spell: IdleSpell, slots: Collection[Slot], state: StepState, at: datetime) -> None:
-        ended = (StepState.NAMED, StepState.PLANNED)
         steps = tuple(
-            replace(step, state=state) if step.slot in slots and step.state in ended else step for step in spell.steps
+            replace(step, state=state) if step.slot in slots and step.state in OPEN_STEPS else step
+            for step in spell.steps
         )
         spell = replace(spell, steps=steps)
         over = not spell.slots(StepState.PLANNED) and spell.settled_at is None

@@ -28,6 +28,11 @@ class Cut:
     key: BookingKey
     slot: Slot
 
+    @property
+    def slot_key(self) -> tuple[str, str]:
+        """The ids of the slot, which stay when it is moved."""
+        return (self.slot.reservation_id, self.slot.id)
+
 
 @dataclass
 class SimulatedState:
@@ -105,9 +110,9 @@ class SimulatedState:
         ours, theirs = self.commands.get(recorded.model_id), recorded.uninstall
         if ours is not None and theirs is not None and ours.spell_id == recorded.id:
             self.commands[recorded.model_id] = replace(theirs, spell_id=recorded.id)
-        still_planned = recorded.slots(StepState.PLANNED)
-        if any(cut.key == key and cut.slot in still_planned for cut in self.cuts if still_planned):
-            self.cuts = [cut for cut in self.cuts if cut.key != key or cut.slot not in still_planned]
+        still_planned = {(slot.reservation_id, slot.id) for slot in recorded.slots(StepState.PLANNED)}
+        if still_planned and any(cut.key == key and cut.slot_key in still_planned for cut in self.cuts):
+            self.cuts = [cut for cut in self.cuts if cut.key != key or cut.slot_key not in still_planned]
 
     def _close(self, key: BookingKey, at: datetime) -> None:
         del self.spells[key]

@@ -20,15 +20,32 @@ from limiter.domain.idle_spell import (
     SpellState,
     Step,
     StepState,
+    as_booked,
     closing_reason,
     planned_steps,
 )
-from limiter.domain.idleness import Facts, anchor, judge, judge_spell
+from limiter.domain.idleness import Facts, anchor, held_back, judge, judge_spell
+from limiter.domain.keep import Keep
 from limiter.domain.quiet_hours import QuietHours
-from limiter.domain.reservations import Slot, UnbookingMode
+from limiter.domain.reservations import Bookings, Reservation, Slot, UnbookingMode
 from limiter.domain.usage import Gap
 from limiter.domain.verdict import Verdict, open_spell
-from tests.unit.domain.build import DAY, HOUR, IDLE, MINUTE, at, booking, facts, secs, slot, spell, steps
+from tests.unit.domain.build import (
+    BORIS,
+    DAY,
+    HOUR,
+    IDLE,
+    MINUTE,
+    at,
+    booking,
+    facts,
+    policy,
+    reservation,
+    secs,
+    slot,
+    spell,
+    steps,
+)
 
 HOLD, WARN, CANCEL, WITHDRAW = Decision.HOLD, Decision.WARN, Decision.CANCEL, Decision.WITHDRAW
 ALL = replace(IDLE, mode=UnbookingMode.ALL)
@@ -632,6 +649,40 @@ def test_nobody_is_cancelled_in_the_quiet_hours(now: float, decision: Decision, 
     assert outcome(judged_spell(now, named, rule=QUIET, of=two_days)) == (decision, reason)
 
 
+# --- right before a warning is sent ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("named", "used", "rule", "now", "why"),
+    [
+        (warned(None), None, IDLE, 2700, None),
+        (warned(None), 0, IDLE, 2700, None),  # the last use before idle time began
+        (warned(None), 1, IDLE, 2700, Reason.USED_AGAIN),
+        (warned(None), None, replace(IDLE, exempt=True), 2700, Reason.EXEMPT),
+        (warned(None), None, IDLE, 3 * HOUR - 901, None),
+        (warned(None), None, IDLE, 3 * HOUR - 900, Reason.NOTHING_TO_CANCEL),
+        (warned(None), None, replace(IDLE, uninstall=True), 3 * HOUR - 900, None),  # the model may still be freed
+        (replace(warned(None), steps=()), None, IDLE, 3 * HOUR, None),
+        (replace(warned(None), dry_run=True), None, IDLE, 2700, Reason.MODE_CHANGED),
+        (warned(None), None, replace(QUIET, limit=secs(3600)), 3600, Reason.QUIET_HOURS),
+        (warned(None), None, replace(QUIET, limit=secs(3600)), 7200, None),
+        # It was tried, and closed since: it goes before what closes it.
+        (replace(warned(None), state=SpellState.WITHDRAWN), 1, IDLE, 2700, None),
+        (replace(warned(None), state=SpellState.WITHDRAWN), 1, QUIET, 3600, Reason.QUIET_HOURS),
+    ],
+)
+def test_a_warning_is_held_back_if_it_would_be_withdrawn_or_could_not_come_true_and_in_the_quiet_hours(
+    named: IdleSpell, used: float | None, rule: IdleRule, now: float, why: Reason | None
+) -> None:
+    assert held_back(policy(idle=rule), named, None if used is None else at(used), [], at(now)) is why
+
+
+@pytest.mark.parametrize(("until", "why"), [(2700, None), (2701, Reason.KEPT)])
+def test_a_warning_is_held_back_while_its_booking_is_kept(until: float, why: Reason | None) -> None:
+    keeps = [Keep(ROW.model.name, None, at(0), at(until))]
+    assert held_back(policy(), warned(None), None, keeps, at(2700)) is why
+
+
 # --- the spell itself -------------------------------------------------------------------------------------------------
 
 
@@ -671,6 +722,31 @@ def test_a_named_slot_whose_times_were_changed_is_planned_still() -> None:
     moved = slot(5 * HOUR, 6 * HOUR, id=NEXT.id)
     (planned,) = planned_steps(steps(NEXT), [moved], [], at(3600))
     assert (planned.state, planned.slot) == (StepState.PLANNED, NEXT)
+
+
+@pytest.mark.parametrize("state", StepState)
+def test_what_may_still_be_cancelled_is_known_by_its_ids_and_has_the_times_it_is_booked_for_now(
+    state: StepState,
+) -> None:
+    moved, named = slot(5 * HOUR, 6 * HOUR, id=NEXT.id), spell(2000, steps=steps(NEXT, HOURS[3], state=state))
+    is_open = state in (StepState.NAMED, StepState.PLANNED)
+    found = as_booked(named, Bookings((reservation(moved),)))
+    assert found == replace(named, steps=steps(moved if is_open else NEXT, HOURS[3], state=state))
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        pytest.param(reservation(NEXT), id="as it was"),
+        pytest.param(reservation(slot(5 * HOUR, 6 * HOUR, id=NEXT.id), user=BORIS), id="another user's"),
+        pytest.param(reservation(slot(5 * HOUR, 6 * HOUR, id=NEXT.id), model=2), id="of another model"),
+        pytest.param(reservation(slot(5 * HOUR, 6 * HOUR, id="added")), id="another slot"),
+        pytest.param(reservation(slot(5 * HOUR, 6 * HOUR, id=NEXT.id, of="r2")), id="another reservation"),
+    ],
+)
+def test_a_slot_that_is_not_booked_as_it_was_named_or_was_not_moved_stays_as_it_is(now: Reservation) -> None:
+    named = spell(2000, steps=steps(NEXT))
+    assert as_booked(named, Bookings((now,))) is named
 
 
 def test_a_slot_of_the_same_id_in_another_reservation_is_another_slot() -> None:
