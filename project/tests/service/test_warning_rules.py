@@ -284,6 +284,8 @@ async def test_a_warning_that_had_to_wait_does_not_go_out_in_the_quiet_hours(
     (waiting,) = await bench.rows(tables.outbox)
     assert (waiting.attempts, waiting.error) == (0, "held back: quiet_hours")
     assert not any(reason.startswith("event") for reason in bench.criticals())
+    numbers = await bench.replica.health.status_reader.numbers()
+    assert (numbers.pending, numbers.oldest_event) == (0, None)  # the quiet hours wake nobody
     time.move_to(START + minutes(90))
     await asyncio.sleep(0.25)
     await bench.run(Job.EVENT_DISPATCH)

@@ -1,7 +1,7 @@
 """A circuit per external service: one that keeps failing is left alone for a while and costs a tick no timeouts."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -15,6 +15,10 @@ class Circuit:
     rest: float
     failed: int = 0
     open_until: float = 0.0
+    _trial: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._trial.set()
 
     @property
     def is_open(self) -> bool:
@@ -29,7 +33,17 @@ class Circuit:
         if now < self.open_until:
             return False
         self.open_until = now + self.rest
+        self._trial.clear()
         return True
+
+    async def trial_over(self) -> None:
+        """Wait for the call that tries, if one does: what must not fail for being second learns how it went."""
+        await self._trial.wait()
+
+    def ended(self, *, is_trial: bool) -> None:
+        """A call has ended, whatever came of it."""
+        if is_trial:
+            self._trial.set()
 
     def succeeded(self) -> None:
         self.failed = 0

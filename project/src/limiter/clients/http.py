@@ -63,6 +63,7 @@ class ServiceClient:
 
     async def post(self, path: str, body: dict[str, Any]) -> bytes:
         """POST once; repeated only while the service cannot be reached at all."""
+        await self.circuit.trial_over()  # a command that is refused counts as failed, and is backed off
         return (await self._repeated(lambda: self._send("POST", path, json=body), NotSent)).content
 
     async def _repeated(
@@ -103,7 +104,7 @@ class ServiceClient:
         if not self.circuit.allows():
             self.telemetry.answered(self.name, "circuit_open")
             raise CircuitOpen(f"{self.name}: {what}: left alone after {self.circuit.failed} failures", self.name)
-        outcome = "error"
+        outcome, is_trial = "error", self.circuit.is_open
         try:
             with self.telemetry.timed(self.name):
                 async with asyncio.timeout(self.timeout):
@@ -120,18 +121,13 @@ class ServiceClient:
             raise Unavailable(f"{self.name}: {call}: {_words(error)}", self.name) from error
         except ServiceError as error:
             outcome = "rejected" if isinstance(error, Rejected) else type(error).__name__.lower()
-            self._judge(error)
+            # A refusal or a wrong answer is still an answer: only silence and 5xx open the circuit.
+            (self.circuit.record_failure if isinstance(error, Unavailable) else self.circuit.succeeded)()
             raise type(error)(f"{self.name}: {call}: {error}", self.name, error.status) from error.__cause__
         finally:
+            self.circuit.ended(is_trial=is_trial)
             self.telemetry.answered(self.name, outcome)
             self.telemetry.replica.circuit(self.name, self.url, is_open=self.circuit.is_open)
-
-    def _judge(self, error: ServiceError) -> None:
-        """A refusal or a wrong answer is still an answer: only silence and 5xx open the circuit."""
-        if isinstance(error, Unavailable):
-            self.circuit.record_failure()
-        else:
-            self.circuit.succeeded()
 
 
 def check_status(response: httpx.Response, *, gone_is_fine: bool = False) -> None:

@@ -23,14 +23,15 @@ async def name(connection: AsyncConnection, spell_id: UUID, slots: Iterable[Slot
     await upsert(connection, cancellation, COLUMNS, rows)
 
 
-async def rebook(connection: AsyncConnection, spell: IdleSpell) -> None:
-    """Record the times of the slots that may still be cancelled, as the spell has them."""
+async def rebook(connection: AsyncConnection, spell: IdleSpell, booked: IdleSpell) -> None:
+    """Record the times of the slots that are booked at others than the spell has them."""
     ours = (cancellation.c.spell_id == spell.id) & or_(*(cancellation.c.state == state for state in OPEN_STEPS))
     one = (cancellation.c.reservation_id == bindparam("of")) & (cancellation.c.slot_id == bindparam("id"))
     moved = update(cancellation).where(ours, one).values(slot_start=bindparam("start"), slot_end=bindparam("end"))
-    slots = spell.slots(*OPEN_STEPS)
+    slots = set(booked.slots(*OPEN_STEPS)) - set(spell.slots(*OPEN_STEPS))
     rows = [{"of": slot.reservation_id, "id": slot.id, "start": slot.start, "end": slot.end} for slot in slots]
-    await connection.execute(moved, rows)
+    if rows:
+        await connection.execute(moved, rows)
 
 
 async def plan(

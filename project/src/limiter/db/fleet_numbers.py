@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, any_, extract, func, select
+from sqlalchemy import ColumnElement, DateTime, and_, any_, extract, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import idle_spells, ledger, scaling_states
 from limiter.db.bulk import texts
-from limiter.db.outbox import oldest_age
+from limiter.db.outbox import HELD_BACK
 from limiter.db.tables import command, decision, idle_spell, job, outbox, scaling_state, target
 from limiter.db.tables import usage as used
 from limiter.domain.command import UNFINISHED
-from limiter.domain.decision import Decision
+from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet_numbers import FleetNumbers, ModelNumbers
 from limiter.domain.idle_spell import OPEN_STATES, SpellState
 from limiter.domain.usage import Sample, mean_rate
@@ -33,7 +33,7 @@ async def numbers(connection: AsyncConnection, targets: Collection[str]) -> Flee
     states = select(command.c.state, func.count()).where(command.c.state.in_(UNFINISHED)).group_by(command.c.state)
     spells = select(idle_spell.c.state, func.count()).where(idle_spell.c.state.in_(OPEN_STATES))
     due = select(extract("epoch", func.min(idle_spell.c.not_before))).where(idle_spell.c.state == SpellState.WARNED)
-    waiting = select(func.count(), oldest_age()).where(outbox.c.published_at.is_(None))
+    waiting = select(func.count(), _oldest_age()).where(_late())
     pending, oldest = (await connection.execute(waiting)).one()
     return FleetNumbers(
         models=models,
@@ -49,6 +49,19 @@ async def numbers(connection: AsyncConnection, targets: Collection[str]) -> Flee
         reading_ages=await _pairs(connection, _ages(targets)),
         flapping=int(await connection.scalar(_flapping()) or 0),
     )
+
+
+def _oldest_age() -> ColumnElement[Any]:
+    """Seconds since the oldest unpublished event came about, whenever its next attempt is."""
+    # Each attempt that fails moves next_attempt_at, so that alone would show no age at all.
+    occurred_at = outbox.c.body["occurred_at"].astext.cast(DateTime(timezone=True))
+    return extract("epoch", func.now() - func.min(func.coalesce(occurred_at, outbox.c.next_attempt_at)))
+
+
+def _late() -> ColumnElement[bool]:
+    """A condition: not confirmed, though nothing but the broker is in the way. The quiet hours wake nobody."""
+    quiet = f"{HELD_BACK}{Reason.QUIET_HOURS}"
+    return and_(outbox.c.published_at.is_(None), outbox.c.error.is_distinct_from(quiet))
 
 
 def _ages(targets: Collection[str]) -> Any:

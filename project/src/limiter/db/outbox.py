@@ -9,19 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    DateTime,
-    Interval,
-    and_,
-    bindparam,
-    delete,
-    exists,
-    extract,
-    func,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Interval, and_, bindparam, delete, exists, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,6 +17,7 @@ from limiter.db.tables import outbox
 
 WARNING: Final = "warning"
 NOT_SENT = "dry run: not sent"
+HELD_BACK = "held back: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +106,7 @@ async def put_back(connection: AsyncConnection, events: Sequence[tuple[Event, st
     if events:
         back = update(outbox).where(outbox.c.message_id == bindparam("id"))
         back = back.values(attempts=outbox.c.attempts - 1, next_attempt_at=func.now() + wait, error=bindparam("why"))
-        await connection.execute(back, [{"id": event.message_id, "why": f"held back: {why}"} for event, why in events])
+        await connection.execute(back, [{"id": event.message_id, "why": f"{HELD_BACK}{why}"} for event, why in events])
 
 
 async def drop(connection: AsyncConnection, events: Collection[Event]) -> None:
@@ -139,15 +128,3 @@ async def postponed(connection: AsyncConnection, failures: Sequence[tuple[Event,
     await connection.execute(
         later, [{"id": event.message_id, "wait": wait, "why": why} for event, wait, why in failures]
     )
-
-
-def oldest_age() -> ColumnElement[Any]:
-    """Seconds since the oldest unpublished event came about, whenever its next attempt is."""
-    # Each attempt that fails moves next_attempt_at, so that alone would show no age at all.
-    occurred_at = outbox.c.body["occurred_at"].astext.cast(DateTime(timezone=True))
-    return extract("epoch", func.now() - func.min(func.coalesce(occurred_at, outbox.c.next_attempt_at)))
-
-
-async def pending(connection: AsyncConnection) -> int:
-    """How many events have not been confirmed."""
-    return await connection.scalar(select(func.count()).where(outbox.c.published_at.is_(None))) or 0

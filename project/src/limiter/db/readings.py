@@ -32,7 +32,7 @@ async def load(connection: AsyncConnection, targets: Collection[str]) -> Memory:
 
 async def last_used(connection: AsyncConnection, names: Collection[str]) -> dict[str, datetime]:
     """When the models of these names were last called, as far as that is known."""
-    ours = tables.usage.c.model_name == any_(bindparam(None, list(names), type_=ARRAY(Text)))
+    ours = tables.usage.c.model_name == any_(texts(names))
     found = await connection.execute(select(tables.usage.c.model_name, tables.usage.c.last_used_at).where(ours))
     return {row.model_name: row.last_used_at for row in found}
 

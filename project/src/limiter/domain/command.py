@@ -36,7 +36,6 @@ class Command:
     """One command to the dispatcher, as the ledger remembers it; `failures` counts consecutive failed ones.
 
     `replicas` are those asked for; of an uninstall, those that the model had.
-
     `sent_at` is set right before the call: with it and without `saga_id`, the call is under way or its answer is lost.
     """
 
@@ -111,8 +110,7 @@ def effect_of(command: Command, fleet: Fleet) -> Effect:
 def backoff(failures: int, first: timedelta, longest: timedelta) -> timedelta:
     """The pause after `failures` failures in a row: first, 2 x first, 4 x first ... up to longest."""
     doublings = min(max(failures, 1) - 1, 30)
-    # In seconds: as durations, the product of two long ones is more than there can be.
-    return timedelta(seconds=min(longest.total_seconds(), first.total_seconds() * 2**doublings))
+    return longest if first > longest / 2**doublings else first * float(2**doublings)
 
 
 def new_command(
@@ -127,8 +125,7 @@ def new_command(
 ) -> Command:
     """A new command for the ledger; in a dry run it is recorded as ended."""
     failures = last.failures if last and last.state is CommandState.FAILED else 0
-    state = CommandState.DRY_RUN if dry_run else CommandState.PLANNED
-    ended = now if dry_run else None
+    state, ended = (CommandState.DRY_RUN, now) if dry_run else (CommandState.PLANNED, None)
     return Command(id, model.id, model.name, kind, replicas, state, now, finished_at=ended, failures=failures)
 
 

@@ -17,8 +17,8 @@ from limiter.domain.usage import (
     Usage,
 )
 
-# Of a Poisson stream of calls, one reading in 20,000 misses as many by chance. Fewer are often none at all: a probe that
-# calls one model of a quiet fleet once a minute would make the whole fleet's silence look wrong once a minute.
+# Of a Poisson stream of calls, one reading in 20,000 misses as many by chance. Fewer often are none at all: a probe of
+# a quiet fleet would make its silence look wrong each time.
 SILENCE_EXPECTS_CALLS = 10.0
 SAMPLES_PER_WINDOW = 60  # shorter ticks are merged, so that a model's row stays small however fast the ticks are
 

@@ -101,7 +101,7 @@ class Enforcing:
         booked = as_booked(spell, base.bookings)
         if booked is not spell:
             async with run.write() as connection:
-                await cancellations.rebook(connection, booked)
+                await cancellations.rebook(connection, spell, booked)
         return booked
 
     async def _delete(self, run: Run, spell: IdleSpell, base: Snapshot, step: Delete, refusals: Refusals) -> RunTrace:

@@ -16,7 +16,7 @@ from limiter.db.outbox import Event
 from limiter.domain.command import backoff
 from limiter.domain.decision import Reason
 from limiter.domain.idle_spell import IdleSpell, SpellState
-from limiter.domain.idleness import held_back
+from limiter.domain.overtaken import held_back
 from limiter.domain.policy import Policy
 from limiter.effects.events import STARTED, warned_of, with_deadline
 from limiter.runner.run import Run

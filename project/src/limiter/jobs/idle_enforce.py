@@ -112,16 +112,14 @@ class IdleEnforce:
         policy = self.reader.policy
         if begun.here >= policy.enforce_per_run:
             return Reason.RUN_LIMIT
-        many = begun.before + begun.here + 1
-        if begun.allowed or not is_surge(many, len(sweep.active_bookings), policy.surge_min, policy.surge_share):
+        many, bookings = begun.before + begun.here + 1, len(sweep.active_bookings)
+        if begun.allowed or not is_surge(many, bookings, policy.surge_min, policy.surge_share):
             return None
         async with run.write() as connection:
             new = await surges.begin(connection, SURGE, run.now)
         if new:
-            self.telemetry.critical(
-                Reason.SURGE,
-                f"{many} cancellings at once among {len(sweep.active_bookings)} bookings: nobody is cancelled",
-            )
+            text = f"{many} cancellings at once among {bookings} bookings: nobody is cancelled"
+            self.telemetry.critical(Reason.SURGE, text)
         return Reason.SURGE
 
     async def _end_surge(self, run: Run, sweep: Snapshot, begun: _Begun) -> None:
@@ -144,9 +142,7 @@ class IdleEnforce:
                 return RunTrace()
             if not await idle_spells.move(connection, spell.id, SpellState.ENFORCING, verdict.reason, run.now):
                 return RunTrace()
-            booked = as_booked(spell, snapshot.bookings)
-            if booked is not spell:
-                await cancellations.rebook(connection, booked)
+            await cancellations.rebook(connection, spell, as_booked(spell, snapshot.bookings))
             elsewhere = booked_elsewhere(spell, snapshot.bookings)
             await cancellations.plan(connection, spell.id, verdict.slots, elsewhere, snapshot.at)
             await self.audit.write_acts(connection, record)

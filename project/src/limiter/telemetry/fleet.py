@@ -21,7 +21,7 @@ class FleetGauges:
         self._budget = make.gauge("fleet_budget", "Replicas that may be asked for.", "tag")
         self._full = make.gauge("models_fleet_full", "Models that need replicas which the budget does not grant.")
         self._in_progress = make.gauge("actions_in_progress", "Models with an action in progress, by kind.", "kind")
-        self._pending = make.gauge("events_pending", "Events not yet confirmed by the broker.")
+        self._pending = make.gauge("events_pending", "Events not yet confirmed by the broker, quiet hours apart.")
         self._oldest_event = make.gauge("outbox_oldest_age_seconds", "Age of the oldest event not yet confirmed.")
         self._next_deadline = make.gauge("next_deadline_timestamp_seconds", "Unix time of the next cancelling.")
         self._commands = make.gauge("commands", "Unfinished commands, by state.", "state")

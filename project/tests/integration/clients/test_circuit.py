@@ -61,3 +61,24 @@ async def test_after_the_rest_one_call_tries_for_all(platform: Platform, make_se
     await asyncio.sleep(0.25)
     await client.get(LIST)
     await client.get(LIST)
+
+
+@pytest.mark.parametrize("back", [True, False])
+async def test_posts_wait_for_the_call_that_tries_and_are_not_refused_for_being_second(
+    platform: Platform, make_service: MakeService, back: bool
+) -> None:
+    models = [platform.add_model(name) for name in ("a", "b", "c")]
+    platform.fault("dispatcher", Fault.status(503))
+    client = make_service("dispatcher", attempts=1, circuit=Circuit(1, 0.2))
+
+    async def scale(of: int) -> bytes:
+        return await client.post("/v1/command/scale", {"modelId": str(models[of].id), "replicas": 2})
+
+    with pytest.raises(Unavailable):
+        await scale(0)
+    await asyncio.sleep(0.25)
+    platform.clear_faults()
+    platform.fault("dispatcher", Fault.slow(0.1) if back else Fault.status(503))
+    results = await asyncio.gather(*map(scale, range(3)), return_exceptions=True)
+    assert [type(result) for result in results].count(CircuitOpen) == (0 if back else 2)
+    assert len(platform.history) == (4 if back else 2)

@@ -24,8 +24,9 @@ from limiter.domain.idle_spell import (
     closing_reason,
     planned_steps,
 )
-from limiter.domain.idleness import Facts, anchor, held_back, judge, judge_spell
+from limiter.domain.idleness import Facts, anchor, judge, judge_spell
 from limiter.domain.keep import Keep
+from limiter.domain.overtaken import held_back
 from limiter.domain.quiet_hours import QuietHours
 from limiter.domain.reservations import Bookings, Reservation, Slot, UnbookingMode
 from limiter.domain.usage import Gap

@@ -257,7 +257,9 @@ def test_a_silent_fleet_is_reported_in_words() -> None:
     readings = Readings()
     readings.tick(0, a={"m": 1})
     readings.tick(15, a={"m": 19})
-    assert readings.tick(30, a={"m": 19}).problems == ((ScrapeProblem.FLEET_SILENT, "every target fell silent at once"),)
+    assert readings.tick(30, a={"m": 19}).problems == (
+        (ScrapeProblem.FLEET_SILENT, "every target fell silent at once"),
+    )
 
 
 def test_calls_older_than_the_window_are_forgotten_though_nothing_new_comes() -> None:
