@@ -1,6 +1,5 @@
 """Commands that were never sent, whose answer is lost, or comes late. Composed."""
 
-import asyncio
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -12,7 +11,6 @@ from loguru import logger
 from dev.fake_platform.platform import Fault
 from limiter.db import tables
 from limiter.domain.command import CommandKind
-from limiter.domain.job import Job
 from tests.bench import Bench
 from tests.conftest import START, MakeBench
 from tests.service.commanding import IN_FLIGHT, SETTINGS, TIMEOUT, asked, calls, command, plan, poll, under_way
@@ -80,23 +78,6 @@ async def test_a_scale_never_sent_is_not_sent_under_rules_that_forbid_it_by_now(
     row = await command(bench)
     assert (asked(bench.platform), row.state, row.error) == ([], "failed", why)
     assert bench.criticals() == {}
-
-
-async def test_what_a_paused_rps_check_left_unsent_is_not_sent_by_saga_poll_either(
-    bench: Bench, time: FrozenDateTimeFactory
-) -> None:
-    bench.platform.add_model("first")
-    bench.platform.add_model("second")
-    bench.platform.fault("dispatcher", Fault.slow(0.6), path="scale", times=1)
-    run = asyncio.create_task(bench.run(Job.RPS_CHECK))  # one command at a time
-    await bench.until(tables.command, lambda rows: any(row.sent_at for row in rows))
-    await bench.replica.table.pause(Job.RPS_CHECK)
-    await run
-    await poll(bench, time, 5)
-    await poll(bench, time, 5)
-    left = [row for row in await bench.rows(tables.command) if row.sent_at is None]
-    assert [(row.state, row.error) for row in left] == [("failed", "never sent: rps_check is paused")]
-    assert asked(bench.platform) == [2]
 
 
 async def test_an_uninstall_that_was_never_sent_is_never_sent_later(bench: Bench, time: FrozenDateTimeFactory) -> None:

@@ -62,6 +62,22 @@ async def test_each_change_is_a_row_and_a_decision_that_stays_is_none(
     ]
 
 
+@pytest.mark.parametrize("about", [None, ANN])
+async def test_what_stands_is_told_however_many_changes_of_others_came_since(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, about: str | None
+) -> None:
+    bench = await begin(make_bench)
+    await sweep(bench, time, 1)
+    (one,) = await changes(bench, about)
+    more = [replace(one, reason=reason) for reason in (Reason.STABILIZING, Reason.QUIET_HOURS, Reason.IN_USE)]
+    async with bench.engine.begin() as connection:
+        for record in more:
+            await decisions.record(connection, [record], dry_run=False)
+        found = await decisions.for_model(connection, MODEL, 2)
+    assert {record.user_id for record in found} == {None, UUID(ANN)}
+    assert [record.reason for record in found if record.user_id == one.user_id] == ["in_use", "quiet_hours"]
+
+
 async def test_a_row_tells_what_led_to_it_in_numbers_and_in_words(
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:

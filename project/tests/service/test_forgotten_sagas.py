@@ -53,6 +53,18 @@ async def test_a_forgotten_saga_whose_effect_shows_is_settled_as_completed(
     await poll(bench, time, TIMEOUT + 1)
     assert (await command(bench)).state == "completed"
     assert bench.criticals() == {}
+    assert await bench.rows(tables.saga_time) == []
+
+
+@pytest.mark.parametrize(("asked_after", "noted"), [(TIMEOUT, [[TIMEOUT]]), (TIMEOUT + 1, [])])
+async def test_a_saga_that_ended_while_nobody_asked_does_not_count_as_one_that_lasted_so_long(
+    bench: Bench, time: FrozenDateTimeFactory, asked_after: float, noted: list[list[float]]
+) -> None:
+    await followed(bench)
+    next(iter(bench.platform.sagas.values())).outcome = "completed"
+    await poll(bench, time, asked_after)
+    assert (await command(bench)).state == "completed"
+    assert [row.seconds for row in await bench.rows(tables.saga_time)] == noted
 
 
 @pytest.mark.parametrize("fault", [Fault.status(500), Fault.status(403), Fault.reset(), Fault.garbage()])
@@ -81,7 +93,7 @@ async def test_a_stuck_command_ends_when_its_saga_can_be_asked_again(bench: Benc
     assert (await command(bench)).state == "completed"
 
 
-async def test_a_pause_stops_a_run_before_its_next_command_and_the_rest_is_sent_by_saga_poll(
+async def test_a_pause_stops_a_run_before_its_next_command_and_saga_poll_does_not_send_the_rest(
     bench: Bench, time: FrozenDateTimeFactory
 ) -> None:
     bench.platform.add_model("other")
@@ -90,8 +102,9 @@ async def test_a_pause_stops_a_run_before_its_next_command_and_the_rest_is_sent_
     assert asked(bench.platform) == [2]
     assert sorted(row.sent_at is None for row in await bench.rows(tables.command)) == [False, True]
     await poll(bench, time)
-    assert asked(bench.platform) == [2, 2]
-    assert bench.platform.violations == []
+    assert asked(bench.platform) == [2]
+    left = [row for row in await bench.rows(tables.command) if row.sent_at is None]
+    assert [(row.state, row.error) for row in left] == [("failed", "never sent: rps_check is paused")]
 
 
 async def test_a_run_by_hand_of_a_paused_job_sends_its_commands(bench: Bench) -> None:

@@ -50,6 +50,21 @@ async def test_36_rps_on_one_replica_reach_4_in_one_command_and_return_to_1_in_o
     assert asked(platform) == [4, 1]
 
 
+async def test_an_outage_of_ours_is_no_stabilization(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SCALE_DOWN_STABILIZATION_SECONDS=600)
+    platform.add_model("busy", replicas=4)
+    platform.set_rate("busy", 1)
+    await tick(bench, time, 4)
+    time.tick(timedelta(minutes=12))
+    platform.set_rate("busy", 36)
+    time.tick(timedelta(minutes=2))  # its load is back, but on the average of these fourteen minutes it was 6 RPS
+    after = await make_bench(SCALE_DOWN_STABILIZATION_SECONDS=600)
+    await tick(after, time)
+    assert asked(platform) == []
+
+
 async def test_without_burst_lead_and_long_steps_it_climbs_and_descends_a_stairway(
     make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
 ) -> None:

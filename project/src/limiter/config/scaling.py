@@ -35,6 +35,7 @@ class ScalingSettings(FromEnvironment):
     command_backoff_first_seconds: kind.Seconds = 60
     command_backoff_longest_seconds: kind.Seconds = 1800
     saga_timeout_seconds: kind.Seconds = 900
+    rps_check_cron: kind.Cron = ""
 
     def scaling_rule(self, own: Override) -> ScalingRule:
         """The rule by which a model with these overrides is scaled."""
@@ -53,6 +54,7 @@ class ScalingSettings(FromEnvironment):
             lead_most=self._lead_most(own),
             lead_default=seconds(given(own.lead_default_seconds, self.scale_lead_default_seconds)),
             down_step=given(own.down_step, self.scale_down_step),
+            by_calendar=bool(self.rps_check_cron),
         )
 
     def _lead_most(self, own: Override) -> float:

@@ -28,7 +28,6 @@ class Settings(PlatformSettings, BrokerSettings, DatabaseSettings, PolicySetting
     saga_poll_interval_seconds: kind.Seconds = 5
     event_dispatch_interval_seconds: kind.Seconds = 2
     cleanup_interval_seconds: kind.Seconds = 3600
-    rps_check_cron: kind.Cron = ""
     idle_warning_cron: kind.Cron = ""
     idle_enforce_cron: kind.Cron = ""
     saga_poll_cron: kind.Cron = ""

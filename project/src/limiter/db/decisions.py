@@ -12,10 +12,12 @@ from sqlalchemy import (
     and_,
     bindparam,
     column,
+    desc,
     exists,
     func,
     or_,
     select,
+    union,
     update,
 )
 from sqlalchemy.dialects.postgresql import Insert, distinct_on
@@ -87,12 +89,16 @@ def _standing(made: str, reason: str) -> str:
 async def for_model(connection: AsyncConnection, name: str, limit: int) -> list[DecisionRecord]:
     """The latest changes of decision about every instance of a name and their bookings, the newest first.
 
-    What stands about the bookings of a model that was renamed is among them, by whichever name.
+    What stands is among them, however many changes came since, and of a model that was renamed by whichever name.
     """
-    by_name = select(decision.c.id).where(decision.c.model_name == name).order_by(decision.c.id.desc()).limit(limit)
-    standing = select(decision.c.id).where(decision.c.stands, decision.c.model_id.in_(named(name)))
-    ids = by_name.subquery().select().union(standing)
-    query = select(decision).where(decision.c.id.in_(ids)).order_by(decision.c.id.desc()).limit(limit)
+    changes = select(decision.c.id).where(decision.c.model_name == name)
+    of_models = select(func.max(decision.c.id).label("id")).where(
+        decision.c.model_name == name, decision.c.user_id.is_(None)
+    )
+    of_renamed = select(decision.c.id).where(decision.c.stands, decision.c.model_id.in_(named(name)))
+    parts = (changes, changes.where(decision.c.stands), of_models.group_by(decision.c.model_id), of_renamed)
+    ids = union(*(part.order_by(desc("id")).limit(limit).subquery().select() for part in parts))
+    query = select(decision).where(decision.c.id.in_(ids)).order_by(decision.c.id.desc())
     return [record_of(row) for row in await connection.execute(query)]
 
 

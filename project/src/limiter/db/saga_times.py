@@ -13,8 +13,8 @@ KEPT = 9  # of so many, four may be out of the ordinary and the median is still 
 
 
 async def note(connection: AsyncConnection, ended: Command) -> None:
-    """Remember how long a command took from its call to its end; one that was not followed as a saga tells nothing."""
-    if ended.sent_at is None or ended.finished_at is None or ended.saga_id is None:
+    """Remember how long a command took from its call to its end."""
+    if ended.sent_at is None or ended.finished_at is None:
         return
     took = (ended.finished_at - ended.sent_at).total_seconds()
     row = {"model_name": ended.model_name, "kind": ended.kind, "seconds": [took], "noted_at": ended.finished_at}

@@ -27,12 +27,21 @@ def _as_judged(judged: Command) -> ColumnElement[bool]:
 
 
 async def settle(
-    connection: AsyncConnection, judged: Command, state: CommandState, at: datetime, error: str | None = None
+    connection: AsyncConnection,
+    judged: Command,
+    state: CommandState,
+    at: datetime,
+    error: str | None = None,
+    *,
+    followed: bool = False,
 ) -> bool:
-    """End an unfinished command; false if it has ended already, or is not as it was judged."""
+    """End an unfinished command; false if it has ended already, or is not as it was judged.
+
+    One whose saga was `followed` to its end tells how long sagas take.
+    """
     ended = update(command).where(_as_judged(judged)).values(_end(state, at, error)).returning(command)
     row = (await connection.execute(ended)).first()
-    if row is not None and state is CommandState.COMPLETED:
+    if row is not None and followed and state is CommandState.COMPLETED:
         await saga_times.note(connection, command_of(row))
     return row is not None
 

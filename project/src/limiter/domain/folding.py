@@ -61,6 +61,7 @@ def fold(
         busy=busy,
         problems=tuple(problems),
         fresh=fresh,
+        unseen=timedelta(seconds=max((growth.seconds for growth in growths), default=0.0)),
     )
 
 

@@ -1,6 +1,7 @@
 """One model's load: what it carries, what it is about to carry, and a burst that need not last to be believed."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from math import log, sqrt
 from typing import NamedTuple, Self
 
@@ -20,6 +21,7 @@ SLOPE_WINDOWS = 2  # a slope is between two windows, each as long as two of SCAL
 class Load(NamedTuple):
     """One model's share of its name's calls per second; `known` is false if it may be more than was counted.
 
+    `restarted` ends a wish for fewer: what came between may be lost. `measured` is false at the very first reading.
     `busy` has requests in flight, some of which a scale down could cut off. `tick` and `tick_calls` are the calls per
     second, and the calls, of the last tick alone; `slope` is by how much the calls per second grow in a second, 0 if
     that may be chance; `lead` is in how many seconds a command sent now becomes real.
@@ -34,6 +36,7 @@ class Load(NamedTuple):
     tick_calls: float = 0.0
     slope: float = 0.0
     lead: float = 0.0
+    measured: bool = True
 
     def expected(self, most: float) -> float:
         """Calls per second when a command sent now becomes real: never less than now, nor more than `most` times."""
@@ -106,15 +109,17 @@ class Loads:
         """The fleet as it was observed."""
         self._fleet = fleet
         self._observation = observation
+        self._measured = observation.measured_for > timedelta(0)
         self._windows: dict[int, _Windows] = {}  # of each rule, by which object it is: few, and slow to compare
 
     def of(self, model: ServedModel, rule: ScalingRule, saga_seconds: float | None = None) -> Load:
         """One model's share; `saga_seconds` is how long its scale ups usually take, if known."""
         name, fleet, observation = model.name, self._fleet, self._observation
         known = observation.known(name) and name not in fleet.unsure_names
-        restarted, busy = observation.restarted, name in observation.busy
+        restarted = observation.restarted or observation.unseen > rule.longest_tick
+        busy = name in observation.busy
         if not model.replicas or name not in observation.recent:
-            return Load(0.0, 0.0, known, restarted, busy)
+            return Load(0.0, 0.0, known, restarted, busy, measured=self._measured)
         share = model.replicas / fleet.replicas_by_name[name]
         windows = self._windows.get(id(rule)) or self._windows.setdefault(id(rule), _Windows.of(rule, observation))
         rates = observation.rates(name, windows.spans)

@@ -125,7 +125,7 @@ def _wanted(
     if burst or pressure.overloaded_since is not None:
         return _wanted_up(rule, replicas, load, None if burst else pressure.overloaded_since, now)
     if pressure.underused_since is not None:
-        if now - pressure.underused_since < rule.down_stabilization:
+        if not load.measured or now - pressure.underused_since < rule.down_stabilization:
             return Decision.HOLD, Reason.STABILIZING, replicas
         return (
             Decision.SCALE_DOWN,

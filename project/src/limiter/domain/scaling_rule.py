@@ -29,11 +29,20 @@ class ScalingRule:
     lead_most: float = 1.0
     lead_default: timedelta = timedelta(0)
     down_step: int = 1
+    by_calendar: bool = False
 
     @property
     def slope_window(self) -> timedelta:
         """How long each of the two windows is that show how the load grows."""
         return 2 * self.up_window
+
+    @property
+    def longest_tick(self) -> timedelta:
+        """How long the time between two readings may be for a wish to last over it: a longer mean hides what came last.
+
+        By a calendar, ticks may be as long as somebody wants.
+        """
+        return timedelta.max if self.by_calendar else max(self.up_window, self.down_window)
 
     @property
     def memory(self) -> timedelta:

@@ -141,6 +141,7 @@ class Observation:
     busy: frozenset[str]
     problems: tuple[tuple[ScrapeProblem, str], ...]
     fresh: Mapping[str, Mapping[float, float]] = field(default_factory=dict)  # name -> seconds -> calls in them
+    unseen: timedelta = timedelta(0)  # the longest time between a page and the one before it of the same target
 
     @property
     def restarted(self) -> bool:

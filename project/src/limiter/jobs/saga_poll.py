@@ -81,7 +81,9 @@ class SagaPoll:
         if saga.end is SagaEnd.UNKNOWN:
             self.telemetry.critical("saga_status_unknown", f"saga {saga.id} is {saga.status!r}")
         if saga.end in ENDS:
-            await self._settle(run, command, ENDS[saga.end], f"saga {saga.status}")
+            # One that seems to have lasted longer has ended while nobody asked.
+            followed = not command.older_than(self.policy.saga_timeout, run.now)
+            await self._settle(run, command, ENDS[saga.end], f"saga {saga.status}", followed=followed)
         else:
             await self._watch_age(run, command, f"saga {saga.id} is still {saga.status}")
         return False
@@ -118,9 +120,11 @@ class SagaPoll:
                 "{} of {} was {}", command.kind, command.model_name, why
             )
 
-    async def _settle(self, run: Run, command: Command, state: CommandState, why: str) -> None:
+    async def _settle(
+        self, run: Run, command: Command, state: CommandState, why: str, *, followed: bool = False
+    ) -> None:
         async with run.write() as connection:
-            if not await settlement.settle(connection, command, state, run.now, why):
+            if not await settlement.settle(connection, command, state, run.now, why, followed=followed):
                 return
         logger.bind(event="command_ended", kind=str(command.kind), state=state).info(
             "{} of {} {}: {}", command.kind, command.model_name, state, why

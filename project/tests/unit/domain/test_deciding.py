@@ -62,6 +62,25 @@ def test_a_restart_and_a_failed_target_make_the_load_less_than_known() -> None:
     assert not Loads(Fleet((served(1, "m"),)), failed).of(served(1, "m"), SCALING).known
 
 
+@pytest.mark.parametrize(
+    ("seconds", "by_calendar", "ends"), [(300, False, False), (301, False, True), (3600, True, False)]
+)
+def test_a_wish_for_fewer_does_not_last_over_a_tick_longer_than_the_windows(
+    seconds: float, by_calendar: bool, ends: bool
+) -> None:
+    observation = steady(8).tick(60 + seconds, a={"m": 8.0 * 60})
+    rule = replace(SCALING, by_calendar=by_calendar)
+    assert Loads(Fleet((served(1, "m"),)), observation).of(served(1, "m"), rule).restarted is ends
+
+
+@pytest.mark.parametrize("calls", [{}, {"m": 5.0}])
+def test_a_first_reading_measures_nothing(calls: dict[str, float]) -> None:
+    first = Readings(names=frozenset({"m"}))
+    fleet = Fleet((served(1, "m"),))
+    assert not Loads(fleet, first.tick(0, a=calls)).of(fleet.models[0], SCALING).measured
+    assert Loads(fleet, first.tick(15, a=calls)).of(fleet.models[0], SCALING).measured
+
+
 def test_no_replicas_at_all_share_nothing_and_break_nothing() -> None:
     readings = steady(8)
     observation = readings.tick(75, a={"m": 8.0 * 75})

@@ -70,6 +70,12 @@ def test_waits_for_the_down_stabilization_to_the_second(now: float, decision: De
     assert decided(remembered(2, underused_since=0), load(0), now).decision is decision
 
 
+@pytest.mark.parametrize(("measured", "decision"), [(False, HOLD), (True, DOWN)])
+def test_a_first_reading_which_measures_nothing_scales_nothing_down(measured: bool, decision: Decision) -> None:
+    rule = replace(SCALING, down_stabilization=secs(0))
+    assert decide(rule, remembered(2), Load(0, 0, True, measured=measured), None, at(0)).decision is decision
+
+
 def test_a_tick_within_the_tolerance_ends_the_wish_to_go_up() -> None:
     verdict = decided(remembered(1, overloaded_since=0), load(11), 29)
     assert (verdict.reason, verdict.scaling_state) == (Reason.WITHIN_TARGET, remembered(1))
