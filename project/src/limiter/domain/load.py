@@ -71,7 +71,9 @@ class _Windows(NamedTuple):
     @classmethod
     def of(cls, rule: ScalingRule, observation: Observation) -> Self:
         measured, window = observation.measured_for, rule.slope_window
-        sloping = rule.lead_most > 1 and measured >= 2 * window
+        # Calls that were lost in a restart would look like growth as soon as they are the older ones.
+        lost = any(gap.until > observation.at - 2 * window for gap in observation.memory.gaps)
+        sloping = rule.lead_most > 1 and measured >= 2 * window and not lost
         windows = (rule.up_window, rule.down_window, *((window / 2, window, 2 * window) if sloping else ()))
         seconds = [min(one, measured).total_seconds() for one in windows]
         spans = sorted(set(seconds))

@@ -53,6 +53,16 @@ def test_growth_is_the_slope_between_two_windows() -> None:
     assert slope(growing) == pytest.approx(1 / 15)
 
 
+def test_calls_that_were_lost_in_a_restart_are_no_growth() -> None:
+    readings, counter, started = Readings(), 0.0, 1.0
+    for now in range(0, 840, 15):
+        observation = readings.tick(now, started, a={"m": counter})
+        assert slope(observation) == 0, now
+        counter += 78 * 15
+        if 420 <= now < 480:  # four restarts in turn, each of which loses what came since the last reading
+            counter, started = 0.0, now + 15.0
+
+
 @pytest.mark.parametrize("seconds", [225, 240])
 def test_no_growth_is_seen_before_two_windows_are_measured(seconds: int) -> None:
     observation = counted([20 + number for number in range(seconds // 15)])
