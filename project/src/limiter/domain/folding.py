@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from limiter.domain.growth import Growth, grow
+from limiter.domain.rates import Sample
 from limiter.domain.usage import (
     FailedScrape,
     Memory,
     Observation,
-    Sample,
     Scrape,
     ScrapeProblem,
     TargetMemory,
@@ -59,6 +59,7 @@ def fold(
         busy=busy,
         problems=tuple(problems),
         fresh=fresh,
+        rebased=any(growth.rebased for growth in growths),
     )
 
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limiter.domain.booked_time import booked_time
-from limiter.domain.usage import Gap, Sample, mean_rate
+from limiter.domain.rates import Sample, mean_rate
+from limiter.domain.usage import Gap
 from tests.unit.domain.build import UNHURRIED, Readings, at, failed_scrape, page, secs, slot
 
 
