@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -101,6 +102,27 @@ async def test_a_page_at_the_allowed_age_is_believed(make_bench: MakeBench, time
     time.tick(timedelta(minutes=45))
     await pass_time(bench, time, 1)
     assert await bench.stages() == ["warning"]
+
+
+async def test_an_idle_process_needs_no_cpu_time_between_two_runs_right_after_each_other(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    def of_a_python_process(page: str) -> str:
+        """The page without the counter of its own scrapes; its CPU time moves by a hundredth each second."""
+        lines = [line for line in page.splitlines(keepends=True) if "promhttp_metric_handler" not in line]
+        spent = f"process_cpu_seconds_total {int(time().timestamp()) % 1000 / 100}"
+        return re.sub(r"^process_cpu_seconds_total .*$", spent, "".join(lines), flags=re.MULTILINE)
+
+    platform.fault("entrypoint", Fault.rewrite(of_a_python_process))
+    bench = await idle_fleet(make_bench)
+    bench.platform.call("idle")
+    await tick(bench, time)
+    time.tick(timedelta(seconds=0.1))
+    await bench.run(Job.RPS_CHECK)
+    assert bench.criticals() == {}
+    await tick(bench, time)
+    (used,) = [row for row in await bench.rows(tables.usage) if row.model_name == "idle"]
+    assert used.last_used_at == START + timedelta(seconds=15)
 
 
 # --- requests in flight ---

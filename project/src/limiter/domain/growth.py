@@ -15,6 +15,10 @@ from limiter.domain.difference import difference
 from limiter.domain.doubt import another_process, started_anew
 from limiter.domain.usage import FailedScrape, Gap, Heartbeat, Memory, ScrapedPage, ScrapeProblem, TargetMemory
 
+# Seconds. CPU time is shown in hundredths of a second: in so many even an idle process, which at least serves its page,
+# needs one. In less it may need none, as between a tick and a run by hand.
+CPU_MOVES_WITHIN = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Growth:
@@ -42,13 +46,16 @@ def grow(
 ) -> Growth | FailedScrape:
     """Calls counted between two good readings of a target; one never read before, or not so, only sets the baseline."""
     before = memory.targets.get(page.target)
-    if before is not None and _repeats(before, page, between_ticks):
+    same = before is not None and _is_same(before, page)
+    if before is not None and same and _is_old(before, page, at, between_ticks):
         detail = f"the page is the same to the byte as at {before.read_at:%H:%M:%S}"
         return FailedScrape(page.target, ScrapeProblem.STALE, detail)
     matches = not names.isdisjoint(page.names.values())
     if before is None or _read_as_another(before, page):
         target = _target(page, at, at, 0.0, page.counters, at if matches else None)
         return Growth(page, target, {}, 0.0, None, rebased=before is not None)
+    if same and not between_ticks:
+        return Growth(page, before, {}, 0.0, None)  # its time is still that of the last: the seconds add up
     return _grown(memory, before, page, at, window, at if matches else before.matched_at)
 
 
@@ -110,9 +117,14 @@ def _read_as_another(before: TargetMemory, page: ScrapedPage) -> bool:
     return None not in (before.read_as, page.read_as) and before.read_as != page.read_as
 
 
-def _repeats(before: TargetMemory, page: ScrapedPage, between_ticks: bool) -> bool:
-    """True if the page is the last one again, although it has a counter of its own that must have moved."""
-    if page.digest is None or page.digest != before.page_digest or page.heartbeat is None:
-        return False
+def _is_same(before: TargetMemory, page: ScrapedPage) -> bool:
+    """True if the page is the last one again, although it has a counter of its own that moves."""
+    return page.digest is not None and page.digest == before.page_digest and page.heartbeat is not None
+
+
+def _is_old(before: TargetMemory, page: ScrapedPage, at: datetime, between_ticks: bool) -> bool:
+    """True if the counter of a page that is the last one again must have moved by now."""
+    if page.heartbeat is Heartbeat.SCRAPES or before.stale:
+        return True
     # Between ticks a page may be read a moment after the last, in which an idle process needs no CPU time.
-    return not between_ticks or before.stale or page.heartbeat is Heartbeat.SCRAPES
+    return not between_ticks and (at - before.read_at).total_seconds() >= CPU_MOVES_WITHIN
