@@ -24,12 +24,12 @@ def started_anew(before: TargetMemory, page: ScrapedPage) -> bool:
 
 
 def another_process(
-    memory: Memory, before: TargetMemory, page: ScrapedPage, found: Difference, at: datetime, window: timedelta
+    memory: Memory, before: TargetMemory, page: ScrapedPage, found: Difference, window: timedelta
 ) -> str | None:
     """What shows that the page is of another process, which did not just replace the one of the last page."""
     if not started_anew(before, page):
         same = page.started_at is not None and page.started_at == before.started_at
-        return _too_much(memory, before, found, at, window, SUDDEN_OF_ONE if same else SUDDEN)
+        return _too_much(memory, before, found, page.read_at, window, SUDDEN_OF_ONE if same else SUDDEN)
     # The second is for the clocks: a restart right after the reading must not look like an earlier one.
     if page.started_at is None or page.started_at > before.read_at.timestamp() - START_JITTER:
         return None
