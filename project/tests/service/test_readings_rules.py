@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,6 +11,7 @@ from uuid import UUID
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 from loguru import logger
+from sqlalchemy import update
 
 from dev.fake_platform.platform import Fault, Platform
 from limiter.db import tables
@@ -17,6 +19,7 @@ from limiter.domain.job import Job
 from tests.bench import Bench
 from tests.conftest import START, MakeBench
 from tests.integration.clients.wire import edited
+from tests.service.test_scaling_service import asked, tick
 
 ANN = str(UUID(int=1))
 JOBS = (Job.RPS_CHECK, Job.IDLE_WARNING, Job.IDLE_ENFORCE, Job.EVENT_DISPATCH, Job.SAGA_POLL)
@@ -101,6 +104,27 @@ async def test_a_page_at_the_allowed_age_is_believed(make_bench: MakeBench, time
     assert await bench.stages() == ["warning"]
 
 
+async def test_an_idle_process_needs_no_cpu_time_between_two_runs_right_after_each_other(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    def of_a_python_process(page: str) -> str:
+        """The page without the counter of its own scrapes; its CPU time moves by a hundredth each second."""
+        lines = [line for line in page.splitlines(keepends=True) if "promhttp_metric_handler" not in line]
+        spent = f"process_cpu_seconds_total {int(time().timestamp()) % 1000 / 100}"
+        return re.sub(r"^process_cpu_seconds_total .*$", spent, "".join(lines), flags=re.MULTILINE)
+
+    platform.fault("entrypoint", Fault.rewrite(of_a_python_process))
+    bench = await idle_fleet(make_bench)
+    bench.platform.call("idle")
+    await tick(bench, time)
+    time.tick(timedelta(seconds=0.1))
+    await bench.run(Job.RPS_CHECK)
+    assert bench.criticals() == {}
+    await tick(bench, time)
+    (used,) = [row for row in await bench.rows(tables.usage) if row.model_name == "idle"]
+    assert used.last_used_at == START + timedelta(seconds=15)
+
+
 # --- requests in flight ---
 
 
@@ -178,6 +202,92 @@ async def test_a_balancer_in_between_scales_nothing_up_and_a_person_is_told(
     assert bench.count("target_restarts_total", target=platform.metrics_urls[0]) == 0
     (target,) = await bench.rows(tables.target)
     assert target.rate == 0
+
+
+# --- settings that read other series of the same pages ---
+
+OURS = {"ENTRYPOINT_MATCH_LABELS": '{"service_name": "entrypoint"}'}
+NOBODYS = {"ENTRYPOINT_MATCH_LABELS": '{"service_name": "nobody"}'}
+OTHER_METRIC, OTHER_LABEL = {"ENTRYPOINT_CALLS_METRIC": "other_calls_total"}, {"ENTRYPOINT_MODEL_LABEL": "called"}
+
+
+def with_others(page: str) -> str:
+    """The page with model `n` counted by another service, with a second family, and with a second label of models."""
+    page = page.replace('"n",service_name="entrypoint"', '"n",service_name="other"')
+    page = page.replace('{model_name="m"', '{called="n",model_name="m"')
+    return page + 'other_calls_total{model_name="m",service_name="entrypoint"} 5.0\n'
+
+
+async def read_twice(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, first: dict[str, str], then: dict[str, str]
+) -> Bench:
+    """The same pages under two settings, one after the other; returns the second replica."""
+    for name in ("m", "n"):
+        platform.add_model(name)
+        platform.call(name, 90_000)
+        platform.set_rate(name, 1.0)
+    platform.fault("entrypoint", Fault.rewrite(with_others))
+    await tick(await make_bench(**first), time, 4)
+    bench = await make_bench(**then)
+    await tick(bench, time, 4)
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(OURS, {}), ({}, OURS), (NOBODYS, OURS), (OTHER_METRIC, {}), ({}, OTHER_METRIC), (OTHER_LABEL, {})],
+    ids=["wider", "narrower", "corrected", "metric", "other metric", "label"],
+)
+async def test_what_was_counted_before_it_was_read_is_neither_called_now_nor_a_restart(
+    make_bench: MakeBench,
+    time: FrozenDateTimeFactory,
+    platform: Platform,
+    first: dict[str, str],
+    then: dict[str, str],
+) -> None:
+    bench = await read_twice(make_bench, time, platform, first, then)
+    assert asked(platform) == []
+    assert bench.criticals() == {}
+    assert await bench.rows(tables.gap) == []
+    since = {row.first_read_at for row in await bench.rows(tables.target)}
+    assert since == {START + timedelta(seconds=5 * 15)}  # the fifth tick set the baseline anew
+
+
+async def test_calls_after_the_settings_were_changed_are_counted_from_the_second_reading_on(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await read_twice(make_bench, time, platform, OURS, {})
+    counted = {row.model_name: json.loads(row.samples) for row in await bench.rows(tables.usage)}
+    assert sum(calls for _, _, calls in counted["n"]) == pytest.approx(3 * 15, abs=2)
+
+
+async def test_replicas_of_different_settings_that_take_turns_only_set_the_baseline(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    platform.add_model("m", replicas=4)
+    platform.set_rate("m", 35)
+    replicas = [await make_bench(), await make_bench(**OURS)]
+    for turn in range(60):
+        await tick(replicas[turn % 2], time)
+    assert asked(platform) == []
+    assert [bench.criticals() for bench in replicas] == [{}, {}]
+    await tick(replicas[0], time, 60)
+    assert asked(platform) == []
+
+
+async def test_readings_of_the_version_before_go_on_as_if_they_were_read_under_these_settings(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    platform.add_model("m")
+    platform.set_rate("m", 2)
+    await tick(await make_bench(), time)
+    bench = await make_bench(**OURS)
+    async with bench.engine.begin() as connection:
+        await connection.execute(update(tables.target).values(read_as=None))
+    await tick(bench, time)
+    (used,) = await bench.rows(tables.usage)
+    assert sum(calls for _, _, calls in json.loads(used.samples)) == pytest.approx(30)
+    assert None not in {row.read_as for row in await bench.rows(tables.target)}
 
 
 # --- a fleet that is read only in part ---

@@ -65,6 +65,29 @@ async def test_an_outage_of_ours_is_no_stabilization(
     assert asked(platform) == []
 
 
+@pytest.mark.parametrize(("interval", "late", "rps"), [(15, 14, 10), (15, 14, 10.8), (5, 6, 10), (5, 11, 10)])
+async def test_pages_that_come_late_make_no_burst(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, interval: int, late: int, rps: float
+) -> None:
+    bench = await make_bench(RPS_CHECK_INTERVAL_SECONDS=interval)
+    platform.add_model("steady")
+    platform.set_rate("steady", rps)
+    await tick(bench, time, 20, interval)
+    time.tick(timedelta(seconds=interval))
+    waits = [late]
+
+    def once(_: str) -> None:
+        time.tick(timedelta(seconds=waits.pop() if waits else 0))
+
+    platform.fault("entrypoint", Fault.preceded(once))
+    await bench.run(Job.RPS_CHECK)
+    platform.clear_faults()
+    read_at = START + timedelta(seconds=21 * interval + late)
+    assert {row.read_at for row in await bench.rows(tables.target)} == {read_at}
+    await tick(bench, time, 20, interval)
+    assert asked(platform) == []
+
+
 async def test_without_burst_lead_and_long_steps_it_climbs_and_descends_a_stairway(
     make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
 ) -> None:

@@ -12,8 +12,9 @@ from limiter.db import tables
 from limiter.domain.job import Job
 from limiter.domain.shard import Shard
 from tests.bench import Bench, open_bench
-from tests.conftest import START, alembic
+from tests.conftest import START, MakeBench, alembic
 from tests.service.test_control import ask
+from tests.service.test_scaling_service import asked, tick
 
 ANN, BEN = "00000000-0000-0000-0000-0000000000a1", "00000000-0000-0000-0000-0000000000b2"
 IDLE = {"IDLE_LIMIT_SECONDS": 3600, "IDLE_WARNING_LEAD_SECONDS": 900, "UNINSTALL_ON_IDLE": "true"}
@@ -68,6 +69,24 @@ async def test_another_users_slot_guards_a_model_of_a_share_and_its_own_user_is_
             time.tick(timedelta(minutes=15))
         assert {deletion.user.name for deletion in platform.deletions} == {"ann"}
         assert [command.kind for command in platform.commands] == ([] if guarded else ["uninstall"])
+
+
+@pytest.mark.parametrize("before", [90_000, 1_800_000])
+async def test_what_models_of_another_share_were_called_before_they_are_minded_here_is_not_called_now(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, before: int
+) -> None:
+    ours, theirs = (next(name for name in "mnopqr" if Shard(number, 2).minds(name)) for number in range(2))
+    for name in (ours, theirs):
+        platform.add_model(name)
+        platform.call(name, before)
+        platform.set_rate(name, 1.0)
+    bench = await make_bench(SHARD="0/2")
+    await tick(bench, time, 4)
+    after = await make_bench(SHARD="0/1")
+    await tick(after, time, 4)
+    assert asked(platform) == []
+    assert after.criticals() == {}
+    assert {row.model_name for row in await after.rows(tables.scaling_state)} == {ours, theirs}
 
 
 async def test_a_command_about_a_model_of_another_share_is_refused_by_naming_it(

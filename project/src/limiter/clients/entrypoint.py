@@ -50,6 +50,7 @@ class Entrypoint:
         self._targets = [
             (client, _Caches(SeriesCache(family), SeriesCache(in_flight) if in_flight else None)) for client in clients
         ]
+        self._read_as = family.fingerprint
         self._clock = clock
         self._oldest = oldest
 
@@ -95,7 +96,7 @@ class Entrypoint:
                     page = await computed(reader.finish)
                 except (BrokenPage, NoFamily) as error:
                     raise ContractBroken(str(error)) from error
-        return _scraped(client.url, self._clock(), page)
+        return _scraped(client.url, self._clock(), page, self._read_as)
 
     def _check_age(self, response: httpx.Response) -> None:
         """Raise ContractBroken if a cache says that it has kept the page for too long."""
@@ -111,7 +112,7 @@ def _problem(error: ServiceError) -> ScrapeProblem:
     return ScrapeProblem.FAMILY_MISSING if isinstance(error.__cause__, NoFamily) else ScrapeProblem.BROKEN
 
 
-def _scraped(target: str, read_at: datetime, page: PageContent) -> ScrapedPage:
+def _scraped(target: str, read_at: datetime, page: PageContent, read_as: str) -> ScrapedPage:
     calls, in_flight = page.calls, page.in_flight
     unclear = {f"in flight: {series}": name for series, name in in_flight.unreadable.items()}
     return ScrapedPage(
@@ -124,4 +125,5 @@ def _scraped(target: str, read_at: datetime, page: PageContent) -> ScrapedPage:
         busy=frozenset(in_flight.names[series] for series, value in in_flight.counters.items() if value > 0),
         digest=page.digest,
         heartbeat=page.heartbeat,
+        read_as=read_as,
     )

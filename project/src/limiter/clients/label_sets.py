@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2s
 from sys import intern
 from typing import Any
 
@@ -30,6 +31,12 @@ class Family:
     label: str
     match: Mapping[str, str] = field(default_factory=dict)
     shard: Shard = EVERY_MODEL
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen characters that are others if other series may count."""
+        read = repr((self.metric, self.label, sorted(self.match.items()), str(self.shard)))
+        return blake2s(read.encode(), digest_size=8).hexdigest()
 
     def series(self, labels: Mapping[str, str]) -> tuple[str, str] | None:
         """The canonical series of these labels and its model name; None if it does not count."""

@@ -18,7 +18,7 @@ from limiter.domain.command import UNFINISHED
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet_numbers import FleetNumbers, ModelNumbers
 from limiter.domain.idle_spell import OPEN_STATES, SpellState
-from limiter.domain.usage import Sample, mean_rate
+from limiter.domain.rates import Sample, mean_rate
 
 NOW = func.now()
 FLAPPING_WITHIN, FLAPPING_EACH = timedelta(hours=1), 2  # within an hour, twice up and twice down

@@ -4,9 +4,21 @@ import json
 from typing import Any
 
 from limiter.domain.columns import Column
-from limiter.domain.usage import Sample, TargetMemory, Usage
+from limiter.domain.rates import Sample
+from limiter.domain.usage import TargetMemory, Usage
 
-TARGET = ("target", "first_read_at", "read_at", "started_at", "rate", "silent", "matched_at", "page_digest", "stale")
+TARGET = (
+    "target",
+    "first_read_at",
+    "read_at",
+    "started_at",
+    "rate",
+    "silent",
+    "matched_at",
+    "page_digest",
+    "stale",
+    "read_as",
+)
 
 
 def target_of(row: Any, counters: Column[float], names: Column[str]) -> TargetMemory:
@@ -22,6 +34,7 @@ def target_of(row: Any, counters: Column[float], names: Column[str]) -> TargetMe
         matched_at=row.matched_at,
         page_digest=row.page_digest,
         stale=row.stale,
+        read_as=row.read_as,
     )
 
 

@@ -1,16 +1,17 @@
 """Folding a reading of every target into what was remembered of the readings before."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from limiter.domain.growth import Growth, grow
+from limiter.domain.rates import Sample
 from limiter.domain.usage import (
     FailedScrape,
     Memory,
     Observation,
-    Sample,
     Scrape,
     ScrapeProblem,
     TargetMemory,
@@ -20,6 +21,7 @@ from limiter.domain.usage import (
 # Of a Poisson stream of calls, one reading in 20,000 misses as many by chance. Fewer often are none at all: a probe of
 # a quiet fleet would make its silence look wrong each time.
 SILENCE_EXPECTS_CALLS = 10.0
+ALIKE = 1.05  # spans that differ by less than a twentieth are counted as one, or each page would add samples of its own
 SAMPLES_PER_WINDOW = 60  # shorter ticks are merged, so that a model's row stays small however fast the ticks are
 
 
@@ -32,13 +34,14 @@ def fold(
     *,
     between_ticks: bool = False,
 ) -> Observation:
-    """Fold one reading of every target, taken at `at`, into the memory; `names` are the running models' names.
+    """Fold one reading of every target, begun at `at`, into the memory; `names` are the running models' names.
 
-    A reading `between_ticks` is one whose memory is thrown away.
+    It is of the moment at which the last page was read. A reading `between_ticks` is one whose memory is thrown away.
     """
-    read = [_believed(memory, scrape, names, at, window, between_ticks) for scrape in scrapes]
+    read = [_believed(memory, scrape, names, window, between_ticks) for scrape in scrapes]
     growths = [one for one in read if isinstance(one, Growth)]
     failed = [one for one in read if isinstance(one, FailedScrape)]
+    at = max([at, *(growth.page.read_at for growth in growths)])
     problems = [(scrape.reason, f"{scrape.target}: {scrape.detail}") for scrape in failed]
     unreadable = frozenset(name for growth in growths for name in growth.page.unreadable.values())
     problems += [(ScrapeProblem.SERIES_UNREADABLE, name) for name in sorted(unreadable)]
@@ -62,15 +65,16 @@ def fold(
         problems=tuple(problems),
         fresh=fresh,
         unseen=timedelta(seconds=max((growth.seconds for growth in growths), default=0.0)),
+        rebased=any(growth.rebased for growth in growths),
     )
 
 
 def _believed(
-    memory: Memory, scrape: Scrape, names: AbstractSet[str], at: datetime, window: timedelta, between_ticks: bool
+    memory: Memory, scrape: Scrape, names: AbstractSet[str], window: timedelta, between_ticks: bool
 ) -> Growth | FailedScrape:
     if isinstance(scrape, FailedScrape):
         return scrape
-    return grow(memory, scrape, names, at, window, between_ticks=between_ticks)
+    return grow(memory, scrape, names, window, between_ticks=between_ticks)
 
 
 def _tick_silenced(memory: Memory, growths: Iterable[Growth]) -> bool:
@@ -122,8 +126,7 @@ def _remember(
     targets.update({growth.memory.target: growth.memory for growth in growths})
     targets.update(_stale(memory, failed))
     gaps = memory.gaps + tuple(growth.gap for growth in growths if growth.gap)
-    read_at = max([growth.page.read_at for growth in growths], default=at)
-    return Memory(targets, _used(memory.usage, fresh, at, max(at, read_at), window), gaps)
+    return Memory(targets, _used(memory.usage, fresh, at, window), gaps)
 
 
 def _stale(memory: Memory, failed: Iterable[FailedScrape]) -> dict[str, TargetMemory]:
@@ -135,21 +138,31 @@ def _stale(memory: Memory, failed: Iterable[FailedScrape]) -> dict[str, TargetMe
     }
 
 
-def _fresh(growths: Iterable[Growth], busy: AbstractSet[str]) -> dict[str, dict[float, float]]:
+def _fresh(growths: Sequence[Growth], busy: AbstractSet[str]) -> dict[str, dict[float, float]]:
     """The new calls of each name by the seconds they came in; a request in flight is use without a call."""
     fresh = {name: dict[float, float]() for name in busy}
+    spans = _spans(growths)
     for growth in growths:
+        seconds = spans[growth.seconds]
         for name, calls in growth.calls.items():
             by_span = fresh.setdefault(name, {})
-            by_span[growth.seconds] = by_span.get(growth.seconds, 0.0) + calls
+            by_span[seconds] = by_span.get(seconds, 0.0) + calls
     return fresh
+
+
+def _spans(growths: Iterable[Growth]) -> dict[float, float]:
+    """The seconds of the growths, as they are counted: those of pages read side by side as the longest of them."""
+    spans, longest = dict[float, float](), math.inf
+    for seconds in sorted({growth.seconds for growth in growths}, reverse=True):
+        longest = seconds if seconds * ALIKE <= longest else longest
+        spans[seconds] = longest
+    return spans
 
 
 def _used(
     usage: Mapping[str, Usage],
     fresh: Mapping[str, Mapping[float, float]],
     at: datetime,
-    used_at: datetime,
     window: timedelta,
 ) -> Mapping[str, Usage]:
     """Usage with the new calls; the last use is the latest moment a call can have happened: when the page was read."""
@@ -165,7 +178,7 @@ def _used(
         samples = before.samples if before else ()
         for seconds, calls in by_span.items():
             samples = _append(samples, Sample(now, seconds, calls), window.total_seconds() / SAMPLES_PER_WINDOW)
-        merged[name] = Usage(max(used_at, before.last_used_at) if before else used_at, samples)
+        merged[name] = Usage(max(at, before.last_used_at) if before else at, samples)
     return merged
 
 

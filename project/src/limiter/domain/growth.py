@@ -6,95 +6,93 @@ last page that was believed, as after a reading that failed. Of two processes be
 read first is followed; a process that is seen alone for two windows takes its place, and its history is no use.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from limiter.domain.columns import changes, differing
-from limiter.domain.usage import (
-    FailedScrape,
-    Gap,
-    Heartbeat,
-    Memory,
-    ScrapedPage,
-    ScrapeProblem,
-    TargetMemory,
-    mean_rate,
-)
+from limiter.domain.difference import Difference, difference
+from limiter.domain.doubt import another_process, started_anew
+from limiter.domain.usage import FailedScrape, Gap, Heartbeat, Memory, ScrapedPage, ScrapeProblem, TargetMemory
 
-START_JITTER = 1.0  # seconds: a start time is computed from the time of boot, which moves a little with the clock
-BURST = 10.0  # times its rate: more than that no process is called from one reading to the next
-SUDDEN = 1000.0  # calls per second that come upon an idle process at once; a balancer shows the history of weeks
-SUDDEN_OF_ONE = 10_000.0  # the same, of a process that says that it is the one read before: what one can pass on
-RESTARTED = 100.0  # calls per second upon an idle process that has just restarted
-RESTARTED_WITH = 1000.0  # calls, however short the time since the restart: fewer do no harm, whoever counted them
+# Seconds. CPU time is shown in hundredths of a second: in so many even an idle process, which at least serves its page,
+# needs one. In less it may need none, as between a tick and a run by hand.
+CPU_MOVES_WITHIN = 5.0
+# Seconds. Another replica's clock may have shown so much more when the last page was read (CLOCK_SKEW_LIMIT_SECONDS);
+# the longer the time that calls are spread over, the less they look like a burst.
+CLOCKS_APART = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What one page adds to the memory of its target: calls by model name, in so many seconds."""
+    """What one page adds to the memory of its target: calls by model name, in so many seconds.
+
+    `rebased` tells a new baseline of a target that was read before.
+    """
 
     page: ScrapedPage
     memory: TargetMemory
     calls: Mapping[str, float]
     seconds: float
     gap: Gap | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Difference:
-    """How a page differs from the last: calls by name and in all, and whether some series fell or vanished."""
-
-    calls: Mapping[str, float]
-    total: float
-    fell: bool
+    rebased: bool = False
 
 
 def grow(
     memory: Memory,
     page: ScrapedPage,
     names: AbstractSet[str],
-    at: datetime,
     window: timedelta,
     *,
     between_ticks: bool = False,
 ) -> Growth | FailedScrape:
-    """Calls counted between two good readings of one target; a target never read before only sets the baseline."""
+    """Calls counted between two good readings of a target; one never read before, or not so, only sets the baseline."""
     before = memory.targets.get(page.target)
-    matched_at = before.matched_at if before else None
-    if not names.isdisjoint(page.names.values()):
-        matched_at = at
-    if before is None:
-        return Growth(page, _target(page, at, at, 0.0, page.counters, matched_at), {}, 0.0, None)
-    if _repeats(before, page, between_ticks):
+    same = before is not None and _is_same(before, page)
+    if before is not None and same and _is_old(before, page, between_ticks):
         detail = f"the page is the same to the byte as at {before.read_at:%H:%M:%S}"
         return FailedScrape(page.target, ScrapeProblem.STALE, detail)
-    anew = _started_anew(before, page)
+    matches = not names.isdisjoint(page.names.values())
+    if before is None or _read_as_another(before, page):
+        target = _target(page, page.read_at, 0.0, page.counters, page.read_at if matches else None)
+        return Growth(page, target, {}, 0.0, None, rebased=before is not None)
+    if same and not between_ticks:
+        return Growth(page, before, {}, 0.0, None)  # its time is still that of the last: the seconds add up
+    return _grown(memory, before, page, window, page.read_at if matches else before.matched_at)
+
+
+def _grown(
+    memory: Memory, before: TargetMemory, page: ScrapedPage, window: timedelta, matched_at: datetime | None
+) -> Growth | FailedScrape:
+    """The growth of a page over the one before, of the same series."""
+    anew = started_anew(before, page)
     old: Mapping[str, float] = {} if anew else before.counters
-    found = _difference(before, old, page)
-    seconds = (at - before.read_at).total_seconds()
-    doubt = _another_process(memory, before, page, found, at, window)
-    if doubt and at - before.read_at <= 2 * window:
+    found = difference(before, old, page)
+    seconds = _seconds(before, page, found)
+    doubt = another_process(memory, before, page, found, window)
+    if doubt and page.read_at - before.read_at <= 2 * window:
         return FailedScrape(page.target, ScrapeProblem.BALANCED, doubt)
     # Some series fell or vanished: the process restarted, whatever it says.
-    gap = Gap(page.target, before.read_at, at) if anew or found.fell or doubt else None
+    gap = Gap(page.target, before.read_at, page.read_at) if anew or found.fell or doubt else None
     rate = found.total / seconds if seconds > 0 else before.rate
     if doubt:
         rate = 0.0 if anew or found.fell else rate  # it may just be busier than was thought possible
-        return Growth(page, _target(page, before.first_read_at, at, rate, page.counters, matched_at), {}, seconds, gap)
+        return Growth(page, _target(page, before.first_read_at, rate, page.counters, matched_at), {}, seconds, gap)
     # An unreadable series keeps its old value: when it can be read again, the growth since then still shows.
     kept = {series: old[series] for series in page.unreadable if series in old}
-    target = _target(
-        page, before.first_read_at, at, rate, {**page.counters, **kept} if kept else page.counters, matched_at
-    )
+    target = _target(page, before.first_read_at, rate, {**page.counters, **kept} if kept else page.counters, matched_at)
     return Growth(page, target, found.calls, seconds, gap)
+
+
+def _seconds(before: TargetMemory, page: ScrapedPage, found: Difference) -> float:
+    """Between the two pages; calls without time, by the clocks, came within the most that those may be apart."""
+    seconds = (page.read_at - before.read_at).total_seconds()
+    return seconds if seconds > 0 or not found.total else CLOCKS_APART
 
 
 def _target(
     page: ScrapedPage,
     first: datetime,
-    at: datetime,
     rate: float,
     counters: Mapping[str, float],
     matched_at: datetime | None,
@@ -102,98 +100,31 @@ def _target(
     return TargetMemory(
         target=page.target,
         first_read_at=first,
-        read_at=at,
+        read_at=page.read_at,
         started_at=page.started_at,
         rate=rate,
         counters=counters,
         names={**page.unreadable, **page.names} if page.unreadable else page.names,
         matched_at=matched_at,
         page_digest=page.digest,
+        read_as=page.read_as,
     )
 
 
-def _difference(before: TargetMemory, old: Mapping[str, float], page: ScrapedPage) -> _Difference:
-    """The page's growth over the `old` counters."""
-    if (columns := changes(old, page.counters)) is not None and not page.unreadable:
-        return _summed(columns.named(), bool(columns.vanished))
-    fell = not before.counters.keys() <= page.counters.keys() | page.unreadable.keys()
-    return _summed(differing(old, page.counters, page.names), fell)
+def _read_as_another(before: TargetMemory, page: ScrapedPage) -> bool:
+    """True if the page shows other series than the last one, because it was read under other settings."""
+    # What an earlier version remembered does not tell, and is taken for the same.
+    return None not in (before.read_as, page.read_as) and before.read_as != page.read_as
 
 
-def _summed(moved: Iterable[tuple[str, float, float]], fell: bool) -> _Difference:
-    """The difference that counters make: model name, value before, value now."""
-    calls, total = dict[str, float](), 0.0
-    for name, known, value in moved:
-        if value == known:
-            continue
-        fell = fell or value < known
-        grown = value - known if value > known else value
-        if grown > 0:
-            calls[name] = calls.get(name, 0.0) + grown
-            total += grown
-    return _Difference(calls, total, fell)
+def _is_same(before: TargetMemory, page: ScrapedPage) -> bool:
+    """True if the page is the last one again, although it has a counter of its own that moves."""
+    return page.digest is not None and page.digest == before.page_digest and page.heartbeat is not None
 
 
-def _repeats(before: TargetMemory, page: ScrapedPage, between_ticks: bool) -> bool:
-    """True if the page is the last one again, although it has a counter of its own that must have moved."""
-    if page.digest is None or page.digest != before.page_digest or page.heartbeat is None:
-        return False
+def _is_old(before: TargetMemory, page: ScrapedPage, between_ticks: bool) -> bool:
+    """True if the counter of a page that is the last one again must have moved by now."""
+    if page.heartbeat is Heartbeat.SCRAPES or before.stale:
+        return True
     # Between ticks a page may be read a moment after the last, in which an idle process needs no CPU time.
-    return not between_ticks or before.stale or page.heartbeat is Heartbeat.SCRAPES
-
-
-def _started_anew(before: TargetMemory, page: ScrapedPage) -> bool:
-    """True if the process says that it is not the one of the last page."""
-    return (
-        page.started_at is not None
-        and before.started_at is not None
-        and abs(page.started_at - before.started_at) > START_JITTER
-    )
-
-
-def _another_process(
-    memory: Memory, before: TargetMemory, page: ScrapedPage, found: _Difference, at: datetime, window: timedelta
-) -> str | None:
-    """What shows that the page is of another process, which did not just replace the one of the last page."""
-    if not _started_anew(before, page):
-        same = page.started_at is not None and page.started_at == before.started_at
-        return _too_much(memory, before, found, at, window, SUDDEN_OF_ONE if same else SUDDEN)
-    # The second is for the clocks: a restart right after the reading must not look like an earlier one.
-    if page.started_at is None or page.started_at > before.read_at.timestamp() - START_JITTER:
-        return None
-    return "a process answers that was running at the last reading already, and is not the one read then"
-
-
-def _too_much(
-    memory: Memory, before: TargetMemory, found: _Difference, at: datetime, window: timedelta, sudden: float
-) -> str | None:
-    """Why neither calls nor a restart explain how the counters moved.
-
-    After a restart they count from zero, so that they cannot show many calls; nor do they fall again and again.
-    """
-    seconds = max((at - before.read_at).total_seconds(), 1.0)
-    if not found.fell:
-        if found.total <= (BURST * before.rate + sudden) * seconds:
-            return None
-        most = (BURST * max(before.rate, _recent_rate(memory, before, window)) + sudden) * seconds
-        return f"{found.total:.0f} calls appear in {seconds:.0f} s" if found.total > most else None
-    if _fell_lately(memory, before, at, window) and found.total + sum(before.counters.values()) > RESTARTED_WITH:
-        return f"counters fall for the second time within {window.total_seconds():.0f} s"
-    usual = before.rate
-    if seconds <= window.total_seconds():
-        # A jump up just before the fall may be another process' as well: the mean is not led astray by it so far.
-        usual = min(usual, _recent_rate(memory, before, window))
-    most = (BURST * usual + RESTARTED) * seconds + RESTARTED_WITH
-    if found.total <= most:
-        return None
-    return f"counters fall, and would show {found.total:.0f} calls in {seconds:.0f} s since a restart"
-
-
-def _fell_lately(memory: Memory, before: TargetMemory, at: datetime, window: timedelta) -> bool:
-    return any(gap.target == before.target and at - gap.until < window for gap in memory.gaps)
-
-
-def _recent_rate(memory: Memory, before: TargetMemory, window: timedelta) -> float:
-    """Calls per second, over all targets, in the window before the last reading of this one."""
-    at, span = before.read_at.timestamp(), window.total_seconds()
-    return sum(mean_rate(used.samples, at, span) for used in memory.usage.values() if used.samples)
+    return not between_ticks and (page.read_at - before.read_at).total_seconds() >= CPU_MOVES_WITHIN

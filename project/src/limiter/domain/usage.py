@@ -6,12 +6,13 @@ reading of that process is a `Gap`, unknown for every model. So does a page that
 another process: it proves nothing, and is as good as none.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import NamedTuple
+
+from limiter.domain.rates import Sample, mean_rates
 
 
 class ScrapeProblem(StrEnum):
@@ -38,7 +39,8 @@ class Heartbeat(StrEnum):
 class ScrapedPage:
     """A good answer of one Entrypoint process: series -> counter, series -> model name; started_at in Unix seconds.
 
-    `busy` are the names with requests in flight; `digest` tells pages apart that differ in a byte.
+    `busy` are the names with requests in flight; `digest` tells pages apart that differ in a byte; `read_as` tells
+    apart the settings that say which series count.
     """
 
     target: str
@@ -50,6 +52,7 @@ class ScrapedPage:
     busy: frozenset[str] = frozenset()
     digest: int | None = None
     heartbeat: Heartbeat | None = None
+    read_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class TargetMemory:
     """The last good reading of one target, and the calls per second the whole target then carried.
 
     `silent` marks a tick in which the whole fleet fell silent at once, `stale` one that got that reading's page again.
-    `matched_at` is when a running model's name was last among its series.
+    `matched_at` is when a running model's name was last among its series; `read_as` is the page's, None if not known.
     """
 
     target: str
@@ -83,6 +86,7 @@ class TargetMemory:
     matched_at: datetime | None = None
     page_digest: int | None = None
     stale: bool = False
+    read_as: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +96,6 @@ class Gap:
     target: str
     since: datetime
     until: datetime
-
-
-class Sample(NamedTuple):
-    """Calls counted in the `seconds` before `until` (Unix seconds); time without a sample had no calls."""
-
-    until: float
-    seconds: float
-    calls: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +138,12 @@ class Observation:
     problems: tuple[tuple[ScrapeProblem, str], ...]
     fresh: Mapping[str, Mapping[float, float]] = field(default_factory=dict)  # name -> seconds -> calls in them
     unseen: timedelta = timedelta(0)  # the longest time between a page and the one before it of the same target
+    rebased: bool = False  # some target that was read before is read as another, and only sets a new baseline
 
     @property
     def restarted(self) -> bool:
-        """True if some target restarted since its last good reading."""
-        return bool(self.restarts)
+        """True if some target restarted since its last good reading, or is read as another."""
+        return self.rebased or bool(self.restarts)
 
     def known(self, name: str) -> bool:
         """True if use and load of this model name are proven up to this tick."""
@@ -173,28 +170,3 @@ class Observation:
     def measured_for(self) -> timedelta:
         """For how long the target that has been read the longest has been."""
         return self.at - min((target.first_read_at for target in self.memory.targets.values()), default=self.at)
-
-
-def mean_rate(samples: Sequence[Sample], at: float, span: float) -> float:
-    """Calls per second over `span` seconds before `at`; of samples in order of time, one cut short counts in part."""
-    return mean_rates(samples, at, (span,))[0]
-
-
-def mean_rates(samples: Sequence[Sample], at: float, spans: Iterable[float]) -> Sequence[float]:
-    """The same for several spans, the shortest first."""
-    rates, whole, left = [], 0.0, len(samples)  # what lies wholly in one span does so in the next
-    for span in spans:
-        edge = at - span
-        while left:
-            until, seconds, counted = samples[left - 1]
-            if until - seconds < edge:
-                break
-            whole += counted
-            left -= 1
-        calls = whole
-        for until, seconds, counted in reversed(samples[:left]):
-            if until <= edge:
-                break
-            calls += counted if until - seconds >= edge else counted * (until - edge) / seconds
-        rates.append(calls / span if calls else 0.0)
-    return rates

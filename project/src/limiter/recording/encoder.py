@@ -64,6 +64,7 @@ class Encoder:
             "busy": sorted(page.busy),
             "digest": page.digest,
             "heartbeat": page.heartbeat,
+            "read_as": page.read_as,
         }
         return fields | {name: value for name, value in extra.items() if value}
 

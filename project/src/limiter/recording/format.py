@@ -6,7 +6,8 @@ Lines of one process are numbered (`n`), so a lost one is noticed.
 
 Version 2 has other names than version 1 for what scaling remembers; in version 3 every closing of a warning is a
 withdrawal, and spells have steps; version 4 has the usual times of sagas, and the settings that scale ahead
-(`upgraded`). A tick has the models that are booked where the budget was short, and a model its tags that have one.
+(`upgraded`). A tick has the models that are booked where the budget was short, and a model its tags that have one. A
+page has how it was read, which is not known of those that were recorded before that was remembered.
 """
 
 from collections.abc import Mapping

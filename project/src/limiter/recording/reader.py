@@ -137,6 +137,7 @@ class Reader:
             busy=frozenset(fields.get("busy", ())),
             digest=fields.get("digest"),
             heartbeat=Heartbeat(heartbeat) if heartbeat else None,
+            read_as=fields.get("read_as"),
         )
 
     def _fleet(self, fields: dict[str, Any]) -> Fleet:

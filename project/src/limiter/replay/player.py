@@ -24,7 +24,7 @@ from limiter.replay.divergence import Replicas, Slots
 from limiter.replay.sagas import Sagas
 from limiter.replay.simulation import Simulation
 
-MEMORIES = 20  # an idle job's snapshot builds on one of the last ticks; more than this many ago would be minutes
+MEMORIES = 40  # an idle job's snapshot builds on one of the last ticks; half as many ticks ago would be minutes
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,9 @@ class Player:
         self.simulation.saga_seconds = tick.saga_seconds
         found = self.simulation.tick(tick.at, tick.scrapes, fleet, tick.booked)
         self._sagas.note_planned()
-        self._memories[_stamp(self.simulation.memory)] = self.simulation.memory
+        # Of the pages earlier versions remembered when the tick began, and their snapshots tell that.
+        for stamp in (tick.at.timestamp(), _stamp(self.simulation.memory)):
+            self._memories[stamp] = self.simulation.memory
         while len(self._memories) > MEMORIES:
             del self._memories[next(iter(self._memories))]
         return Moment(tick.at, found, tick.found, fleet)

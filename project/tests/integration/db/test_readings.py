@@ -13,7 +13,8 @@ from dev.servers.services import Services
 from limiter.db import readings, scaling_states, tables
 from limiter.db.engine import create_engine
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
-from limiter.domain.usage import Gap, Memory, Sample, TargetMemory, Usage
+from limiter.domain.rates import Sample
+from limiter.domain.usage import Gap, Memory, TargetMemory, Usage
 from tests.conftest import START
 
 HOUR = timedelta(hours=1)
@@ -52,6 +53,7 @@ async def test_a_memory_comes_back_as_it_was_saved(engine: AsyncEngine) -> None:
         matched_at=START - HOUR,
         page_digest=-(2**63),
         stale=True,
+        read_as="0123456789abcdef",
     )
     memory = Memory(
         {"a": full, "b": replace(target("b"), page_digest=2**63 - 1)},

@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from unittest.mock import patch
 
@@ -13,6 +14,7 @@ from limiter.clients.exposition import FamilyReader, NoFamily
 from limiter.clients.known_page import SeriesCache
 from limiter.clients.label_sets import BrokenPage, Family
 from limiter.domain.folding import fold
+from limiter.domain.shard import Shard
 from limiter.domain.usage import Heartbeat, Memory, ScrapedPage
 from tests.unit.clients import pages
 from tests.unit.clients.pages import CUTS, FAMILY, LABEL, METRIC, Found, Refused, expected, found, read, read_page
@@ -255,6 +257,20 @@ def test_only_series_that_carry_the_match_labels_count(page: bytes, wanted: str)
     family = Family(METRIC, LABEL, {"zone": wanted})
     carrying = page + f'{METRIC}{{zone="{wanted}",{LABEL}="certainly"}} 1\n'.encode()
     assert found(read(carrying, SeriesCache(family))) == expected(carrying, family)
+
+
+def test_a_fingerprint_tells_the_settings_apart_that_let_other_series_count() -> None:
+    known = Family(METRIC, LABEL, {"zone": "ours", "of": "us"}, Shard(1, 2))
+    assert known.fingerprint == Family(METRIC, LABEL, {"of": "us", "zone": "ours"}, Shard(1, 2)).fingerprint
+    others = (
+        replace(known, metric="calls"),
+        replace(known, label="model"),
+        replace(known, match={"zone": "ours"}),
+        replace(known, match={"zone": "us", "of": "ours"}),
+        replace(known, shard=Shard(0, 2)),
+        replace(known, shard=Shard(1, 20)),
+    )
+    assert len({one.fingerprint for one in (known, *others)}) == 1 + len(others)
 
 
 def test_the_order_of_labels_makes_no_other_series() -> None:

@@ -34,11 +34,11 @@ def test_the_last_tick_is_alone() -> None:
     assert last_tick(counted([10]), "nobody") == (0, 0)
 
 
-def test_the_last_tick_may_be_short_and_of_no_time_at_all() -> None:
+def test_the_last_tick_may_be_short_and_by_the_clock_of_no_time_at_all() -> None:
     assert last_tick(counted([10, 10], tick=1), "m") == (10, 10)
     readings = Readings()
     readings.tick(0, a={"m": 0.0})
-    assert last_tick(readings.tick(0, a={"m": 5.0}), "m") == (0, 5)
+    assert last_tick(readings.tick(0, a={"m": 5.0}), "m") == (0.5, 5)
 
 
 def test_the_last_tick_of_two_processes_is_their_sum_each_over_its_own_time() -> None:

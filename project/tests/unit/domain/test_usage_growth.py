@@ -1,10 +1,11 @@
 """What counts as calls: growth, resets, new series, first readings, and readings that failed in between."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from limiter.domain.usage import Gap, ScrapeProblem
+from limiter.domain.usage import Gap, Heartbeat, Observation, ScrapeProblem
 from tests.unit.domain.build import Readings, at, page
 
 
@@ -23,6 +24,45 @@ def test_a_first_reading_of_a_target_is_only_the_baseline() -> None:
     assert readings.used_at() is None
     assert observation.complete
     assert observation.memory.measured_since == at(0)
+
+
+def read_as(readings: Readings, now: float, settings: str | None, **counters: float) -> Observation:
+    return readings.scraped(now, replace(page(now, counters), read_as=settings))
+
+
+@pytest.mark.parametrize("then", [{"m": 1.0, "n": 90_000.0}, {"n": 2.0}, {"m": 0.0}], ids=["more", "others", "less"])
+def test_a_target_that_is_read_under_other_settings_is_a_new_one(then: dict[str, float]) -> None:
+    readings = Readings()
+    read_as(readings, 0, "before", m=0)
+    read_as(readings, 15, "before", m=1)
+    observation = read_as(readings, 30, "now", **then)
+    assert (readings.calls(), readings.calls("n")) == (1, 0)
+    assert (observation.memory.gaps, observation.restarts) == ((), ())
+    assert observation.memory.measured_since == at(30)
+    assert observation.rate("m", readings.window) == 0
+    assert observation.restarted  # nothing that lasted until now is known to go on
+    observation = read_as(readings, 45, "now", **{name: value + 3 for name, value in then.items()})
+    assert all(observation.fresh[name] == {15: 3} for name in then)
+    assert not observation.restarted
+
+
+@pytest.mark.parametrize(("before", "now"), [(None, "now"), ("before", None), (None, None), ("now", "now")])
+def test_a_target_of_which_it_is_not_known_how_it_was_read_is_the_same(before: str | None, now: str | None) -> None:
+    readings = Readings()
+    read_as(readings, 0, before, m=1)
+    observation = read_as(readings, 15, now, m=5)
+    assert readings.calls() == 4
+    assert observation.memory.measured_since == at(0)
+    assert observation.memory.targets["a"].read_as == now
+
+
+def test_an_old_page_is_no_baseline_under_other_settings_either() -> None:
+    readings = Readings()
+    old = replace(page(0, {"m": 1}), digest=7, heartbeat=Heartbeat.SCRAPES, read_as="before")
+    readings.scraped(0, old)
+    observation = readings.scraped(15, replace(old, read_as="now"))
+    assert [reason for reason, _ in observation.problems] == [ScrapeProblem.STALE]
+    assert readings.memory.targets["a"].read_as == "before"
 
 
 def test_equal_values_are_no_use() -> None:

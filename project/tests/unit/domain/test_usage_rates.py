@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limiter.domain.booked_time import booked_time
-from limiter.domain.usage import Gap, Sample, mean_rate
+from limiter.domain.rates import Sample, mean_rate
+from limiter.domain.usage import Gap
 from tests.unit.domain.build import UNHURRIED, Readings, at, failed_scrape, page, secs, slot
 
 
@@ -14,6 +15,65 @@ def steady(rps: float, until: int, every: int, readings: Readings | None = None)
     for now in range(0, until + 1, every):
         readings.tick(now, a={"m": rps * now})
     return readings
+
+
+# --- pages that are read later than others ---
+
+
+def test_calls_are_those_of_the_time_between_two_pages_however_late_they_came() -> None:
+    readings = Readings()
+    readings.scraped(0, page(0, {"m": 0}), page(0, {"m": 0}, "b"))
+    late = readings.scraped(15, page(15, {"m": 150}), page(29, {"m": 290}, "b"))
+    assert late.fresh == {"m": {15: 150, 29: 290}}
+    assert {target.target: target.read_at for target in late.memory.targets.values()} == {"a": at(15), "b": at(29)}
+    assert [target.rate for target in late.memory.targets.values()] == [10, 10]
+    after = readings.scraped(30, page(30, {"m": 300}), page(30, {"m": 300}, "b"))
+    assert after.fresh == {"m": {15: 150, 1: 10}}
+    assert readings.calls() == 600
+
+
+@pytest.mark.parametrize("late", [0, 3, 14])
+def test_a_window_ends_when_the_last_page_was_read(late: int) -> None:
+    readings = steady(10, 285, 15)
+    observation = readings.scraped(300, page(300 + late, {"m": 10 * (300 + late)}))
+    assert observation.rate("m", secs(60)) == pytest.approx(10)
+    assert observation.measured_for == secs(300 + late)
+    assert readings.tick(315, a={"m": 3150}).rate("m", secs(60)) == pytest.approx(10)
+
+
+def test_pages_that_are_read_side_by_side_share_a_sample_over_the_longest_time_of_them() -> None:
+    readings = Readings()
+    readings.scraped(0, *(page(0, {"m": 0}, target) for target in "abc"))
+    pages = (page(15 + late, {"m": 10}, target) for target, late in {"a": 0.003, "b": 0.5, "c": 5}.items())
+    observation = readings.scraped(15, *pages)
+    assert observation.fresh == {"m": {15.5: 20, 20: 10}}
+
+
+def test_calls_on_a_page_that_was_read_before_the_last_by_another_clock_are_counted_over_the_most_it_can_be() -> None:
+    readings = Readings()
+    readings.scraped(10, page(10, {"m": 0}))
+    observation = readings.scraped(6, page(6, {"m": 50}))
+    assert observation.fresh == {"m": {10: 50}}
+    assert readings.calls() == 50
+    assert observation.memory.targets["a"].rate == 5
+    assert readings.scraped(11, page(11, {"m": 75})).fresh == {"m": {5: 25}}
+
+
+def test_a_page_without_calls_that_was_read_before_the_last_by_another_clock_tells_of_no_time() -> None:
+    readings = steady(10, 15, 15)
+    observation = readings.between_ticks(14.5, a={"m": 150})
+    assert observation.complete
+    assert observation.problems == ()
+
+
+def test_a_restart_is_a_gap_until_the_page_was_read() -> None:
+    readings = Readings()
+    readings.scraped(0, page(0, {"m": 9}))
+    observation = readings.scraped(15, page(29, {"m": 1}))
+    assert observation.restarts == (Gap("a", at(0), at(29)),)
+
+
+# --- rates ---
 
 
 def test_the_rate_of_a_never_called_name_is_zero() -> None:
@@ -107,13 +167,13 @@ def test_a_silent_stretch_is_not_merged_into_a_sample_longer_than_the_resolution
     assert readings.memory.usage["m"].samples == (Sample(at(5).timestamp(), 5, 8), Sample(at(11).timestamp(), 4, 1))
 
 
-def test_a_second_reading_at_the_same_instant_is_use_without_a_sample() -> None:
+def test_a_second_reading_at_the_same_instant_is_use_over_the_most_that_clocks_may_be_apart() -> None:
     readings = Readings()
     readings.tick(0, a={"m": 0})
     observation = readings.tick(0, a={"m": 5})
     assert readings.used_at() == at(0)
-    assert readings.memory.usage["m"].samples == ()
-    assert observation.rate("m", secs(60)) == 0
+    assert readings.memory.usage["m"].samples == (Sample(at(0).timestamp(), 10, 5),)
+    assert observation.rate("m", secs(60)) == 0  # nothing was measured yet
 
 
 def test_a_rate_can_be_asked_while_no_configured_target_was_ever_read() -> None:

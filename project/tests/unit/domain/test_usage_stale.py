@@ -41,6 +41,37 @@ def test_a_tick_is_stale_if_the_page_is_the_last_again_although_it_has_a_counter
     assert readings.memory.targets["a"].stale is stale
 
 
+@pytest.mark.parametrize(
+    ("heartbeat", "seconds", "stale"),
+    [
+        (Heartbeat.CPU, [0.1], False),
+        (Heartbeat.CPU, [4.9], False),
+        (Heartbeat.CPU, [5], True),
+        (Heartbeat.CPU, [2, 4], False),
+        (Heartbeat.CPU, [2, 4, 6], True),  # however short the ticks are: the time adds up
+        (Heartbeat.SCRAPES, [0.1], True),
+    ],
+)
+def test_cpu_time_must_have_moved_only_after_some_seconds(
+    heartbeat: Heartbeat, seconds: list[float], stale: bool
+) -> None:
+    readings = Readings()
+    readings.scraped(0, written(0, 6, value=1, heartbeat=heartbeat))
+    for now in (0, *seconds):
+        observation = readings.scraped(15 + now, written(15 + now, 7, heartbeat=heartbeat))
+    assert [reason for reason, _ in observation.problems] == [ScrapeProblem.STALE] * stale
+    assert observation.known("m") is not stale
+    assert readings.memory.targets["a"].read_at == at(15)
+
+
+def test_calls_after_a_page_that_came_twice_within_a_moment_are_counted_since_it_came_first() -> None:
+    readings = Readings()
+    for now in (0, 2):
+        readings.scraped(now, written(now, 7, heartbeat=Heartbeat.CPU))
+    observation = readings.scraped(15, written(15, 8, value=9, heartbeat=Heartbeat.CPU))
+    assert observation.fresh == {"m": {15: 4}}
+
+
 def test_the_problem_names_the_target_and_since_when() -> None:
     readings = Readings()
     readings.scraped(0, written(0, 7))

@@ -31,7 +31,7 @@ from limiter.recording.trace import RunTrace
 from limiter.replay.player import Player
 from limiter.replay.simulation import Simulation
 from limiter.replay.summary import Summary, summarize
-from tests.unit.domain.build import ANNA, HOUR, at, page, reservation, served, slot
+from tests.unit.domain.build import ANNA, HOUR, at, page, reservation, secs, served, slot
 
 FLEET = Fleet((served(1, "m"), served(2, "other")))
 BOOKED = reservation(slot(0, 2 * HOUR), slot(2 * HOUR, 3 * HOUR), name="m")
@@ -69,6 +69,15 @@ def minutes(number: float) -> timedelta:
 def test_a_warning_that_nobody_recorded_is_delivered_at_once_and_enforced_without_a_recorded_run() -> None:
     lines = [line for now in range(0, 4000, 300) for line in (tick(now), warning(now))]
     assert acts(began(), *lines) == [(Decision.WARN, minutes(45)), (Decision.CANCEL, minutes(60))]
+
+
+@pytest.mark.parametrize("basis", [2700, 2703], ids=["when the tick began", "when its pages were read"])
+def test_a_snapshot_builds_on_the_tick_that_it_was_recorded_with(basis: float) -> None:
+    """Earlier versions remembered of a page when the tick began, and told that."""
+    ticks = [replace(tick(now), scrapes=tick(now + 3).scrapes) for now in (0, 2700, 2715)]
+    looked = warning(2705)
+    based = replace(looked, snapshots=[replace(looked.snapshots[0], basis=at(basis).timestamp())])
+    assert acts(began(), *ticks, based) == [(Decision.WARN, secs(2705))]
 
 
 def test_who_had_no_address_cannot_be_warned_until_the_recording_says_something_else_of_him() -> None:

@@ -3,6 +3,7 @@
 import gzip
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ from limiter.domain.audit import DecisionRecord
 from limiter.domain.command import Command, CommandKind, CommandState
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState
+from limiter.domain.folding import fold
 from limiter.domain.idle_spell import SpellState, Step, StepState
 from limiter.domain.job import Job
 from limiter.domain.keep import Keep
@@ -100,6 +102,33 @@ def test_ticks_read_back_as_they_were_written(tmp_path: Path) -> None:
     assert second.fleet is first.fleet
     assert first.commands == {served().id: command(CommandState.COMPLETED, 30)}
     assert first.found == [RECORD]
+
+
+def test_how_a_page_was_read_and_how_it_was_before_the_recording_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    before = fold(Memory(), [replace(page(0, {"m": 1.0}), read_as="before")], {"m"}, at(0), timedelta(minutes=5)).memory
+    now = replace(page(15, {"m": 90_000.0}), read_as="now")
+    recorder(path).tick(at(15), [now], FLEET, {}, [], (before, {}), {})
+    began, line = read(path)
+    assert isinstance(began, Began)
+    assert began.start.memory == before
+    assert isinstance(line, Tick)
+    assert line.scrapes == (now,)
+
+
+def test_a_recording_that_does_not_tell_how_pages_were_read_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    memory = fold(Memory(), [page(0, {"m": 1.0})], {"m"}, at(0), timedelta(minutes=5)).memory
+    recorder(path).tick(at(15), [page(15, {"m": 2.0})], FLEET, {}, [], (memory, {}), {})
+    written = path.read_text()
+    path.write_text(written.replace(',"read_as":null', ""))
+    assert "read_as" in written
+    assert "read_as" not in path.read_text()
+    began, line = read(path)
+    assert isinstance(began, Began)
+    assert began.start.memory == memory
+    assert isinstance(line, Tick)
+    assert line.scrapes == (page(15, {"m": 2.0}),)
 
 
 def test_snapshots_read_back_as_they_were_written(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ target = Table(
     time("matched_at", nullable=True),
     Column("page_digest", BigInteger),
     Column("stale", Boolean, nullable=False, server_default=false()),
+    Column("read_as", Text),
     postgresql_with={"fillfactor": 50},
 )
 
