@@ -209,7 +209,7 @@ async def test_a_fleet_that_falls_silent_is_distrusted_until_the_next_tick_by_ev
     book(story.platform, ANN, hours(0, 2), hours(2, 3))
     quiet = N - Y
     await story.at(quiet - timedelta(seconds=30), Job.RPS_CHECK)
-    story.platform.call(OTHER)
+    story.platform.call(OTHER, 4)
     await story.at(quiet - timedelta(seconds=15), Job.RPS_CHECK)
     assert await story.at(quiet) == []
     assert await story.at(quiet + timedelta(seconds=1), Job.IDLE_WARNING, Job.EVENT_DISPATCH) == []

@@ -7,9 +7,11 @@ from typing import Any
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     ColumnElement,
     Uuid,
     and_,
+    any_,
     bindparam,
     column,
     desc,
@@ -98,7 +100,8 @@ async def for_model(connection: AsyncConnection, name: str, limit: int) -> list[
     of_renamed = select(decision.c.id).where(decision.c.stands, decision.c.model_id.in_(named(name)))
     parts = (changes, changes.where(decision.c.stands), of_models.group_by(decision.c.model_id), of_renamed)
     ids = union(*(part.order_by(desc("id")).limit(limit).subquery().select() for part in parts))
-    query = select(decision).where(decision.c.id.in_(ids)).order_by(decision.c.id.desc())
+    found = bindparam(None, list((await connection.execute(ids)).scalars()), type_=ARRAY(BigInteger))
+    query = select(decision).where(decision.c.id == any_(found)).order_by(decision.c.id.desc())
     return [record_of(row) for row in await connection.execute(query)]
 
 

@@ -18,9 +18,8 @@ from limiter.domain.usage import (
     Usage,
 )
 
-# Of a Poisson stream of calls, one reading in 20,000 misses as many by chance. Fewer often are none at all: a probe of
-# a quiet fleet would make its silence look wrong each time.
-SILENCE_EXPECTS_CALLS = 10.0
+SNAPSHOT_EXPECTS_CALLS = 10.0  # of a Poisson stream of calls, one snapshot in 20,000 misses as many by chance
+TICK_EXPECTS_CALLS = 3.0  # fewer, as of a probe that calls a quiet fleet once a minute, are often none at all
 ALIKE = 1.05  # spans that differ by less than a twentieth are counted as one, or each page would add samples of its own
 SAMPLES_PER_WINDOW = 60  # shorter ticks are merged, so that a model's row stays small however fast the ticks are
 
@@ -79,7 +78,7 @@ def _believed(
 
 def _tick_silenced(memory: Memory, growths: Iterable[Growth]) -> bool:
     """True if the last tick saw so many calls that one without any, anywhere, is not believed."""
-    return not _alive(growths) and _expected(memory, growths) >= SILENCE_EXPECTS_CALLS
+    return not _alive(growths) and _expected(memory, growths) >= TICK_EXPECTS_CALLS
 
 
 def _snapshot_silenced(memory: Memory, growths: Iterable[Growth]) -> bool:
@@ -88,7 +87,7 @@ def _snapshot_silenced(memory: Memory, growths: Iterable[Growth]) -> bool:
     A snapshot comes at any time after a tick, often so soon that no call was due: its own silence alone says nothing.
     """
     inherited = any(target.silent for target in memory.targets.values())
-    return not _alive(growths) and (inherited or _expected(memory, growths) >= SILENCE_EXPECTS_CALLS)
+    return not _alive(growths) and (inherited or _expected(memory, growths) >= SNAPSHOT_EXPECTS_CALLS)
 
 
 def _alive(growths: Iterable[Growth]) -> bool:

@@ -118,8 +118,7 @@ class Loads:
         """One model's share; `saga_seconds` is how long its scale ups usually take, if known."""
         name, fleet, observation = model.name, self._fleet, self._observation
         known = observation.known(name) and name not in fleet.unsure_names
-        restarted = observation.restarted or observation.unseen > rule.longest_tick
-        busy = name in observation.busy
+        restarted, busy = observation.restarted, name in observation.busy
         if not model.replicas or name not in observation.recent:
             return Load(0.0, 0.0, known, restarted, busy, measured=self._measured)
         share = model.replicas / fleet.replicas_by_name[name]
@@ -129,4 +128,5 @@ class Loads:
         tick, calls = last_tick(observation, name)
         lead = rule.lead_default.total_seconds() if saga_seconds is None else saga_seconds
         lead += calls / tick if tick else 0
+        restarted = restarted or rule.hides(observation.unseen, calls * share, model.replicas)
         return Load(up, down, known, restarted, busy, tick * share, calls * share, grows, lead)

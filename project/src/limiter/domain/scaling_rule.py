@@ -36,13 +36,13 @@ class ScalingRule:
         """How long each of the two windows is that show how the load grows."""
         return 2 * self.up_window
 
-    @property
-    def longest_tick(self) -> timedelta:
-        """How long the time between two readings may be for a wish to last over it: a longer mean hides what came last.
+    def hides(self, unseen: timedelta, calls: float, replicas: int) -> bool:
+        """Whether a mean over such a long time between two readings may hide a load that fewer could not carry.
 
-        By a calendar, ticks may be as long as somebody wants.
+        It may if all the calls can have come last. By a calendar, ticks are as long as somebody wants.
         """
-        return timedelta.max if self.by_calendar else max(self.up_window, self.down_window)
+        long = not self.by_calendar and unseen > 2 * max(self.up_window, self.down_window)
+        return long and calls / self.up_window.total_seconds() > self.headroom * self.target_rps * (replicas - 1)
 
     @property
     def memory(self) -> timedelta:

@@ -63,14 +63,15 @@ def test_a_restart_and_a_failed_target_make_the_load_less_than_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "by_calendar", "ends"), [(300, False, False), (301, False, True), (3600, True, False)]
+    ("seconds", "calls", "by_calendar", "ends"),
+    [(601, 421, False, True), (600, 421, False, False), (601, 420, False, False), (601, 421, True, False)],
 )
-def test_a_wish_for_fewer_does_not_last_over_a_tick_longer_than_the_windows(
-    seconds: float, by_calendar: bool, ends: bool
+def test_a_wish_for_fewer_does_not_last_over_a_long_tick_whose_calls_may_all_have_come_last(
+    seconds: float, calls: float, by_calendar: bool, ends: bool
 ) -> None:
-    observation = steady(8).tick(60 + seconds, a={"m": 8.0 * 60})
-    rule = replace(SCALING, by_calendar=by_calendar)
-    assert Loads(Fleet((served(1, "m"),)), observation).of(served(1, "m"), rule).restarted is ends
+    observation = steady(8).tick(60 + seconds, a={"m": 8.0 * 60 + calls})  # 7 RPS for a minute, or for ten a tenth
+    rule, fleet = replace(SCALING, by_calendar=by_calendar), Fleet((served(1, "m", 2),))
+    assert Loads(fleet, observation).of(fleet.models[0], rule).restarted is ends
 
 
 @pytest.mark.parametrize("calls", [{}, {"m": 5.0}])

@@ -101,12 +101,12 @@ def test_a_fleet_that_falls_silent_at_once_is_distrusted_for_exactly_one_tick() 
     assert still_silent.known("m")
 
 
-@pytest.mark.parametrize(("calls", "trusted"), [(34, False), (33, True), (1, True), (0, True)])
+@pytest.mark.parametrize(("calls", "trusted"), [(11, False), (9, True), (1, True), (0, True)])
 def test_a_tick_is_distrusted_if_so_many_calls_were_due_that_none_is_no_chance(calls: float, trusted: bool) -> None:
     readings = Readings()
     readings.tick(0, a={"m": 0})
     readings.tick(10, a={"m": calls})
-    assert readings.tick(13, a={"m": calls}).complete is trusted  # of 34, 10.2 were due; of 33, 9.9
+    assert readings.tick(13, a={"m": calls}).complete is trusted  # of 11, 3.3 were due; of 9, 2.7
 
 
 def test_a_probe_of_a_quiet_fleet_makes_its_silence_no_less_believed() -> None:
@@ -139,12 +139,12 @@ def test_a_reading_between_ticks_that_misses_ten_calls_is_distrusted() -> None:
 def test_a_reading_after_a_distrusted_tick_is_distrusted_too_until_somebody_calls_or_a_tick_passes() -> None:
     readings = Readings()
     readings.tick(0, a={"m": 0})
-    readings.tick(15, a={"m": 20})
-    readings.tick(30, a={"m": 20})
-    assert not readings.between_ticks(31, a={"m": 20}).complete
-    assert readings.between_ticks(31, a={"m": 21}).complete
-    readings.tick(45, a={"m": 20})
-    assert readings.between_ticks(46, a={"m": 20}).complete
+    readings.tick(15, a={"m": 4})
+    readings.tick(30, a={"m": 4})
+    assert not readings.between_ticks(31, a={"m": 4}).complete
+    assert readings.between_ticks(31, a={"m": 5}).complete
+    readings.tick(45, a={"m": 4})
+    assert readings.between_ticks(46, a={"m": 4}).complete
 
 
 def test_a_call_anywhere_shows_that_the_fleet_is_not_silent() -> None:
