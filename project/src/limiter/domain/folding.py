@@ -37,9 +37,7 @@ def fold(
 
     It is of the moment at which the last page was read. A reading `between_ticks` is one whose memory is thrown away.
     """
-    read = [_believed(memory, scrape, names, window, between_ticks) for scrape in scrapes]
-    growths = [one for one in read if isinstance(one, Growth)]
-    failed = [one for one in read if isinstance(one, FailedScrape)]
+    growths, failed = _grown(memory, scrapes, names, window, between_ticks)
     at = max([at, *(growth.page.read_at for growth in growths)])
     problems = [(scrape.reason, f"{scrape.target}: {scrape.detail}") for scrape in failed]
     unreadable = frozenset(name for growth in growths for name in growth.page.unreadable.values())
@@ -68,12 +66,15 @@ def fold(
     )
 
 
-def _believed(
-    memory: Memory, scrape: Scrape, names: AbstractSet[str], window: timedelta, between_ticks: bool
-) -> Growth | FailedScrape:
-    if isinstance(scrape, FailedScrape):
-        return scrape
-    return grow(memory, scrape, names, window, between_ticks=between_ticks)
+def _grown(
+    memory: Memory, scrapes: Iterable[Scrape], names: AbstractSet[str], window: timedelta, between_ticks: bool
+) -> tuple[list[Growth], list[FailedScrape]]:
+    """The growths of the pages that are believed, and what is not, or could not be read."""
+    read = [
+        one if isinstance(one, FailedScrape) else grow(memory, one, names, window, between_ticks=between_ticks)
+        for one in scrapes
+    ]
+    return [one for one in read if isinstance(one, Growth)], [one for one in read if isinstance(one, FailedScrape)]
 
 
 def _tick_silenced(memory: Memory, growths: Iterable[Growth]) -> bool:
