@@ -27,7 +27,7 @@ async def ended(variables: dict[str, str]) -> tuple[int | None, list[dict[str, A
     return process.returncode, [json.loads(line) for line in log.splitlines()]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1", "no.such.host.invalid", "a..b"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "a..b"])
 async def test_where_it_cannot_listen_is_told_by_variable_value_and_rule(
     services: Services, schema: str, platform: Platform, host: str
 ) -> None:

@@ -65,7 +65,7 @@ async def test_an_outage_of_ours_is_no_stabilization(
     assert asked(platform) == []
 
 
-@pytest.mark.parametrize(("interval", "late", "rps"), [(15, 14, 10), (15, 14, 10.8), (5, 6, 10), (5, 11, 10)])
+@pytest.mark.parametrize(("interval", "late", "rps"), [(15, 14, 10.8), (5, 11, 10)])
 async def test_pages_that_come_late_make_no_burst(
     make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, interval: int, late: int, rps: float
 ) -> None:
