@@ -42,7 +42,7 @@ class Policy:
         """How long a model of this name is left alone after a command."""
         return self.own_pacing.get(name, self.pacing)
 
-    def bar(self, command: Command) -> str | None:
+    def forbids(self, command: Command) -> str | None:
         """Why a scale that was planned, perhaps under other rules, may not be sent under these; None: it may."""
         rule = self.scaling(command.model_name)
         if self.dry_run:

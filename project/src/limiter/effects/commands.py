@@ -60,9 +60,9 @@ class Commands:
                 logger.bind(event="command_left").info("{} is not sent: the job is paused", command.kind)
                 return None
             at = self.clock()
-            if (bar := await _bar(connection, run, command)) is not None:
-                await settlement.settle(connection, command, CommandState.FAILED, at, f"never sent: {bar}")
-                logger.bind(event="command_dropped", kind=str(command.kind)).warning("never sent: {}", bar)
+            if (why := await _forbids(connection, run, command)) is not None:
+                await settlement.settle(connection, command, CommandState.FAILED, at, f"never sent: {why}")
+                logger.bind(event="command_dropped", kind=str(command.kind)).warning("never sent: {}", why)
                 return None
             return replace(command, sent_at=at) if await ledger.mark_sent(connection, command.id, at) else None
 
@@ -81,7 +81,7 @@ class Commands:
         )
 
 
-async def _bar(connection: AsyncConnection, run: Run, command: Command) -> str | None:
+async def _forbids(connection: AsyncConnection, run: Run, command: Command) -> str | None:
     """What has come up since the command was planned, so that it is not to be sent; None: nothing."""
     if command.spell_id is not None and not await idle_spells.stays_open(connection, command.spell_id):
         return "its spell was closed"

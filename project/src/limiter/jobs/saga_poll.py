@@ -106,10 +106,10 @@ class SagaPoll:
 
     async def _send(self, run: Run, command: Command) -> None:
         """Send what another run planned, perhaps under other rules, if the rules in force now allow it."""
-        if (bar := self.policy.bar(command)) is None:
+        if (why := self.policy.forbids(command)) is None:
             await self.commands.send(run, command)
         else:
-            await self._drop(run, command, f"never sent: {bar}")
+            await self._drop(run, command, f"never sent: {why}")
 
     async def _drop(self, run: Run, command: Command, why: str) -> None:
         """Its sender was paused, or died, and it is not sent any more: nothing failed that a person must look at."""
