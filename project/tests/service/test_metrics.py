@@ -1,6 +1,7 @@
 """What /metrics tells of a composed replica on real Postgres and RabbitMQ."""
 
 from datetime import timedelta
+from math import isnan
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,7 @@ from freezegun.api import FrozenDateTimeFactory
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, insert, select
 
+from dev.fake_platform.faults import Fault
 from limiter.clients.event_wire import time_view
 from limiter.db import tables
 from limiter.domain.job import Job
@@ -95,6 +97,26 @@ async def test_each_model_has_its_numbers_only_where_that_is_asked_for(
     bench.platform.remove_model(unused)
     await bench.run(Job.RPS_CHECK)
     assert ("unused",) not in (await page(bench))["model_replicas"]
+
+
+async def test_the_calls_of_a_model_are_not_known_once_a_page_was_not_read_for_a_window(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await make_bench(METRICS_PER_MODEL="true")
+    bench.platform.add_model("used")
+    bench.platform.set_rate("used", 6.0)
+    await bench.run(Job.RPS_CHECK)
+    time.tick(60)
+    await bench.run(Job.RPS_CHECK)
+    bench.platform.fault("entrypoint", Fault.status(500), path="/entrypoint/1/")
+    time.tick(60)
+    await bench.attempt(Job.RPS_CHECK)
+    assert (await page(bench))["model_rps"]["used",] > 0
+    time.tick(1)
+    assert isnan((await page(bench))["model_rps"]["used",])
+    (model,) = (await got(bench, "/status")).json()["models"]
+    assert model["rps"] is None
+    assert "not known" in (await got(bench, "/")).text
 
 
 async def test_without_it_no_model_is_named(make_bench: MakeBench) -> None:

@@ -11,6 +11,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory
 from sqlalchemy import insert
 
+from dev.fake_platform.faults import Fault
 from limiter.api.http import http_app
 from limiter.db import tables
 from limiter.domain.job import Job
@@ -111,7 +112,18 @@ async def test_a_wrong_page_is_named(make_bench: MakeBench, page: str) -> None:
 async def test_an_empty_service_has_a_page(make_bench: MakeBench) -> None:
     text = (await got(await make_bench(), "/")).text
     assert "Nobody: every booked model is used" in text
-    assert "None read yet." in text
+    assert "never read well" in text
+
+
+async def test_a_page_that_was_never_read_stands_beside_those_that_were(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    bench.platform.fault("entrypoint", Fault.status(500), path="/entrypoint/1/")
+    await bench.attempt(Job.RPS_CHECK)
+    never = bench.platform.metrics_urls[1]
+    found = (await got(bench, "/status")).json()["targets"]
+    assert [(one["target"], one["age_seconds"]) for one in found if one["read_at"] is None] == [(never, None)]
+    assert f"  {never}: never read well" in (await ask(bench, {"command": "status"}))["detail"]
+    assert "never read well" in (await got(bench, "/")).text
 
 
 async def test_two_thousand_models_are_paged(make_bench: MakeBench) -> None:

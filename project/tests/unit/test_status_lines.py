@@ -25,7 +25,7 @@ def status(name: str) -> dict[str, Any]:
         "replicas": 1,
         "without_enough": 0,
         "commands": [{"kind": "scale_up", "model_name": name, "state": "planned", "planned_at": AT}],
-        "targets": [{"target": name, "age_seconds": 1, "silent": False}],
+        "targets": [{"target": name, "read_at": AT, "age_seconds": 1, "silent": False, "stale": False}],
         "left_alone": [f"entrypoint {name}"],
         "events_total": 0,
     }

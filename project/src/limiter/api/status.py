@@ -42,7 +42,8 @@ class StatusReader:
         async with self.engine.connect() as connection:
             found = await fleet_numbers.numbers(connection, self.targets)
             if self.metrics_per_model:
-                found = replace(found, by_model=await fleet_numbers.by_model(connection, self.clock(), self._window))
+                models = await fleet_numbers.by_model(connection, self.targets, self.clock(), self._window)
+                found = replace(found, by_model=models)
         return found
 
     def _window(self, model_name: str) -> timedelta:
@@ -57,8 +58,8 @@ class StatusReader:
             spells = await status.who_is_next(connection, MOST)
             models = await status.models(connection, PER_PAGE, PER_PAGE * (page - 1))
             commands = await status.commands(connection, MOST)
-            targets = await status.targets(connection, self.targets)
-            measured = await fleet_numbers.measured(connection)
+            read = {row["target"]: row for row in await status.targets(connection, self.targets)}
+            measured = await fleet_numbers.measured(connection, self.targets)
             events = await status.events(connection, MOST)
             decisions = await status.last_decisions(connection, 20)
         return {
@@ -70,7 +71,7 @@ class StatusReader:
             "jobs": [self._job(row) for row in jobs],
             "next": [_next(row, now) for row in spells],
             "next_total": int(sum(numbers.spells.values())),
-            "models": [self._model(row, measured) for row in models],
+            "models": [self._model(row, measured, now) for row in models],
             "models_total": numbers.models,
             "page": page,
             "pages": max(1, -(-numbers.models // PER_PAGE)),
@@ -78,7 +79,7 @@ class StatusReader:
             "without_enough": numbers.without_enough,
             "commands": [_plain(row) for row in commands],
             "commands_total": int(sum(numbers.commands.values())),
-            "targets": [_plain(row) | {"age_seconds": _since(row["read_at"], now)} for row in targets],
+            "targets": [_target(name, read.get(name), now) for name in sorted(self.targets)],
             "left_alone": sorted(f"{name} {url}" for name, url in self.telemetry.replica.left_alone),
             "events": [_plain(row) for row in events],
             "events_total": numbers.pending,
@@ -91,13 +92,13 @@ class StatusReader:
         more = ("started_at", "ended_at", "replica_id", "error")
         return _plain({name: row[name] for name in (*names, *more)}) | {"interval_seconds": spec and spec.interval}
 
-    def _model(self, row: status.Row, measured: fleet_numbers.Measured) -> dict[str, Any]:
+    def _model(self, row: status.Row, measured: fleet_numbers.Measured, now: datetime) -> dict[str, Any]:
         """One instance of a model: its name's calls, which way it wishes to go and since when, and why it stands so."""
-        rate = measured.rps(row["samples"], self._window(row["model_name"]))
+        rate = measured.rps(row["samples"], self._window(row["model_name"]), now)
         up, down = row["overloaded_since"], row["underused_since"]
         names = ("model_name", "replicas", "standing", "first_seen_at", "overloaded_since", "underused_since")
         return _plain({name: row[name] for name in (*names, "last_used_at")}) | {
-            "rps": round(rate, 3),
+            "rps": None if rate is None else round(rate, 3),
             "wish": "up" if up else "down" if down else "none",
             "wish_since": _value(up or down),
             "why": row["record"].why if row["record"] else None,
@@ -121,6 +122,13 @@ def _decision(record: DecisionRecord, *, dry: bool) -> dict[str, Any]:
         "reason": str(record.reason),
         "why": record.why,
     }
+
+
+def _target(name: str, row: status.Row | None, now: datetime) -> dict[str, Any]:
+    """One metrics page as it was last read well; its age and its rate are None if it never was."""
+    if row is None:
+        return {"target": name, "read_at": None, "rate": None, "silent": False, "stale": False, "age_seconds": None}
+    return _plain(row) | {"age_seconds": _since(row["read_at"], now)}
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

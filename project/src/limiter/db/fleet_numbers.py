@@ -84,16 +84,18 @@ def _flapping() -> Any:
     return select(func.count()).select_from(both)
 
 
-async def by_model(connection: AsyncConnection, now: datetime, window: Window) -> dict[str, ModelNumbers]:
+async def by_model(
+    connection: AsyncConnection, targets: Collection[str], now: datetime, window: Window
+) -> dict[str, ModelNumbers]:
     """The numbers of every running model, by name: instances of one name share its calls. `window`: of the rate."""
-    counted = await measured(connection)
+    counted = await measured(connection, targets)
     columns = (scaling_state.c.model_name, func.sum(scaling_state.c.replicas), func.min(scaling_state.c.first_seen_at))
     query = select(*columns, used.c.last_used_at, used.c.samples)
     query = query.outerjoin(used, used.c.model_name == scaling_state.c.model_name)
     query = query.group_by(scaling_state.c.model_name, used.c.last_used_at, used.c.samples)
     return {
         name: ModelNumbers(
-            rps=counted.rps(samples, window(name)),
+            rps=counted.rps(samples, window(name), now),
             replicas=int(replicas),
             idle_seconds=max(0.0, (now - (last or first_seen)).total_seconds()),
         )
@@ -103,23 +105,31 @@ async def by_model(connection: AsyncConnection, now: datetime, window: Window) -
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """From when until when calls were counted; None before the first reading."""
+    """From when until when calls were counted, and since when some page was not read; None before the first reading."""
 
     since: datetime | None
     until: datetime | None
+    latest_of_all: datetime | None
 
-    def rps(self, samples: str | None, window: timedelta) -> float:
-        """Calls per second within the window before the last reading, from the samples as they are stored."""
-        if samples is None or self.since is None or self.until is None or self.since == self.until:
+    def rps(self, samples: str | None, window: timedelta, now: datetime) -> float | None:
+        """Calls per second within the window before the last reading, from the samples as they are stored.
+
+        None: not known, since some page has not been read for a window, or never.
+        """
+        if self.since is None or self.until is None or self.latest_of_all is None or now - self.latest_of_all > window:
+            return None
+        if samples is None or self.since == self.until:
             return 0.0
         span = min(window, self.until - self.since).total_seconds()
         return mean_rate([Sample(*sample) for sample in json.loads(samples)], self.until.timestamp(), span)
 
 
-async def measured(connection: AsyncConnection) -> Measured:
-    """From when until when calls were counted."""
-    found = await connection.execute(select(func.min(target.c.first_read_at), func.max(target.c.read_at)))
-    return Measured(*found.one())
+async def measured(connection: AsyncConnection, targets: Collection[str]) -> Measured:
+    """From when until when calls were counted on the pages of these targets."""
+    columns = (func.count(), func.min(target.c.first_read_at), func.max(target.c.read_at), func.min(target.c.read_at))
+    found = await connection.execute(select(*columns).where(target.c.target == any_(texts(targets))))
+    read, since, until, latest_of_all = found.one()
+    return Measured(since, until, latest_of_all if read == len(set(targets)) else None)
 
 
 async def _pairs(connection: AsyncConnection, query: Any) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ModelNumbers:
-    """Of one model name: calls per second, replicas, and the seconds since its last call."""
+    """Of one model name: calls per second (None: not known), replicas, and the seconds since its last call."""
 
-    rps: float
+    rps: float | None
     replicas: int
     idle_seconds: float
 

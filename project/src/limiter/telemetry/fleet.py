@@ -69,7 +69,7 @@ class FleetGauges:
         for gauge in (self._model_rps, self._model_replicas, self._model_idle):
             gauge.clear()
         for name, numbers in models.items():
-            self._model_rps.labels(name).set(numbers.rps)
+            self._model_rps.labels(name).set(nan if numbers.rps is None else numbers.rps)
             self._model_replicas.labels(name).set(numbers.replicas)
             self._model_idle.labels(name).set(numbers.idle_seconds)
 
