@@ -125,6 +125,29 @@ async def test_an_idle_process_needs_no_cpu_time_between_two_runs_right_after_ea
     assert used.last_used_at == START + timedelta(seconds=15)
 
 
+# --- a page that loses series, and has them again ---
+
+
+async def test_the_history_of_a_series_that_was_missing_from_a_page_scales_nothing_up(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    for name in ("busy", "other"):
+        platform.add_model(name)
+        platform.call(name, 30_000)
+        platform.set_rate(name, 5)
+    bench = await make_bench()
+    await tick(bench, time, 8)
+    platform.fault("entrypoint", Fault.rewrite(lambda page: re.sub(r'.*"busy".*\n', "", page)))
+    await tick(bench, time, 2)
+    platform.clear_faults()
+    await tick(bench, time, 24)
+    assert asked(platform) == []
+    assert bench.criticals() == {}
+    platform.set_rate("busy", 36)
+    await tick(bench, time, 8)
+    assert asked(platform) == [4]
+
+
 # --- requests in flight ---
 
 

@@ -6,6 +6,7 @@ columns of one layout, or of one and the next, are compared value by value, with
 
 from array import array
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import compress, count
 from operator import ne
@@ -103,10 +104,11 @@ class Changes:
     added: Sequence[int] = ()
     vanished: Sequence[str] = ()
 
-    def named(self) -> Iterable[tuple[str, float, float]]:
-        """The model's name, the value before and the value now, for each changed series."""
+    def named(self, *, apart: AbstractSet[int] = frozenset()) -> Iterable[tuple[str, float, float]]:
+        """The model's name, the value before and the value now, for each changed series but those at places `apart`."""
         names = self.layout.names
-        return zip([names[place] for place in self.places], self.old, self.new, strict=True)
+        rows = zip([names[place] for place in self.places], self.old, self.new, strict=True)
+        return compress(rows, [place not in apart for place in self.places]) if apart else rows
 
     def rows(self) -> Iterator[tuple[str, str, float]]:
         """Series, model name and value of everything changed or added."""

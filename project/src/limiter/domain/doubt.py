@@ -23,6 +23,13 @@ def started_anew(before: TargetMemory, page: ScrapedPage) -> bool:
     )
 
 
+def has_lost_series(memory: Memory, page: ScrapedPage) -> bool:
+    """True if series of this very process fell or vanished before: what appears may be as old as it is."""
+    return page.started_at is not None and any(
+        gap.target == page.target and page.started_at < gap.since.timestamp() - START_JITTER for gap in memory.gaps
+    )
+
+
 def another_process(
     memory: Memory, before: TargetMemory, page: ScrapedPage, found: Difference, window: timedelta
 ) -> str | None:

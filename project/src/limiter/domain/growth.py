@@ -4,6 +4,7 @@ A page that repeats itself although it counts its own scrapes is an old one. A p
 one, although neither has just started, comes from behind a load balancer. Neither is folded in: the memory stays at the
 last page that was believed, as after a reading that failed. Of two processes behind one address only the one that was
 read first is followed; a process that is seen alone for two windows takes its place, and its history is no use.
+A series that appears where series were lost, though the process went on, may be as old as the process.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from limiter.domain.difference import Difference, difference
-from limiter.domain.doubt import another_process, started_anew
+from limiter.domain.doubt import another_process, has_lost_series, started_anew
 from limiter.domain.usage import FailedScrape, Gap, Heartbeat, Memory, ScrapedPage, ScrapeProblem, TargetMemory
 
 # Seconds. CPU time is shown in hundredths of a second: in so many even an idle process, which at least serves its page,
@@ -67,7 +68,7 @@ def _grown(
     """The growth of a page over the one before, of the same series."""
     anew = started_anew(before, page)
     old: Mapping[str, float] = {} if anew else before.counters
-    found = difference(before, old, page)
+    found = difference(before, old, page, lost=has_lost_series(memory, page))
     seconds = _seconds(before, page, found)
     doubt = another_process(memory, before, page, found, window)
     if doubt and page.read_at - before.read_at <= 2 * window:

@@ -1,6 +1,8 @@
 """Columns of one layout and the next compare as dictionaries do, whatever comes, goes or moves on a page."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +23,13 @@ PAGES = st.lists(st.lists(st.sampled_from(NAMES), unique=True, max_size=8), min_
 VALUES = st.lists(st.integers(0, 3), min_size=8, max_size=8)
 
 
-def page(names: Sequence[str], values: Sequence[int], cache: SeriesCache | None, cuts: tuple[int, ...]) -> ScrapedPage:
+def page(
+    names: Sequence[str],
+    values: Sequence[int],
+    cache: SeriesCache | None,
+    cuts: tuple[int, ...],
+    started: float | None = None,
+) -> ScrapedPage:
     """A page of two series for each name, one of which does not count; the others by the names' own values."""
     lines = [
         f'model_calls_total{{model_name="{name}",of="{of}"}} {values[NAMES.index(name)]}\n'
@@ -31,19 +39,23 @@ def page(names: Sequence[str], values: Sequence[int], cache: SeriesCache | None,
     text = "# TYPE model_calls counter\n" + "".join(lines)
     series = read(text.encode(), cache or SeriesCache(FAMILY), cuts)
     counters = series.counters if cache else dict(series.counters)
-    return ScrapedPage("a", at(0), counters, series.names if cache else dict(series.names))
+    return ScrapedPage("a", at(0), counters, series.names if cache else dict(series.names), started_at=started)
 
 
-@given(pages=PAGES, data=st.data())
+def read_at(now: datetime, page: ScrapedPage) -> ScrapedPage:
+    return replace(page, read_at=now)
+
+
+@given(pages=PAGES, started=st.sampled_from([None, at(-500).timestamp()]), data=st.data())
 def test_any_pages_are_folded_and_written_as_if_each_was_a_dictionary(
-    pages: list[list[str]], data: st.DataObject
+    pages: list[list[str]], started: float | None, data: st.DataObject
 ) -> None:
     cache, plain, columns = SeriesCache(FAMILY), Memory(), Memory()
     for number, names in enumerate(pages):
         values, cuts = data.draw(VALUES), tuple(data.draw(st.lists(st.integers(0, 400), max_size=3)))
         now = at(15 * number)
-        by_column = fold(columns, [page(names, values, cache, cuts)], {"m0", "m1"}, now, WINDOW)
-        by_name = fold(plain, [page(names, values, None, ())], {"m0", "m1"}, now, WINDOW)
+        by_column = fold(columns, [read_at(now, page(names, values, cache, cuts, started))], {"m0", "m1"}, now, WINDOW)
+        by_name = fold(plain, [read_at(now, page(names, values, None, (), started))], {"m0", "m1"}, now, WINDOW)
         assert (by_column.fresh, by_column.restarts, by_column.complete) == (
             by_name.fresh,
             by_name.restarts,

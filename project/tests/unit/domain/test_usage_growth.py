@@ -163,6 +163,40 @@ def test_even_a_vanished_zero_means_a_restart() -> None:
     assert readings.tick(15, a={"n": 7}).restarted
 
 
+@pytest.mark.parametrize("pages_without", [1, 3])
+def test_the_history_of_a_series_that_comes_back_to_the_page_of_its_process_is_use_but_no_calls(
+    pages_without: int,
+) -> None:
+    readings = Readings(frozenset({"m", "n"}))
+    readings.tick(0, started=-500, a={"m": 3000, "n": 7})
+    for number in range(pages_without):
+        readings.tick(15 + 15 * number, started=-500, a={"n": 8})
+    back = 15 + 15 * pages_without
+    observation = readings.tick(back, started=-500, a={"m": 3002, "n": 9, "x": 0})
+    assert (readings.calls("m"), readings.calls("n")) == (0, 2)
+    assert (readings.used_at("m"), readings.used_at("x")) == (at(back), None)
+    assert observation.rate("m", readings.window) == 0
+    readings.tick(back + 15, started=-500, a={"m": 3006, "n": 9, "x": 1})
+    assert (readings.calls("m"), readings.calls("x")) == (4, 1)
+
+
+def test_history_under_another_name_of_the_series_is_no_calls_either() -> None:
+    readings = Readings(frozenset({"m"}))
+    readings.tick(0, started=-500, a={"m": 3000})
+    readings.tick(15, started=-500, a={"m#2": 3001})
+    assert (readings.calls("m"), readings.used_at("m")) == (0, at(15))
+
+
+@pytest.mark.parametrize("started", [None, 12])
+def test_what_appears_after_a_restart_or_on_a_page_that_tells_no_start_is_calls(started: float | None) -> None:
+    readings = Readings(frozenset({"m", "n"}))
+    before = None if started is None else -500
+    readings.tick(0, started=before, a={"m": 30, "n": 7})
+    readings.tick(15, started=started, a={"n": 1})
+    readings.tick(30, started=started, a={"m": 20, "n": 1})
+    assert readings.calls("m") == 20
+
+
 def test_a_restart_of_one_target_leaves_the_counters_of_the_other_alone() -> None:
     readings = Readings()
     readings.tick(0, a={"m": 100}, b={"m": 100})
