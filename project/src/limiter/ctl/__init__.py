@@ -12,7 +12,6 @@ from uuid import UUID
 import click
 
 from limiter.config.settings import Settings
-from limiter.ctl.examining import examine
 from limiter.ctl.options import JOB, Duration, end, signed
 from limiter.ctl.sending import send
 
@@ -44,6 +43,8 @@ def main(context: click.Context, url: str | None, queue: str, timeout: float) ->
 @main.command()
 def doctor() -> None:
     """Check, from the environment of a replica, that all it needs is there; it changes nothing, and asks no replica."""
+    from limiter.ctl.examining import examine  # imports all of the service, for which no other command has to wait
+
     click.get_current_context().exit(examine())
 
 
