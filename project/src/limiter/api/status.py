@@ -133,5 +133,5 @@ def _value(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
 
 
-def _since(at: datetime, now: datetime) -> float:
-    return max(0.0, (now - at).total_seconds())
+def _since(at: datetime | None, now: datetime) -> float | None:
+    return None if at is None else max(0.0, (now - at).total_seconds())

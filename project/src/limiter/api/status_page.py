@@ -54,7 +54,8 @@ def lines(found: Mapping[str, Any]) -> str:
     for one in found["commands"]:
         text.append(f"  {one['kind']} {one['model_name']}: {one['state']} since {_until(one['planned_at'], at)}")
     for one in found["targets"]:
-        text.append(f"  {one['target']}: read {duration(one['age_seconds'])} ago{', silent' if one['silent'] else ''}")
+        read = "never read" if one["age_seconds"] is None else f"read {duration(one['age_seconds'])} ago"
+        text.append(f"  {one['target']}: {read}{', silent' if one['silent'] else ''}")
     text += [f"  left alone: {name}" for name in found["left_alone"]]
     text.append(f"events that wait: {found['events_total']}")
     return "\n".join(map(printable, text))
