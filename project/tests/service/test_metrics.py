@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, insert, select
 
 from dev.fake_platform.faults import Fault
+from dev.servers.processes import free_port
 from limiter.clients.event_wire import time_view
 from limiter.db import tables
 from limiter.domain.job import Job
@@ -189,3 +190,14 @@ async def test_a_page_that_was_taken_out_of_the_settings_has_no_age(make_bench: 
     configured = set(bench.settings.entrypoint_metrics_urls)
     assert set((await page(bench))["reading_age_seconds"]) == {(url,) for url in configured}
     assert {one["target"] for one in (await got(bench, "/status")).json()["targets"]} == configured
+
+
+async def test_a_page_that_was_never_read_grows_old_from_the_start_on(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    never = f"http://127.0.0.1:{free_port()}/metrics"
+    bench = await make_bench(ENTRYPOINT_METRICS_URLS=never)
+    await bench.run(Job.RPS_CHECK)
+    assert (await page(bench))["reading_age_seconds"] == {(never,): 0}
+    time.tick(301)
+    assert (await page(bench))["reading_age_seconds"] == {(never,): 301}

@@ -11,7 +11,8 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory
 from sqlalchemy import insert
 
-from dev.fake_platform.faults import Fault
+from dev.fake_platform.platform import Platform
+from dev.servers.processes import free_port
 from limiter.api.http import http_app
 from limiter.db import tables
 from limiter.domain.job import Job
@@ -110,20 +111,21 @@ async def test_a_wrong_page_is_named(make_bench: MakeBench, page: str) -> None:
 
 
 async def test_an_empty_service_has_a_page(make_bench: MakeBench) -> None:
-    text = (await got(await make_bench(), "/")).text
-    assert "Nobody: every booked model is used" in text
-    assert "never read well" in text
-
-
-async def test_a_page_that_was_never_read_stands_beside_those_that_were(make_bench: MakeBench) -> None:
     bench = await make_bench()
-    bench.platform.fault("entrypoint", Fault.status(500), path="/entrypoint/1/")
-    await bench.attempt(Job.RPS_CHECK)
-    never = bench.platform.metrics_urls[1]
+    text = (await got(bench, "/")).text
+    assert "Nobody: every booked model is used" in text
+    assert text.count('<span class="bad">never</span>') == len(bench.platform.metrics_urls)
+
+
+async def test_a_metrics_page_that_was_never_read_is_told(make_bench: MakeBench, platform: Platform) -> None:
+    never = f"http://127.0.0.1:{free_port()}/metrics"
+    bench = await make_bench(ENTRYPOINT_METRICS_URLS=",".join([*platform.metrics_urls, never]))
+    await bench.run(Job.RPS_CHECK)
     found = (await got(bench, "/status")).json()["targets"]
-    assert [(one["target"], one["age_seconds"]) for one in found if one["read_at"] is None] == [(never, None)]
-    assert f"  {never}: never read well" in (await ask(bench, {"command": "status"}))["detail"]
-    assert "never read well" in (await got(bench, "/")).text
+    assert {one["target"] for one in found} == {never, *platform.metrics_urls}
+    assert {one["target"] for one in found if one["age_seconds"] is None} == {never}
+    assert (await got(bench, "/")).text.count('<span class="bad">never</span>') == 1
+    assert f"  {never}: never read" in (await ask(bench, {"command": "status"}))["detail"].splitlines()
 
 
 async def test_two_thousand_models_are_paged(make_bench: MakeBench) -> None:

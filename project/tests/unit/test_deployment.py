@@ -365,6 +365,31 @@ def test_alerts_and_dashboard_only_name_metrics_that_exist() -> None:
     assert {re.sub(r"_bucket$", "", name) for name in named("\n".join(shown))} == base, "a metric nobody sees"
 
 
+def label_values() -> dict[str, dict[str, set[str]]]:
+    """By the names of our series and of their labels, the values that are there from the start."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for metric in Telemetry().registry.collect():
+        for sample in metric.samples:
+            for label, value in sample.labels.items():
+                found.setdefault(sample.name, {}).setdefault(label, set()).add(value)
+    return found
+
+
+def test_alerts_and_dashboard_only_ask_for_label_values_that_exist() -> None:
+    dashboard = json.loads((DEPLOY / "grafana/dashboards/rps-limiter.json").read_text())
+    shown = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    known = label_values()
+    asked = 0
+    for name, matchers in re.findall(
+        r"(rps_limiter_\w+)\{([^}]*)\}", "\n".join([rule["expr"] for rule in ALERTS] + shown)
+    ):
+        for label, operator, wanted in re.findall(r"(\w+)(=~|!=|=)\"([^\"]*)\"", matchers):
+            for value in wanted.split("|") if label in known.get(name, {}) else ():
+                assert any(re.fullmatch(value, one) for one in known[name][label]), (name, label, operator, value)
+                asked += 1
+    assert asked > 10
+
+
 def test_the_dashboard_asks_the_datasource_that_is_provisioned() -> None:
     sources = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
     dashboard = json.loads((DEPLOY / "grafana/dashboards/rps-limiter.json").read_text())

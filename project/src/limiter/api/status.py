@@ -58,7 +58,7 @@ class StatusReader:
             spells = await status.who_is_next(connection, MOST)
             models = await status.models(connection, PER_PAGE, PER_PAGE * (page - 1))
             commands = await status.commands(connection, MOST)
-            read = {row["target"]: row for row in await status.targets(connection, self.targets)}
+            targets = await status.targets(connection, self.targets)
             measured = await fleet_numbers.measured(connection, self.targets)
             events = await status.events(connection, MOST)
             decisions = await status.last_decisions(connection, 20)
@@ -79,7 +79,7 @@ class StatusReader:
             "without_enough": numbers.without_enough,
             "commands": [_plain(row) for row in commands],
             "commands_total": int(sum(numbers.commands.values())),
-            "targets": [_target(name, read.get(name), now) for name in sorted(self.targets)],
+            "targets": [_plain(row) | {"age_seconds": _since(row["read_at"], now)} for row in targets],
             "left_alone": sorted(f"{name} {url}" for name, url in self.telemetry.replica.left_alone),
             "events": [_plain(row) for row in events],
             "events_total": numbers.pending,
@@ -124,13 +124,6 @@ def _decision(record: DecisionRecord, *, dry: bool) -> dict[str, Any]:
     }
 
 
-def _target(name: str, row: status.Row | None, now: datetime) -> dict[str, Any]:
-    """One metrics page as it was last read well; its age and its rate are None if it never was."""
-    if row is None:
-        return {"target": name, "read_at": None, "rate": None, "silent": False, "stale": False, "age_seconds": None}
-    return _plain(row) | {"age_seconds": _since(row["read_at"], now)}
-
-
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _value(value) for name, value in row.items()}
 
@@ -141,5 +134,5 @@ def _value(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
 
 
-def _since(at: datetime, now: datetime) -> float:
-    return max(0.0, (now - at).total_seconds())
+def _since(at: datetime | None, now: datetime) -> float | None:
+    return None if at is None else max(0.0, (now - at).total_seconds())

@@ -55,7 +55,7 @@ def lines(found: Mapping[str, Any]) -> str:
         text.append(f"  {one['kind']} {one['model_name']}: {one['state']} since {_until(one['planned_at'], at)}")
     for one in found["targets"]:
         marks = "".join(f", {mark}" for mark in ("stale", "silent") if one[mark])
-        read = "never read well" if one["read_at"] is None else f"read {duration(one['age_seconds'])} ago{marks}"
+        read = "never read" if one["read_at"] is None else f"read {duration(one['age_seconds'])} ago{marks}"
         text.append(f"  {one['target']}: {read}")
     text += [f"  left alone: {name}" for name in found["left_alone"]]
     text.append(f"events that wait: {found['events_total']}")

@@ -74,10 +74,12 @@ async def commands(connection: AsyncConnection, limit: int) -> Sequence[Row]:
 
 
 async def targets(connection: AsyncConnection, configured: Collection[str]) -> Sequence[Row]:
-    """The metrics pages that are configured, as they were last read well."""
+    """The metrics pages that are configured, as they were last read well; one that never was has no `read_at`."""
     names = ("target", "read_at", "rate", "silent", "stale")
     query = select(*(target.c[name] for name in names)).where(target.c.target == any_(texts(configured)))
-    return await _rows(connection, query.order_by(target.c.target))
+    found = {row["target"]: row for row in await _rows(connection, query)}
+    never: Row = {"read_at": None, "rate": None, "silent": False, "stale": False}
+    return [found.get(name) or {"target": name, **never} for name in sorted(configured)]
 
 
 async def events(connection: AsyncConnection, limit: int) -> Sequence[Row]:

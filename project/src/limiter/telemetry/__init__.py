@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any
 
 from loguru import logger
@@ -94,8 +94,8 @@ class Telemetry:
                 self.critical(problem, detail)
 
     def watch_targets(self, targets: Iterable[str]) -> None:
-        """Show the restarts of these targets from the start, with 0."""
-        self.fleet.targets = tuple(targets)
+        """Show the restarts of these targets from the start, with 0, and the age of their readings from now on."""
+        self.fleet.targets, self.fleet.watched_since = tuple(targets), time()
         for target in self.fleet.targets:
             self._restarts.labels(target)
             self._unknown.labels(target)

@@ -16,6 +16,7 @@ class FleetGauges:
 
     def __init__(self, make: Metrics) -> None:
         self.targets: tuple[str, ...] = ()
+        self.watched_since = 0.0  # Unix time
         self._observed = make.gauge("models_observed", "Running models under observation.")
         self._replicas = make.gauge("fleet_replicas", "Replicas of the running models.")
         self._budget = make.gauge("fleet_budget", "Replicas that may be asked for.", "tag")
@@ -27,7 +28,9 @@ class FleetGauges:
         self._commands = make.gauge("commands", "Unfinished commands, by state.", "state")
         self._spells = make.gauge("spells", "Open idle spells, by state.", "state")
         self._paused = make.gauge("job_paused", "1 while the job is paused.", "job")
-        self._reading_age = make.gauge("reading_age_seconds", "Since each page was last read well.", "target")
+        self._reading_age = make.gauge(
+            "reading_age_seconds", "Since each page was last read well; if it never was, since the start.", "target"
+        )
         self._flapping = make.gauge("models_flapping", "Models scaled up and down twice each within an hour.")
         self._dead = make.gauge(
             "dead_letters", "Messages that were not understood, by the queue they came from.", "queue"
@@ -58,8 +61,8 @@ class FleetGauges:
         ):
             for key in keys:
                 gauge.labels(key).set(values.get(key, 0))
-        for target, age in found.reading_ages.items():
-            self._reading_age.labels(target).set(age)
+        for target in self.targets:  # one that was never read grows old too: its alarm must not wait for a first time
+            self._reading_age.labels(target).set(found.reading_ages.get(target, max(0.0, at - self.watched_since)))
         self._flapping.set(found.flapping)
         self._show_models(found.by_model or {})
         self._read_at.set(at)
