@@ -120,6 +120,28 @@ async def test_a_withdrawal_never_overtakes_its_warning(make_bench: MakeBench, t
     assert heard == ["warning", "withdrawn"]
 
 
+async def test_a_warning_never_overtakes_the_withdrawal_of_the_one_before(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench, _, _ = await booked(make_bench, EVENT_RETRY_FIRST_SECONDS=100, EVENT_RETRY_LONGEST_SECONDS=100)
+    time.move_to(START + N - Y)
+    await bench.run(*SWEEP)
+    assert await bench.stages() == ["warning"]
+    exchange, key = bench.settings.notifier_exchange, bench.settings.notifier_no_use_routing_key
+    await bench.inbox.unbind(exchange, key)
+    bench.platform.call("Google/Medgemma-27b-it")
+    await bench.run(*SWEEP)  # the withdrawal comes back, and waits for its next attempt
+    await bench.inbox.bind(exchange, key)
+    time.tick(N - Y)
+    bench.platform.call("used")
+    await bench.run(*SWEEP)
+    assert await bench.stages() == []
+    async with bench.engine.begin() as connection:
+        await connection.execute(tables.outbox.update().values(next_attempt_at=func.now()))
+    await bench.run(Job.EVENT_DISPATCH)
+    assert await bench.stages() == ["withdrawn", "warning"]
+
+
 async def test_a_dry_run_decides_and_records_the_whole_timeline_and_does_nothing(
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:

@@ -8,14 +8,16 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory
 from sqlalchemy import text
 
+from dev.fake_platform.platform import Fault
 from limiter.clients.booking import Booking
 from limiter.clients.errors import Unavailable
+from limiter.clients.http import ServiceClient
 from limiter.db import tables
 from limiter.domain.job import Job
 from limiter.effects.closing import SpellClosing
 from limiter.effects.snapshot import SnapshotReader
 from limiter.runner.claim import Cause
-from limiter.runner.guard import LockLost
+from limiter.runner.guard import Guard, LockLost
 from limiter.runner.run import Run
 from tests.bench import Bench
 from tests.conftest import START, MakeBench
@@ -175,3 +177,32 @@ async def test_a_replica_frozen_before_its_claim_does_not_take_the_job_from_its_
             async with Run(claimed, START, theirs, other.engine, other.telemetry).write():
                 pass
     assert [(row.epoch, row.state) for row in await other.rows(tables.job_run)] == [(1, "running")]
+
+
+@pytest.mark.parametrize("of", ["command", "cancelling"])
+async def test_a_replica_that_froze_between_two_attempts_of_a_call_makes_no_further_one(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    plain, frozen = Guard.check, list[int]()
+
+    async def freeze(self: ServiceClient, attempt: int) -> None:
+        frozen.append(attempt)
+
+    def check(self: Guard) -> None:
+        if frozen:
+            self.lose("no heartbeat for 20 s")
+        plain(self)
+
+    if of == "command":
+        bench, job = await make_bench(SCALE_MIN_REPLICAS=2, MODEL_DISPATCHER_URL="http://127.0.0.1:9"), Job.RPS_CHECK
+        bench.platform.add_model("m")
+    else:
+        bench, job = await warned(make_bench, time), Job.IDLE_ENFORCE
+        time.move_to(START + minutes(60))
+        bench.platform.fault("booking", Fault.status(503), method="DELETE", times=1)
+    monkeypatch.setattr(ServiceClient, "pause", freeze)
+    monkeypatch.setattr(Guard, "check", check)
+    assert (await bench.attempt(job)).state == "lost"
+    assert frozen == [1]
+    assert bench.platform.deletions == []
+    assert bench.count("http_requests_total", peer="dispatcher", outcome="unreachable") == (of == "command")

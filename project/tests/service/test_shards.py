@@ -121,3 +121,29 @@ async def test_a_warning_about_a_model_that_goes_to_another_share_is_withdrawn_a
         assert event["reservation"]["stage"] == "withdrawn"
         assert event["reservation"]["closing_reason"] == "model_gone"
         assert platform.deletions == []
+
+
+async def test_two_shares_in_one_schema_are_told_and_a_change_of_the_share_is_not(
+    services: Services, schema: str, platform: Platform, time: FrozenDateTimeFactory
+) -> None:
+    ours, theirs = (next(name for name in "mnopqr" if Shard(number, 2).minds(name)) for number in range(2))
+    platform.add_model(ours)
+    platform.add_model(theirs)
+    async with AsyncExitStack() as stack:
+        before, first, second = [
+            await stack.enter_async_context(open_bench(services, schema, platform, SHARD=share))
+            for share in ("0/1", "0/2", "1/2")
+        ]
+        await before.run(Job.RPS_CHECK)
+        for _ in range(2):
+            await first.run(Job.RPS_CHECK)
+        assert "shares_mixed" not in first.criticals()
+        await second.run(Job.RPS_CHECK)
+        await first.run(Job.RPS_CHECK)
+        assert first.criticals()["shares_mixed"] == 1
+        assert first.telemetry.last_critical("shares_mixed", 60) == (
+            f"SHARD=0/2, DATABASE_SCHEMA={schema!r}: somebody minds {theirs!r} there, of SHARD=1/2: "
+            "each needs a schema of its own"
+        )
+        await first.run(Job.RPS_CHECK)
+        assert first.criticals()["shares_mixed"] == 1

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, cast
 
 from faststream.rabbit import RabbitBroker
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
@@ -17,13 +17,15 @@ from limiter.api.queues import Queues
 from limiter.api.reads import Reads
 from limiter.api.status import StatusReader
 from limiter.clients.rabbitmq import BLOCKED, is_blocked
-from limiter.db.engine import DATABASE_ERRORS
+from limiter.db.engine import DATABASE_ERRORS, MISTAKES, describe
+from limiter.db.tables import job
 from limiter.domain.fleet_numbers import FleetNumbers
 from limiter.logs import log_problem
 from limiter.runner.scheduler import JobScheduler
 from limiter.telemetry import Telemetry
 
 OK, SILENT = "ok", "unavailable: no answer in time"
+READ_ONLY = "read-only: a standby, or default_transaction_read_only is on"
 FULL_SECONDS = 30.0  # for which a write without room shows: reads go on, and small writes may still find some
 
 
@@ -65,9 +67,14 @@ class Health:
         }
 
     async def _database(self) -> str:
+        # Of a table of ours: a database without them, or one that only reads, answers all else.
+        query = select(func.current_setting("transaction_read_only")).select_from(job).limit(1)
         try:
             async with self.engine.connect() as connection:
-                await connection.execute(select(1))
+                if await connection.scalar(query) == "on":
+                    return READ_ONLY
+        except MISTAKES as error:
+            return f"unusable: {describe(error)}"
         except DATABASE_ERRORS as error:
             return f"unavailable: {type(error).__name__}"
         full = self.telemetry.last_critical("database_full", FULL_SECONDS)

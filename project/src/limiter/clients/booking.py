@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from limiter.clients.concurrency import gathered
 from limiter.clients.decoding import KnownPages, decode, describe_validation
 from limiter.clients.errors import ContractBroken, Unavailable
-from limiter.clients.http import ServiceClient
+from limiter.clients.http import Check, ServiceClient
 from limiter.clients.reservation_wire import (
     ONE,
     PAGE,
@@ -143,15 +143,16 @@ class Booking:
             )
         return found
 
-    async def cancel(self, reservation_id: str, slot: Slot | None) -> bool:
+    async def cancel(self, reservation_id: str, slot: Slot | None, check: Check = lambda: None) -> bool:
         """Delete one slot of a reservation, or all of it; false if that was gone already. Raises ServiceError.
 
-        All of it only once: the user may have booked another slot in it before a second attempt.
+        All of it only once: the user may have booked another slot in it before a second attempt. `check` raises if it
+        may not be cancelled any more.
         """
         path = f"{PATH}/{self._segment(reservation_id)}"
         if slot is not None:
             path += f"/slot-usage/{self._segment(slot.id)}"
-        return await self._service.delete(path, repeat=slot is not None)
+        return await self._service.delete(path, repeat=slot is not None, check=check)
 
     def _segment(self, id: str) -> str:
         """An id as a part of a path; one that would change the path, and so what is deleted, is refused."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from limiter.clients.decoding import Storable, decode
 from limiter.clients.errors import ContractBroken, Rejected
-from limiter.clients.http import ServiceClient
+from limiter.clients.http import Check, ServiceClient
 from limiter.domain.command import Command, CommandKind
 
 
@@ -57,15 +57,18 @@ class Dispatcher:
     def __init__(self, service: ServiceClient) -> None:
         self._service = service
 
-    async def send(self, command: Command) -> Saga:
-        """Send one command; raises ServiceError, of which only NotSent and Rejected say that nothing was done."""
+    async def send(self, command: Command, check: Check = lambda: None) -> Saga:
+        """Send one command; raises ServiceError, of which only NotSent and Rejected say that nothing was done.
+
+        `check` raises if it may not be sent any more.
+        """
         if command.kind is CommandKind.UNINSTALL:
-            raw = await self._service.post("/v1/command/uninstall", {"modelId": str(command.model_id)})
+            raw = await self._service.post("/v1/command/uninstall", {"modelId": str(command.model_id)}, check)
         elif command.replicas is None or command.replicas < 1:
             raise Rejected(f"{self._service.name}: {command.replicas} replicas: must be at least 1", self._service.name)
         else:
             body = {"modelId": str(command.model_id), "replicas": command.replicas}
-            raw = await self._service.post("/v1/command/scale", body)
+            raw = await self._service.post("/v1/command/scale", body, check)
         return self._saga(raw)
 
     async def saga(self, id: UUID) -> Saga:

@@ -25,6 +25,7 @@ from limiter.clients.errors import (
 from limiter.telemetry import Telemetry
 
 T = TypeVar("T")
+Check = Callable[[], object]
 REQUEST_ID = "X-Request-ID"  # by which a call is found in the logs of both sides
 _REFUSALS: dict[int, type[Rejected]] = {401: NotAllowed, 403: NotAllowed, 404: NotFound}
 
@@ -53,21 +54,28 @@ class ServiceClient:
         response = await self._repeated(lambda: self._send("GET", path, gone_is_fine=True))
         return None if response.status_code == 404 else response.content
 
-    async def delete(self, path: str, *, repeat: bool) -> bool:
-        """DELETE, only once unless `repeat`; false if it was gone already (404)."""
+    async def delete(self, path: str, *, repeat: bool, check: Check = lambda: None) -> bool:
+        """DELETE, only once unless `repeat`; false if it was gone already (404).
+
+        `check` raises if it may not be made any more: a process may freeze in the pause before a repetition.
+        """
 
         async def once() -> httpx.Response:
             return await self._send("DELETE", path, gone_is_fine=True)
 
-        return (await (self._repeated(once) if repeat else once())).status_code != 404
+        return (await (self._repeated(once, check=check) if repeat else once())).status_code != 404
 
-    async def post(self, path: str, body: dict[str, Any]) -> bytes:
-        """POST once; repeated only while the service cannot be reached at all."""
+    async def post(self, path: str, body: dict[str, Any], check: Check = lambda: None) -> bytes:
+        """POST once; repeated only while the service cannot be reached at all. `check` is as for a DELETE."""
         await self.circuit.trial_over()  # a command that is refused counts as failed, and is backed off
-        return (await self._repeated(lambda: self._send("POST", path, json=body), NotSent)).content
+        check()
+        return (await self._repeated(lambda: self._send("POST", path, json=body), NotSent, check)).content
 
     async def _repeated(
-        self, call: Callable[[], Awaitable[httpx.Response]], on: type[Unavailable] = Unavailable
+        self,
+        call: Callable[[], Awaitable[httpx.Response]],
+        on: type[Unavailable] = Unavailable,
+        check: Check = lambda: None,
     ) -> httpx.Response:
         for attempt in range(1, self.attempts):
             try:
@@ -76,6 +84,7 @@ class ServiceClient:
                 raise
             except on:
                 await self.pause(attempt)
+                check()
         return await call()
 
     async def pause(self, attempt: int) -> None:

@@ -4,9 +4,13 @@ import asyncio
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import InvalidFrameError
+from aiormq.exceptions import ConnectionNotAllowed
 from faststream.rabbit import RabbitBroker
 
 BLOCKED = "RabbitMQ takes no messages: it has a memory or disk alarm"
+NOT_ALLOWED, CLOSED = 530, "Connection.Close"  # of AMQP
+NO_VHOST = "RabbitMQ lets nobody in: there is none of this name, or the user may not enter it"
 AT_ONCE = 0.01  # seconds: of a connection that is not blocked it is known without waiting
 
 
@@ -17,8 +21,12 @@ async def connect(url: str, timeout: float | None = None) -> AbstractConnection:
     connection = aio_pika.Connection(aio_pika.connection.make_url(url))
     try:
         await connection.connect(timeout=timeout)
-    except BaseException:
+    except BaseException as error:
         await connection.close()
+        if isinstance(error, InvalidFrameError) and CLOSED in str(error):
+            # The driver keeps to itself what RabbitMQ says while it opens a virtual host, the last step of connecting.
+            host = connection.url.path[1:] or "/"
+            raise ConnectionNotAllowed(NOT_ALLOWED, f"virtual host {host!r}: {NO_VHOST}") from error
         raise
     return connection
 

@@ -141,6 +141,7 @@ Hours = Annotated[str, AfterValidator(_hours)]
 Json = Annotated[Value, NoDecode, BeforeValidator(_json)]
 Schema = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False), AfterValidator(_duration)]
+AboveBeat = Annotated[float, Field(gt=1, le=31_536_000, allow_inf_nan=False)]  # the scheduler beats once a second
 SecondsOrZero = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
 Factor = Annotated[float, Field(ge=0, le=1000), AfterValidator(_factor)]
 Count = Annotated[int, Field(ge=1, le=100_000)]

@@ -57,7 +57,7 @@ class Settings(PlatformSettings, BrokerSettings, DatabaseSettings, PolicySetting
 
     http_host: kind.Name = "0.0.0.0"  # noqa: S104 - a container's own address is not known beforehand
     http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
-    liveness_timeout_seconds: kind.Seconds = 30
+    liveness_timeout_seconds: kind.AboveBeat = 30
     health_timeout_seconds: kind.Seconds = 0.8
     metrics_per_model: bool = False
     traces_url: TracesUrl = ""

@@ -1,6 +1,7 @@
 """Events, committed together with the change of state they announce, published afterwards at least once.
 
-A user hears of a spell in order: of each spell only the earliest unpublished event may go out.
+A user hears of a model in order: of each spell only the earliest unpublished event may go out, and no warning before
+what ended the spell before it.
 """
 
 from collections.abc import Collection, Sequence
@@ -9,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Interval, and_, bindparam, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, FromClause, Interval, and_, bindparam, delete, exists, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -33,14 +34,22 @@ class Event:
 
 
 def _takable() -> ColumnElement[bool]:
-    """Unpublished, its time has come, and nothing earlier of the same spell waits."""
-    earlier = outbox.alias("earlier")
-    blocked = exists().where(
-        earlier.c.spell_id == outbox.c.spell_id,
-        earlier.c.published_at.is_(None),
-        earlier.c.sequence < outbox.c.sequence,
-    )
-    return and_(outbox.c.published_at.is_(None), outbox.c.next_attempt_at <= func.now(), ~blocked)
+    """Unpublished, its time has come, and nothing that its user must hear before it waits."""
+    due = and_(outbox.c.published_at.is_(None), outbox.c.next_attempt_at <= func.now())
+    earlier, end = outbox.alias("earlier"), outbox.alias("earlier_end")
+    # Two conditions, not one with OR: each can be carried out by a hash of what waits.
+    same_spell = earlier.c.spell_id == outbox.c.spell_id
+    same_booking = [_said(end, *path) == _said(outbox, *path) for path in (("user", "id"), ("reservation", "model_id"))]
+    overtakes = and_(outbox.c.stage == WARNING, end.c.stage != WARNING, *same_booking)
+    return and_(due, ~_waits_before(earlier, same_spell), ~_waits_before(end, overtakes))
+
+
+def _waits_before(earlier: FromClause, same: ColumnElement[bool]) -> ColumnElement[bool]:
+    return exists().where(same, earlier.c.published_at.is_(None), earlier.c.sequence < outbox.c.sequence)
+
+
+def _said(events: FromClause, *path: str) -> ColumnElement[str | None]:
+    return func.jsonb_extract_path_text(events.c.body, *path)
 
 
 def has_work() -> ColumnElement[bool]:

@@ -1,12 +1,13 @@
 """The fleet's budget: how many replicas may be asked for, and who gets those that are left."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from uuid import UUID
 
-from limiter.domain.fleet import ServedModel
+from limiter.domain.command import Command, CommandKind
+from limiter.domain.fleet import Fleet, ServedModel
 
 FLEET = ""  # stands for the budget of all models where others go by their tag
 
@@ -77,3 +78,41 @@ def _grant(budget: FleetBudget, wish: Wish, replicas: int, asked: Mapping[str, i
     limits = budget.limits
     full = min(budget.of(wish.model.tags), key=lambda tag: limits[tag] - asked[tag])
     return Grant(wish, replicas, full, limits[full], asked[full])
+
+
+def whose(grant: Grant) -> str:
+    """Whose budget leaves no more, in words."""
+    return "the fleet's" if grant.full == FLEET else f"the {grant.full} budget's"
+
+
+def others_of(
+    fleet: Fleet, latest: Mapping[UUID, Command], deciding: Container[UUID], unread: int
+) -> list[ServedModel]:
+    """The models that nothing is decided about, each with what it is asked to have: also one that is not listed now.
+
+    One that is listed and could never be read counts as having `unread` replicas: unknown is not zero.
+    """
+    others = {model.id: model for model in fleet.models + fleet.last_known if model.id not in deciding}
+    for id in fleet.unreadable:
+        if id not in deciding:
+            others.setdefault(id, ServedModel(id, "", unread, None))
+    for id, last in latest.items():
+        if id not in deciding and last.unfinished and last.kind is CommandKind.SCALE_UP:
+            model = others.get(id) or ServedModel(id, last.model_name, 0, None)
+            others[id] = replace(model, replicas=max(model.replicas, last.replicas or 0))
+    return list(others.values())
+
+
+def not_granted(
+    budget: FleetBudget, fleet: Fleet, unfinished: Iterable[Command], waiting: Sequence[Command], unread: int
+) -> dict[UUID, Grant]:
+    """Which of the scales up that wait to be sent the budget does not grant in full by now; the first come first."""
+    ids = {command.model_id for command in waiting}
+    others = others_of(fleet, {command.model_id: command for command in unfinished}, ids, unread)
+    listed = {model.id: model for model in fleet.last_known + fleet.models}
+    wishes = []
+    for command in waiting:
+        model = listed.get(command.model_id) or ServedModel(command.model_id, command.model_name, 0, None)
+        wishes.append(Wish(model, model.replicas, 0, command.replicas or 0, 0.0))
+    grants = zip(waiting, granted(budget, others, wishes, frozenset()), strict=True)
+    return {command.id: grant for command, grant in grants if grant.full is not None}

@@ -1,7 +1,7 @@
 """One tick's decisions about the whole fleet: the same code for the service and for a replay of its readings."""
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from limiter.domain.audit import Computed, DecisionRecord, Numbers, standing_of
-from limiter.domain.budget import FLEET, Grant, Wish, granted
+from limiter.domain.budget import Grant, Wish, granted, others_of, whose
 from limiter.domain.command import Command, CommandKind
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
@@ -156,7 +156,7 @@ def _within_budget(
     now: datetime,
 ) -> dict[int, Numbers]:
     """Change the verdicts to what the fleet's budget grants; returns why, for those that it does not grant in full."""
-    others = _others(fleet, latest, {one.model.id for one in waiting})
+    others = others_of(fleet, latest, {one.model.id for one in waiting}, policy.scaling_rule.max_replicas)
     wishes = [one.wish(verdict) for one, verdict in zip(waiting, verdicts, strict=True)]
     short = {}
     for n, grant in enumerate(granted(policy.budget, others, wishes, booked)):
@@ -169,20 +169,9 @@ def _within_budget(
     return short
 
 
-def _others(fleet: Fleet, latest: Mapping[UUID, Command], deciding: Container[UUID]) -> list[ServedModel]:
-    """The models that nothing is decided about, each with what it is asked to have: also one that is not listed now."""
-    others = {model.id: model for model in fleet.models + fleet.last_known if model.id not in deciding}
-    for id, last in latest.items():
-        if id not in deciding and last.unfinished and last.kind is CommandKind.SCALE_UP:
-            model = others.get(id) or ServedModel(id, last.model_name, 0, None)
-            others[id] = replace(model, replicas=max(model.replicas, last.replicas or 0))
-    return list(others.values())
-
-
 def _why_short(grant: Grant) -> Numbers:
-    whose = "the fleet's" if grant.full == FLEET else f"the {grant.full} budget's"
     asked, wished = grant.asked, grant.wish.wished
-    return {"wished": wished, "granted": grant.replicas, "asked": asked, "budget": grant.most, "full": whose}
+    return {"wished": wished, "granted": grant.replicas, "asked": asked, "budget": grant.most, "full": whose(grant)}
 
 
 def _bound(most: int, waiting: Sequence[_Waiting], verdicts: list[ScaleDecision], now: datetime) -> set[int]:

@@ -40,7 +40,7 @@ class Commands:
                 return
             run.check()
             try:
-                saga = await self.dispatcher.send(sent)
+                saga = await self.dispatcher.send(sent, run.check)
             except (NotSent, Rejected) as error:
                 self.telemetry.critical("command_refused", error, kind=sent.kind)
                 async with run.write() as connection:

@@ -114,8 +114,8 @@ class Enforcing:
                     return RunTrace()
             run.check()
             try:
-                was_there = await self.booking.cancel(step.reservation_id, None if step.whole else step.slots[0])
-                state = StepState.DONE if was_there else StepState.ALREADY_GONE
+                if not await self.booking.cancel(step.reservation_id, None if step.whole else step.slots[0], run.check):
+                    state = StepState.ALREADY_GONE
             except (NotAllowed, Unavailable) as problem:
                 await self._refused(run, spell, base, step, problem)
                 if problem.reason not in refusals.reasons:

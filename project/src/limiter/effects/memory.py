@@ -12,9 +12,11 @@ from limiter.db import readings, scaling_states
 from limiter.domain.fleet import ScalingState
 from limiter.domain.job import Job
 from limiter.domain.settled import Settled
+from limiter.domain.shard import Shard
 from limiter.domain.usage import Memory
 from limiter.runner.due import last_claim
 from limiter.runner.run import Run
+from limiter.telemetry import Telemetry
 
 KEPT_FOR = timedelta(hours=1)  # then it is read again: cleanup forgets what the process would keep for ever
 
@@ -43,8 +45,11 @@ class WarmMemory:
     database that was put back to an earlier state, the second tells.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, schema: str, shard: Shard, telemetry: Telemetry) -> None:
         """Nothing was written or read yet."""
+        self._schema = schema
+        self._shard = shard
+        self._telemetry = telemetry
         self._written: _Kept | None = None
         self._read: _Kept | None = None  # what rps_check itself must not go by
         self._loaded_at: datetime | None = None
@@ -62,9 +67,22 @@ class WarmMemory:
         found = Remembered(await readings.load(connection, targets), await scaling_states.load(connection))
         if own:
             self._loaded_at = run.now
+            self._watch_shares(found.scaling_states)
         elif ended:
             self._read = _Kept(epoch, run.now, found)
         return found
+
+    def _watch_shares(self, found: Mapping[UUID, ScalingState]) -> None:
+        """Say so if a deployment of another share writes to our schema: each would forget the other's models."""
+        if self._written is None:
+            return  # what was there before us may be of a time when the shares were others
+        ours = self._written.remembered.scaling_states
+        for state in found.values():
+            if state.model_id not in ours and not self._shard.minds(state.name):
+                whose = f"{self._shard.of_name(state.name)}/{self._shard.of}"
+                detail = f"SHARD={self._shard}, DATABASE_SCHEMA={self._schema!r}: somebody minds {state.name!r} there"
+                self._telemetry.critical("shares_mixed", f"{detail}, of SHARD={whose}: each needs a schema of its own")
+                return
 
     def written(self, run: Run, remembered: Remembered) -> None:
         """This run of rps_check has committed it."""

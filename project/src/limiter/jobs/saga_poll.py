@@ -1,9 +1,11 @@
 """saga_poll: follow every unfinished command to its end, whoever planned it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import assert_never
+from uuid import UUID
 
 from loguru import logger
 
@@ -11,8 +13,9 @@ from limiter.clients.concurrency import gathered
 from limiter.clients.dispatcher import Dispatcher, SagaEnd
 from limiter.clients.errors import NotFound, ServiceError
 from limiter.clients.registry import Registry
-from limiter.db import ledger, settlement
-from limiter.domain.command import Command, CommandState, Effect, FollowUp, effect_of, follow_up
+from limiter.db import ledger, scaling_states, settlement
+from limiter.domain.budget import Grant, not_granted, whose
+from limiter.domain.command import Command, CommandKind, CommandState, Effect, FollowUp, effect_of, follow_up
 from limiter.domain.fleet import Fleet
 from limiter.domain.policy import Policy
 from limiter.effects.commands import Commands
@@ -40,21 +43,50 @@ class SagaPoll:
     async def __call__(self, run: Run) -> None:
         async with run.read() as connection:
             unfinished = await ledger.unfinished(connection)
-        left = await gathered([partial(self._step, run, command) for command in unfinished], self.at_once)
+        full = await self._over_budget(run, unfinished)
+        left = await gathered([partial(self._step, run, command, full) for command in unfinished], self.at_once)
+        if isinstance(full, ServiceError):
+            raise full
         if unclear := [command for command in left if command is not None]:
             fleet = await self.registry.running()
             for command in unclear:
                 await self._judge(run, command, fleet)
 
-    async def _step(self, run: Run, command: Command) -> Command | None:
+    async def _over_budget(self, run: Run, unfinished: Sequence[Command]) -> Mapping[UUID, Grant] | ServiceError:
+        """Of the scales up that were never sent, those that the fleet's budget does not grant by now.
+
+        Each is looked at beside all that runs and is under way: the budget may be smaller than when it was planned.
+        """
+        waiting = [
+            command
+            for command in unfinished
+            if command.kind is CommandKind.SCALE_UP and self._next(run, command) is FollowUp.SEND
+        ]
+        if not (waiting and self.policy.budget.limits):
+            return {}
+        try:
+            fleet = await self.registry.running()
+        except ServiceError as error:
+            return error
+        if fleet.unreadable or not fleet.complete:
+            async with run.read() as connection:
+                fleet = fleet.with_last_known((await scaling_states.load(connection)).values())
+        return not_granted(self.policy.budget, fleet, unfinished, waiting, self.policy.scaling_rule.max_replicas)
+
+    def _next(self, run: Run, command: Command) -> FollowUp:
+        return follow_up(command, run.now, in_flight=self.in_flight, timeout=self.policy.saga_timeout)
+
+    async def _step(self, run: Run, command: Command, full: Mapping[UUID, Grant] | ServiceError) -> Command | None:
         """Take a command one step further; returns it if only the registry can tell how it ended."""
         with run.isolated(model=command.model_name, model_id=command.model_id, command=command.id):
             if await run.braked():
                 return None
-            next_ = follow_up(command, run.now, in_flight=self.in_flight, timeout=self.policy.saga_timeout)
+            next_ = self._next(run, command)
             match next_:
+                case FollowUp.SEND if command.kind is CommandKind.SCALE_UP and isinstance(full, ServiceError):
+                    pass  # whether it may be sent is not known
                 case FollowUp.SEND:
-                    await self._send(run, command)
+                    await self._send(run, command, None if isinstance(full, ServiceError) else full.get(command.id))
                 case FollowUp.DROP:
                     await self._drop(run, command, "never sent")
                 case FollowUp.ASK_SAGA:
@@ -104,9 +136,12 @@ class SagaPoll:
                     why = "no answer" if command.saga_id is None else forgotten
                     await self._settle(run, command, CommandState.FAILED, f"{why}, and no effect in the registry")
 
-    async def _send(self, run: Run, command: Command) -> None:
+    async def _send(self, run: Run, command: Command, full: Grant | None) -> None:
         """Send what another run planned, perhaps under other rules, if the rules in force now allow it."""
-        if (why := self.policy.forbids(command)) is None:
+        why = self.policy.forbids(command)
+        if why is None and full is not None:
+            why = f"{whose(full)} {full.most} replicas are taken: {full.replicas} of {command.replicas} are granted"
+        if why is None:
             await self.commands.send(run, command)
         else:
             await self._drop(run, command, f"never sent: {why}")

@@ -32,6 +32,7 @@ CRITICALS = (
     "run_too_long",
     "saga_status_unknown",
     "saga_stuck",
+    "shares_mixed",
 )
 OF_ACTS = (
     (Decision.SCALE_UP, (Reason.OVERLOADED, Reason.EXPECTED_OVERLOAD, Reason.BURST, Reason.BELOW_MIN)),

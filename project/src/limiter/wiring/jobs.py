@@ -34,7 +34,6 @@ class Jobs(Provider):
     """The jobs, and what their effects are made of."""
 
     scope = Scope.APP
-    warm = provide(WarmMemory)
     verdicts = provide(Verdicts)
     audit = provide(Audit)
     closing = provide(SpellClosing)
@@ -42,6 +41,10 @@ class Jobs(Provider):
     idle_warning = provide(IdleWarning)
     rps_check = provide(RpsCheck)
     idle_enforce = provide(IdleEnforce)
+
+    @provide
+    def warm(self, settings: Settings, telemetry: Telemetry) -> WarmMemory:
+        return WarmMemory(settings.database_schema, shard(settings.shard), telemetry)
 
     @provide
     def commands(self, settings: Settings, dispatcher: Dispatcher, telemetry: Telemetry) -> Commands:

@@ -16,6 +16,7 @@ from limiter.clients.http import ServiceClient
 from limiter.clients.label_sets import Family
 from limiter.clients.registry import Registry
 from limiter.domain.usage import FailedScrape, ScrapeProblem
+from limiter.runner.guard import LockLost
 from limiter.telemetry import Telemetry
 from tests.integration.clients.conftest import MakeService
 from tests.integration.clients.wire import arrived, counted, drips, history, raw_server
@@ -203,6 +204,23 @@ async def test_a_post_is_repeated_while_nobody_can_be_reached(
     await platform.start()
     await sending
     assert len(platform.commands) == 1
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+async def test_what_may_not_be_sent_any_more_after_a_pause_is_not_repeated(
+    platform: Platform, telemetry: Telemetry, make_service: MakeService, method: str
+) -> None:
+    """As of a process that was frozen in the pause, for so long that another has its job."""
+
+    def lost() -> None:
+        if outcomes(telemetry, "dispatcher"):
+            raise LockLost("no heartbeat for 20 s")
+
+    await platform.stop()
+    client = make_service("dispatcher")
+    with pytest.raises(LockLost):
+        await (client.post(SCALE, {}, lost) if method == "POST" else client.delete(LIST, repeat=True, check=lost))
+    assert outcomes(telemetry, "dispatcher") == {"unreachable": 1}
 
 
 async def test_a_post_to_nobody_ends_after_its_attempts(

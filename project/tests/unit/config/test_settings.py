@@ -261,6 +261,12 @@ def test_a_wrong_budget_stops_the_start(variable: str, value: str, rule: str) ->
     assert rule in text
 
 
+def test_a_liveness_timeout_that_no_scheduler_can_keep_stops_the_start() -> None:
+    text = refused(LIVENESS_TIMEOUT_SECONDS="1")
+    assert text == "LIVENESS_TIMEOUT_SECONDS='1': Input should be greater than 1"
+    assert settings(LIVENESS_TIMEOUT_SECONDS="1.5").liveness_timeout_seconds == 1.5
+
+
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_may_stand_in_a_file(tmp_path: Path, name: str) -> None:
     values = REQUIRED | {"MIGRATIONS_DATABASE_URL": REQUIRED["DATABASE_URL"], "BOOKING_SERVICE_TOKEN": "s3cret"}

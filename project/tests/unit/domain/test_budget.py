@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from limiter.domain.budget import FLEET, FleetBudget, Wish, granted
+from limiter.domain.budget import FLEET, FleetBudget, Wish, granted, not_granted
 from limiter.domain.command import Command, CommandKind, CommandState
 from limiter.domain.deciding import FleetDecisions, decide_fleet
 from limiter.domain.decision import Decision, Reason
@@ -233,3 +233,24 @@ def test_a_model_below_its_minimum_is_held_too_if_nothing_is_left() -> None:
     fleet, observation = Fleet((served(1, "a"),)), Readings().tick(0, a={"a": 0.0})
     (one,) = decide_fleet(rules, fleet, observation, {}, {}, at(0)).decided
     assert one.verdict.reason is Reason.FLEET_FULL
+
+
+@pytest.mark.parametrize(("most", "found"), [(9, Reason.FLEET_FULL), (10, 2), (11, 3)])
+def test_an_entry_that_could_never_be_read_counts_as_the_most_a_model_may_have(most: int, found: int | Reason) -> None:
+    fleet = Fleet((served(1, "a"),), unreadable=frozenset({UUID(int=9)}))
+    assert wanted(crowd({"a": 25.0}, FleetBudget(most), fleet=fleet)) == {"a": found}
+
+
+@pytest.mark.parametrize(("most", "dropped"), [(8, []), (7, ["b"]), (6, ["a", "b"]), (0, [])])
+def test_of_the_scales_up_that_wait_to_be_sent_those_are_named_that_a_smaller_budget_does_not_grant(
+    most: int, dropped: list[str]
+) -> None:
+    up = command(CommandState.PLANNED)
+    waiting = [
+        replace(up, id=UUID(int=10 + n), model_id=UUID(int=n), model_name=name, replicas=3)
+        for n, name in enumerate("ab", 1)
+    ]
+    under_way = replace(up, model_id=UUID(int=3), state=CommandState.SUBMITTED, replicas=2)
+    fleet = Fleet((served(1, "a"), served(2, "b", 2), served(3, "c")))
+    found = not_granted(FleetBudget(most), fleet, [under_way, *waiting], waiting, 8)
+    assert [one.model_name for one in waiting if one.id in found] == dropped

@@ -1,0 +1,72 @@
+"""The fleet's budget where not all is known, and where it became smaller while commands waited to be sent."""
+
+import json
+
+from freezegun.api import FrozenDateTimeFactory
+
+from dev.fake_platform.platform import Fault, Platform
+from limiter.db import tables
+from limiter.domain.job import Job
+from tests.bench import Bench
+from tests.conftest import MakeBench
+from tests.service.commanding import asked, plan, poll
+from tests.service.test_scaling_service import tick
+
+
+def unread(name: str) -> Fault:
+    """The registry's list, with an entry of this name that breaks the contract."""
+
+    def broken(body: str) -> str:
+        page = json.loads(body)
+        for item in page["items"]:
+            item["status"] = None if item["name"] == name else item["status"]
+        return json.dumps(page)
+
+    return Fault.rewrite(broken)
+
+
+async def test_a_model_that_could_never_be_read_takes_its_part_of_the_budget(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SCALE_FLEET_MAX_REPLICAS=9, SCALE_COOLDOWN_SECONDS=0)
+    platform.add_model("unread", replicas=6)
+    platform.add_model("busy")
+    platform.set_rate("busy", 36)
+    platform.fault("registry", unread("unread"))
+    await tick(bench, time, 10)
+    assert asked(platform) == []
+    assert [row.standing for row in await bench.rows(tables.scaling_state)] == ["hold:fleet_full"]
+    platform.clear_faults()
+    await tick(bench, time, 10)
+    assert sum(model.replicas for model in platform.models) == 9
+
+
+async def ended(bench: Bench) -> tuple[str, str | None]:
+    (row,) = await bench.rows(tables.command)
+    return row.state, row.error
+
+
+async def test_a_scale_up_never_sent_is_not_sent_beyond_a_budget_that_is_smaller_by_now(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SCALE_FLEET_MAX_REPLICAS=2)
+    await plan(bench)
+    await poll(bench, time, 1)
+    why = "never sent: the fleet's 2 replicas are taken: 2 of 3 are granted"
+    assert (asked(platform), await ended(bench)) == ([], ("failed", why))
+    assert bench.criticals() == {}
+
+
+async def test_a_scale_up_never_sent_waits_while_nobody_knows_what_the_budget_leaves(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SCALE_FLEET_MAX_REPLICAS=3)
+    await plan(bench)
+    fault = platform.fault("registry", Fault.status(503))
+    time.tick(1)
+    assert (await bench.attempt(Job.SAGA_POLL)).state == "failed"
+    assert (asked(platform), await ended(bench)) == ([], ("planned", None))
+    assert bench.criticals() == {"registry_unavailable": 1}
+    platform.end_fault(fault)
+    await poll(bench, time, 1)
+    assert asked(platform) == [3]
