@@ -678,8 +678,8 @@ def test_a_warning_is_held_back_if_it_would_be_withdrawn_or_could_not_come_true_
     assert held_back(policy(idle=rule), named, None if used is None else at(used), [], at(now)) is why
 
 
-@pytest.mark.parametrize(("until", "why"), [(2700, None), (2701, Reason.KEPT)])
-def test_a_warning_is_held_back_while_its_booking_is_kept(until: float, why: Reason | None) -> None:
+@pytest.mark.parametrize(("until", "why"), [(0, None), (1, Reason.KEPT), (2701, Reason.KEPT)])
+def test_a_warning_is_held_back_if_its_booking_is_kept_or_was_meanwhile(until: float, why: Reason | None) -> None:
     keeps = [Keep(ROW.model.name, None, at(0), at(until))]
     assert held_back(policy(), warned(None), None, keeps, at(2700)) is why
 
