@@ -85,6 +85,24 @@ STORIES = [
         settings=UNINSTALL,
     ),
     Story(
+        "nothing follows, and at the deadline another user's slot begins soon: warned when it is over",
+        """0 ann books 0-180
+        0 ben books 80-100""",
+        """100 ann hears warning of the model from 115
+        115 m is uninstalled
+        120 ann hears cancelled uninstalled""",
+        runs=(0, 45, 50, 60, 85, 99, 100, 115, 120),
+        settings=UNINSTALL,
+    ),
+    Story(
+        "nothing follows in the row, and a slot of the user's own begins soon after the deadline: not warned",
+        "0 ann books 0-70 80-140",
+        "",
+        step=5,
+        until=140,
+        settings=UNINSTALL,
+    ),
+    Story(
         "kept while warned: withdrawn; idle time counts anew from the end of the keep",
         """0 ann books 0-180 180-240
         50 the operator keeps m until 100""",

@@ -15,7 +15,7 @@ from limiter.domain.idle_spell import IdleSpell
 from limiter.domain.idleness import Facts, judge, judge_spell
 from limiter.domain.keep import Keep, by_model, keep_ended_at, kept
 from limiter.domain.policy import Policy
-from limiter.domain.reservations import Bookings, UnbookingMode, other_users_claim, own_slot_soon
+from limiter.domain.reservations import Bookings, UnbookingMode, barred, other_users_claim, own_slot_soon
 from limiter.domain.usage import Memory, Observation, Scrape
 from limiter.domain.verdict import Verdict
 
@@ -89,7 +89,8 @@ class Snapshot:
     def _facts(self, model: ServedModel, key: BookingKey, kept_since: datetime) -> Facts:
         name = model.name
         state, memory = self.prior.scaling_states.get(model.id), self.observation.memory
-        measured = memory.measured_since
+        measured, rule = memory.measured_since, self.policy.idle(name)
+        freeable = self.claim_on(model, key[1]) is None
         return Facts(
             known=self.observation.known(name),
             first_seen_at=state.first_seen_at if state else None,
@@ -100,7 +101,8 @@ class Snapshot:
             keep_ended_at=keep_ended_at(self._keeps.get(name, ()), name, key[1], self.at),
             gaps=memory.gaps,
             bookings_readable=self.bookings.readable(model.id, name),
-            freeable=self.claim_on(model, key[1]) is None,
+            freeable=freeable,
+            barred=barred(model, key[1], self.bookings, rule.uninstall_guard) if freeable else (),
             kept=kept(self._keeps.get(name, ()), name, key[1], kept_since),
         )
 

@@ -324,6 +324,17 @@ def test_slots_that_end_before_the_limit_is_reached_have_no_deadline_and_no_warn
     assert judged(2700, rule=rule, of=booked).decision is decision
 
 
+@pytest.mark.parametrize(
+    ("since", "until", "decision"), [(3601, HOUR * 2, WARN), (3600, HOUR * 2, HOLD), (0, 3601, HOLD), (0, 3600, WARN)]
+)
+def test_nobody_is_warned_of_a_model_that_slots_forbid_to_free_at_the_deadline(
+    since: float, until: float, decision: Decision
+) -> None:
+    known = facts(freeable=True, barred=[(at(since), at(until))])
+    assert judged(2700, known, of=ALONE).decision is decision
+    assert judged(2700, known).decision is WARN  # of a slot that follows
+
+
 @pytest.mark.parametrize("freeable", [False, True])
 def test_without_a_deadline_nobody_is_warned_even_if_the_model_could_be_freed(freeable: bool) -> None:
     short = booking(slot(0, 3599))
