@@ -103,6 +103,17 @@ STORIES = [
         settings=UNINSTALL,
     ),
     Story(
+        "IN_ROW: the running slot is made to end before the deadline: withdrawn; the next row has its own warning",
+        """0 ann books 0-120 120-240 240-300
+        50 ann moves 0-120 to 0-55""",
+        """45 ann hears warning of 120-240 240-300 from 60
+        60 ann hears withdrawn: nothing_left
+        165 ann hears warning of 240-300 from 180
+        180 ann loses 240-300
+        180 ann hears cancelled 240-300""",
+        until=180,
+    ),
+    Story(
         "kept while warned: withdrawn; idle time counts anew from the end of the keep",
         """0 ann books 0-180 180-240
         50 the operator keeps m until 100""",

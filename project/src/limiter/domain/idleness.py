@@ -77,7 +77,7 @@ def judge_spell(
     if booking is None or not booking.ends_after(now):
         return Verdict(Decision.WITHDRAW, Reason.BOOKING_GONE)
     left = booking.still_booked(spell.named, now)
-    if not left and not (facts.freeable and _lives_on(rule, booking, spell)):
+    if not _lives_on(rule, booking, spell) or not (left or facts.freeable):
         return Verdict(Decision.WITHDRAW, Reason.NOTHING_TO_CANCEL)
     since, idle = _idle(rule, booking, facts, now, spell)
     if spell.delivered_at is None:
@@ -97,7 +97,10 @@ def _would_be_freed(rule: IdleRule, booking: ActiveBooking, facts: Facts, deadli
 
 
 def _lives_on(rule: IdleRule, booking: ActiveBooking, spell: IdleSpell) -> bool:
-    """Whether the user still holds what he was warned about: in `IN_ROW` the row, in `ALL` any slot."""
+    """Whether the user still holds what he was warned about: in `IN_ROW` the row, in `ALL` any slot.
+
+    Another row has its own N and its own warning, also for a slot that this one named.
+    """
     if rule.mode is UnbookingMode.ALL:
         return True
     return bool(booking.row) and booking.row[0].start <= spell.opened_at

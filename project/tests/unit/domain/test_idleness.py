@@ -555,6 +555,18 @@ def test_in_row_a_spell_that_would_only_free_the_model_ends_with_its_row() -> No
     assert judged_spell(HOUR, lone, known, ALL, between).decision is CANCEL
 
 
+def test_in_row_a_spell_ends_with_its_row_also_if_slots_that_it_named_are_in_another_now() -> None:
+    following = slot(2 * HOUR, 5 * HOUR)
+    named = warned(2700, following)
+    between = booking(nobody=True, earlier=[slot(0, 3000)], later=[following])
+    assert outcome(judged_spell(3000, named, of=between)) == (WITHDRAW, Reason.NOTHING_TO_CANCEL)
+    assert outcome(judged_spell(3000, named, rule=ALL, of=between)) == (HOLD, Reason.WARNED_WAITING)
+    next_row = booking(following, earlier=[slot(0, 3000)])
+    assert outcome(judged_spell(3 * HOUR, named, of=next_row)) == (WITHDRAW, Reason.NOTHING_TO_CANCEL)
+    same_row = booking(slot(0, 3000), slot(3300, 2 * HOUR), following, current=following)
+    assert judged_spell(2 * HOUR, named, of=same_row).decision is CANCEL
+
+
 # --- exempt and kept --------------------------------------------------------------------------------------------------
 
 
