@@ -567,6 +567,22 @@ async def test_a_surge_of_cancellings_across_runs_stops_at_the_border_and_alarms
     assert bench.criticals()["idle_surge"] == 1
 
 
+async def test_a_surge_of_cancellings_is_over_when_its_window_has_passed_and_nobody_is_left_to_cancel(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench, allow = await surging(make_bench, time), {"command": "allow_surge", "by": "zoe"}
+    assert len(await enforce(bench, time, 60)) == 5
+    assert await enforce(bench, time, 65) == []
+    assert (await ask(bench, allow))["outcome"] == "completed"
+    bench.platform.call("m")
+    time.move_to(START + minutes(66))
+    await bench.run(Job.RPS_CHECK, Job.IDLE_WARNING)
+    assert [event["stage"] for event in await enforce(bench, time, 67)] == ["withdrawn"] * 5
+    assert (await ask(bench, allow))["outcome"] == "completed"  # one more cancelling would be a surge still
+    await enforce(bench, time, 91)
+    assert (await ask(bench, allow))["outcome"] == "failed"
+
+
 async def enforce_until(bench: Bench, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """Run idle_enforce until it asks whether it may take its next step after so many: there its replica dies."""
     asked = 0

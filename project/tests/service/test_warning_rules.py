@@ -85,6 +85,35 @@ STORIES = [
         settings=UNINSTALL,
     ),
     Story(
+        "nothing follows, and at the deadline another user's slot begins soon: warned when it is over",
+        """0 ann books 0-180
+        0 ben books 80-100""",
+        """100 ann hears warning of the model from 115
+        115 m is uninstalled
+        120 ann hears cancelled uninstalled""",
+        runs=(0, 45, 50, 60, 85, 99, 100, 115, 120),
+        settings=UNINSTALL,
+    ),
+    Story(
+        "nothing follows in the row, and a slot of the user's own begins soon after the deadline: not warned",
+        "0 ann books 0-70 80-140",
+        "",
+        step=5,
+        until=140,
+        settings=UNINSTALL,
+    ),
+    Story(
+        "IN_ROW: the running slot is made to end before the deadline: withdrawn; the next row has its own warning",
+        """0 ann books 0-120 120-240 240-300
+        50 ann moves 0-120 to 0-55""",
+        """45 ann hears warning of 120-240 240-300 from 60
+        60 ann hears withdrawn: nothing_left
+        165 ann hears warning of 240-300 from 180
+        180 ann loses 240-300
+        180 ann hears cancelled 240-300""",
+        until=180,
+    ),
+    Story(
         "kept while warned: withdrawn; idle time counts anew from the end of the keep",
         """0 ann books 0-180 180-240
         50 the operator keeps m until 100""",
@@ -92,6 +121,15 @@ STORIES = [
         60 ann hears withdrawn: kept
         145 ann hears warning of 180-240 from 160""",
         runs=(0, 45, 60, 75, 99, 100, 115, 144, 145),
+    ),
+    Story(
+        "kept while warned, and over before anybody looked: withdrawn all the same",
+        """0 ann books 0-180 180-240
+        50 the operator keeps m until 52""",
+        """45 ann hears warning of 180-240 from 60
+        60 ann hears withdrawn: kept
+        105 ann hears warning of 180-240 from 120""",
+        until=105,
     ),
     Story(
         "a keep of one user protects no other",
@@ -296,7 +334,7 @@ async def test_a_warning_that_had_to_wait_does_not_go_out_in_the_quiet_hours(
     assert event["reservation"]["cancel_not_before"] == "2026-03-02T11:45:00+00:00"
 
 
-@pytest.mark.parametrize("why", ["used", "kept", "exempt"])
+@pytest.mark.parametrize("why", ["used", "kept", "was kept", "exempt"])
 async def test_a_warning_that_is_overtaken_while_it_waits_is_not_sent(
     make_bench: MakeBench, time: FrozenDateTimeFactory, why: str
 ) -> None:
@@ -305,8 +343,8 @@ async def test_a_warning_that_is_overtaken_while_it_waits_is_not_sent(
     if why == "used":
         bench.platform.call("m")
         await run_at(bench, time, 46, Job.RPS_CHECK)
-    elif why == "kept":
-        until = (START + minutes(600)).isoformat()
+    elif why.endswith("kept"):
+        until = (START + minutes(600 if why == "kept" else 45.5)).isoformat()
         assert (await ask(bench, {"command": "keep", "model": "m", "until": until}))["outcome"] == "completed"
     else:
         bench = await make_bench(POLICY_OVERRIDES='{"m":{"exempt":true}}')

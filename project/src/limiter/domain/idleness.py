@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from limiter.domain.active_bookings import ActiveBooking
-from limiter.domain.booked_time import booked_time, reached_at
+from limiter.domain.booked_time import Stretch, booked_time, reached_at
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.idle_rule import IdleRule, at_risk, counted
 from limiter.domain.idle_spell import IdleSpell
@@ -22,7 +22,8 @@ from limiter.domain.verdict import Verdict
 class Facts:
     """What is known about the use of one booking; None in `first_seen_at`/`measured_since` means not known yet.
 
-    `freeable` is whether the model would be uninstalled; `kept` whether somebody asked to keep the booking.
+    `freeable` is whether the model would be uninstalled now, `barred` when slots forbid it; `kept` whether somebody
+    asked to keep the booking.
     """
 
     known: bool
@@ -35,6 +36,7 @@ class Facts:
     gaps: Iterable[Gap] = ()
     bookings_readable: bool = True
     freeable: bool = False
+    barred: Iterable[Stretch] = ()
     kept: bool = False
 
 
@@ -53,7 +55,7 @@ def judge(rule: IdleRule, booking: ActiveBooking, facts: Facts, now: datetime) -
         return Verdict(Decision.HOLD, Reason.NOTHING_TO_CANCEL, since, idle)
     deadline = rule.earliest(reached, now)
     slots = at_risk(rule, booking, deadline)
-    if not slots and not (facts.freeable and any(slot.end > deadline for slot in counted(rule, booking))):
+    if not slots and not _would_be_freed(rule, booking, facts, deadline):
         return Verdict(Decision.HOLD, Reason.NOTHING_TO_CANCEL, since, idle)
     if rule.quiet.open_from(now) != now:
         return Verdict(Decision.HOLD, Reason.QUIET_HOURS, since, idle, deadline, slots)
@@ -75,7 +77,7 @@ def judge_spell(
     if booking is None or not booking.ends_after(now):
         return Verdict(Decision.WITHDRAW, Reason.BOOKING_GONE)
     left = booking.still_booked(spell.named, now)
-    if not left and not (facts.freeable and _lives_on(rule, booking, spell)):
+    if not _lives_on(rule, booking, spell) or not (left or facts.freeable):
         return Verdict(Decision.WITHDRAW, Reason.NOTHING_TO_CANCEL)
     since, idle = _idle(rule, booking, facts, now, spell)
     if spell.delivered_at is None:
@@ -88,8 +90,17 @@ def judge_spell(
     return Verdict(Decision.CANCEL, Reason.DEADLINE_PASSED, since, idle, deadline, left)
 
 
+def _would_be_freed(rule: IdleRule, booking: ActiveBooking, facts: Facts, deadline: datetime) -> bool:
+    """Whether, as it is booked now, the user would hold the model at the deadline, and nobody would need it."""
+    held = any(slot.end > deadline for slot in counted(rule, booking))
+    return facts.freeable and held and not any(start <= deadline < end for start, end in facts.barred)
+
+
 def _lives_on(rule: IdleRule, booking: ActiveBooking, spell: IdleSpell) -> bool:
-    """Whether the user still holds what he was warned about: in `IN_ROW` the row, in `ALL` any slot."""
+    """Whether the user still holds what he was warned about: in `IN_ROW` the row, in `ALL` any slot.
+
+    Another row has its own N and its own warning, also for a slot that this one named.
+    """
     if rule.mode is UnbookingMode.ALL:
         return True
     return bool(booking.row) and booking.row[0].start <= spell.opened_at

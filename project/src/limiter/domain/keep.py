@@ -22,7 +22,7 @@ class Keep:
         return self.model_name == model_name and self.user_id in (None, user_id)
 
     def covers(self, model_name: str, user_id: UUID, at: datetime) -> bool:
-        """Whether it keeps this user's bookings of the model at `at`.
+        """Whether it keeps this user's bookings of the model at `at` or later.
 
         `since` is no border: a keep recorded in the middle of a run must stop that run, whose time is a moment earlier.
         """
@@ -30,7 +30,7 @@ class Keep:
 
 
 def kept(keeps: Iterable[Keep], name: str, user_id: UUID, at: datetime) -> bool:
-    """Whether any of the keeps covers this user's bookings of the model."""
+    """Whether any of the keeps covers this user's bookings of the model at `at`, or did at a moment since."""
     return any(keep.covers(name, user_id, at) for keep in keeps)
 
 

@@ -30,7 +30,7 @@ def _overtaken(
     rule = policy.idle(spell.model_name)
     if spell.dry_run != policy.dry_run:
         return Reason.MODE_CHANGED
-    if rule.exempt or kept(keeps, spell.model_name, spell.user.id, now):
+    if rule.exempt or kept(keeps, spell.model_name, spell.user.id, spell.idle_since):
         return Reason.EXEMPT if rule.exempt else Reason.KEPT
     if used_at is not None and used_at > spell.idle_since:
         return Reason.USED_AGAIN

@@ -112,6 +112,11 @@ def own_slot_soon(model: ServedModel, user_id: UUID, bookings: Bookings, guard: 
     return any(now < slot.start <= now + guard for slot in own)
 
 
+def barred(model: ServedModel, user_id: UUID, bookings: Bookings, guard: timedelta) -> list[tuple[datetime, datetime]]:
+    """When slots of the model forbid its uninstall on account of this user, half open; his own that run do not."""
+    return [(slot.start - guard, slot.end if of != user_id else slot.start) for of, slot in _slots_of(model, bookings)]
+
+
 def _slots_of(model: ServedModel, bookings: Bookings) -> Iterator[tuple[UUID, Slot]]:
     """Every slot of the model and whose it is; one of a bare name may be of any instance, so it counts for each."""
     for reservation in bookings.by_model.get(model.id, ()) + bookings.by_model.get(model.name, ()):

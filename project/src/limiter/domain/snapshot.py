@@ -15,7 +15,7 @@ from limiter.domain.idle_spell import IdleSpell
 from limiter.domain.idleness import Facts, judge, judge_spell
 from limiter.domain.keep import Keep, by_model, keep_ended_at, kept
 from limiter.domain.policy import Policy
-from limiter.domain.reservations import Bookings, UnbookingMode, other_users_claim, own_slot_soon
+from limiter.domain.reservations import Bookings, UnbookingMode, barred, other_users_claim, own_slot_soon
 from limiter.domain.usage import Memory, Observation, Scrape
 from limiter.domain.verdict import Verdict
 
@@ -73,7 +73,7 @@ class Snapshot:
         """What to do about a booking without an open spell."""
         if booking.model.id not in self.fleet.by_id:
             return UNKNOWN  # it is only known as it was
-        return judge(self.policy.idle(booking.model.name), booking, self._facts(booking.model, key), self.at)
+        return judge(self.policy.idle(booking.model.name), booking, self._facts(booking.model, key, self.at), self.at)
 
     def verdict_on(self, spell: IdleSpell) -> Verdict:
         """The verdict on one open spell: to wait while what it depends on is not known."""
@@ -83,13 +83,14 @@ class Snapshot:
         if model is None:
             gone = self.fleet.is_gone(spell.model_id)
             return Verdict(Decision.WITHDRAW, Reason.MODEL_GONE) if gone else UNKNOWN
-        rule, facts = self.policy.idle(spell.model_name), self._facts(model, spell.key)
+        rule, facts = self.policy.idle(spell.model_name), self._facts(model, spell.key, spell.idle_since)
         return judge_spell(rule, self.booking(spell.key), spell, facts, self.at)
 
-    def _facts(self, model: ServedModel, key: BookingKey) -> Facts:
+    def _facts(self, model: ServedModel, key: BookingKey, kept_since: datetime) -> Facts:
         name = model.name
         state, memory = self.prior.scaling_states.get(model.id), self.observation.memory
-        measured = memory.measured_since
+        measured, rule = memory.measured_since, self.policy.idle(name)
+        freeable = self.claim_on(model, key[1]) is None
         return Facts(
             known=self.observation.known(name),
             first_seen_at=state.first_seen_at if state else None,
@@ -100,8 +101,9 @@ class Snapshot:
             keep_ended_at=keep_ended_at(self._keeps.get(name, ()), name, key[1], self.at),
             gaps=memory.gaps,
             bookings_readable=self.bookings.readable(model.id, name),
-            freeable=self.claim_on(model, key[1]) is None,
-            kept=kept(self._keeps.get(name, ()), name, key[1], self.at),
+            freeable=freeable,
+            barred=barred(model, key[1], self.bookings, rule.uninstall_guard) if freeable else (),
+            kept=kept(self._keeps.get(name, ()), name, key[1], kept_since),
         )
 
     def used_at(self, name: str) -> datetime | None:
@@ -120,11 +122,9 @@ class Snapshot:
         return any(at is not None and at > spell.idle_since for at in used)
 
     def is_kept(self, spell: IdleSpell) -> bool:
-        """True if somebody keeps this booking, or did since its cancelling began: then idle time counts anew."""
-        name, user, since = self.name_of(spell), spell.user.id, spell.enforcing_at
-        keeps = self._keeps.get(name, ())
-        ended = keep_ended_at(keeps, name, user, self.at) if since else None
-        return kept(keeps, name, user, self.at) or (ended is not None and since is not None and ended > since)
+        """True if somebody keeps this booking, or did since its idle time began: then that counts anew."""
+        name = self.name_of(spell)
+        return kept(self._keeps.get(name, ()), name, spell.user.id, spell.idle_since)
 
     def claim_on(self, model: ServedModel, user_id: UUID) -> Reason | None:
         """Why the model must not be uninstalled on account of this user; None: it may be."""

@@ -73,10 +73,9 @@ class EventDispatch:
     ) -> dict[UUID | None, Reason]:
         """Of which of the spells the warning must not be sent now, by all that is known without asking anybody."""
         used = await readings.last_used(connection, {spell.model_name for spell in spells.values()})
-        active = await keeps.active_or_ended_since(connection, now)
+        kept = await keeps.active_or_ended_since(connection, min(spell.idle_since for spell in spells.values()))
         reasons = {
-            spell.id: held_back(self.policy, spell, used.get(spell.model_name), active, now)
-            for spell in spells.values()
+            spell.id: held_back(self.policy, spell, used.get(spell.model_name), kept, now) for spell in spells.values()
         }
         return {id: why for id, why in reasons.items() if why is not None}
 

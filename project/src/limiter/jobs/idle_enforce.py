@@ -68,6 +68,8 @@ class IdleEnforce:
                 await idle_spells.begun_since(connection, window), allowed=known is not None and known.allowed
             )
         if not spells:
+            if known is not None and not begun.before:  # nobody waits, and whose cancelling it was is long past
+                await self._forget_surge(run)
             return
         snapshot = await self.reader.read(run, run.now)
         yield RunTrace(snapshots=((None, snapshot),))
@@ -125,8 +127,11 @@ class IdleEnforce:
     async def _end_surge(self, run: Run, sweep: Snapshot, begun: _Begun) -> None:
         policy, many = self.reader.policy, begun.before + begun.here
         if not is_surge(many + 1, len(sweep.active_bookings), policy.surge_min, policy.surge_share):
-            async with run.write() as connection:
-                await surges.end(connection, SURGE)
+            await self._forget_surge(run)
+
+    async def _forget_surge(self, run: Run) -> None:
+        async with run.write() as connection:
+            await surges.end(connection, SURGE)
 
     async def _end_or_wait(self, run: Run, snapshot: Snapshot, spell: IdleSpell, verdict: Verdict) -> RunTrace:
         record = snapshot.verdict_record(spell.key, verdict)

@@ -324,6 +324,17 @@ def test_slots_that_end_before_the_limit_is_reached_have_no_deadline_and_no_warn
     assert judged(2700, rule=rule, of=booked).decision is decision
 
 
+@pytest.mark.parametrize(
+    ("since", "until", "decision"), [(3601, HOUR * 2, WARN), (3600, HOUR * 2, HOLD), (0, 3601, HOLD), (0, 3600, WARN)]
+)
+def test_nobody_is_warned_of_a_model_that_slots_forbid_to_free_at_the_deadline(
+    since: float, until: float, decision: Decision
+) -> None:
+    known = facts(freeable=True, barred=[(at(since), at(until))])
+    assert judged(2700, known, of=ALONE).decision is decision
+    assert judged(2700, known).decision is WARN  # of a slot that follows
+
+
 @pytest.mark.parametrize("freeable", [False, True])
 def test_without_a_deadline_nobody_is_warned_even_if_the_model_could_be_freed(freeable: bool) -> None:
     short = booking(slot(0, 3599))
@@ -544,6 +555,18 @@ def test_in_row_a_spell_that_would_only_free_the_model_ends_with_its_row() -> No
     assert judged_spell(HOUR, lone, known, ALL, between).decision is CANCEL
 
 
+def test_in_row_a_spell_ends_with_its_row_also_if_slots_that_it_named_are_in_another_now() -> None:
+    following = slot(2 * HOUR, 5 * HOUR)
+    named = warned(2700, following)
+    between = booking(nobody=True, earlier=[slot(0, 3000)], later=[following])
+    assert outcome(judged_spell(3000, named, of=between)) == (WITHDRAW, Reason.NOTHING_TO_CANCEL)
+    assert outcome(judged_spell(3000, named, rule=ALL, of=between)) == (HOLD, Reason.WARNED_WAITING)
+    next_row = booking(following, earlier=[slot(0, 3000)])
+    assert outcome(judged_spell(3 * HOUR, named, of=next_row)) == (WITHDRAW, Reason.NOTHING_TO_CANCEL)
+    same_row = booking(slot(0, 3000), slot(3300, 2 * HOUR), following, current=following)
+    assert judged_spell(2 * HOUR, named, of=same_row).decision is CANCEL
+
+
 # --- exempt and kept --------------------------------------------------------------------------------------------------
 
 
@@ -678,8 +701,8 @@ def test_a_warning_is_held_back_if_it_would_be_withdrawn_or_could_not_come_true_
     assert held_back(policy(idle=rule), named, None if used is None else at(used), [], at(now)) is why
 
 
-@pytest.mark.parametrize(("until", "why"), [(2700, None), (2701, Reason.KEPT)])
-def test_a_warning_is_held_back_while_its_booking_is_kept(until: float, why: Reason | None) -> None:
+@pytest.mark.parametrize(("until", "why"), [(0, None), (1, Reason.KEPT), (2701, Reason.KEPT)])
+def test_a_warning_is_held_back_if_its_booking_is_kept_or_was_meanwhile(until: float, why: Reason | None) -> None:
     keeps = [Keep(ROW.model.name, None, at(0), at(until))]
     assert held_back(policy(), warned(None), None, keeps, at(2700)) is why
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from limiter.domain.fleet import Fleet
-from limiter.domain.reservations import Bookings, Reservation, Slot, other_users_claim
+from limiter.domain.reservations import Bookings, Reservation, Slot, barred, other_users_claim, own_slot_soon
 from tests.unit.domain.build import ANNA, BORIS, HOUR, NAME, at, reservation, secs, served, slot
 
 ONE, TWO, THREE = slot(0, HOUR), slot(HOUR, 2 * HOUR), slot(2 * HOUR, 3 * HOUR)
@@ -102,3 +102,14 @@ def test_a_claim_to_another_instance_or_name_is_none(theirs: Reservation) -> Non
 def test_any_of_several_claims_counts(order: Sequence[int]) -> None:
     theirs = (boris(THREE), reservation(ONE, user=BORIS, id="second"))
     assert claim(60, *(theirs[number] for number in order)) == (True, False)
+
+
+@pytest.mark.parametrize("now", [-1800.001, -1800, -0.001, 0, HOUR - 0.001, HOUR])
+def test_an_uninstall_is_barred_just_when_another_users_slot_or_an_own_one_that_starts_soon_would_forbid_it(
+    now: float,
+) -> None:
+    for booked in (boris(ONE), reservation(ONE)):
+        bookings = Bookings((booked,))
+        stretches = barred(served(), ANNA.id, bookings, secs(1800))
+        forbidden = any(claim(now, booked)) or own_slot_soon(served(), ANNA.id, bookings, secs(1800), at(now))
+        assert any(start <= at(now) < end for start, end in stretches) is forbidden

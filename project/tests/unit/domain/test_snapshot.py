@@ -197,15 +197,15 @@ def test_in_all_a_spell_lives_on_between_two_slots_and_nobody_else_is_judged_the
         ([keep(DAY, user=None)], (Reason.KEPT, Reason.KEPT)),
         ([keep(DAY, user=BORIS.id)], (Reason.UNUSED, Reason.DEADLINE_PASSED)),
         ([keep(DAY, "other")], (Reason.UNUSED, Reason.DEADLINE_PASSED)),
-        ([keep(3600)], (Reason.IN_USE, Reason.WARNED_WAITING)),  # it ends now, and idle time counts anew
+        ([keep(3600)], (Reason.IN_USE, Reason.KEPT)),  # it ends now, and idle time counts anew
         ([keep(3601)], (Reason.KEPT, Reason.KEPT)),
-        ([keep(900)], (Reason.UNUSED, Reason.WARNED_WAITING)),
-        ([keep(901)], (Reason.IN_USE, Reason.WARNED_WAITING)),
+        ([keep(900)], (Reason.UNUSED, Reason.KEPT)),
+        ([keep(901)], (Reason.IN_USE, Reason.KEPT)),
         ([keep(0)], (Reason.UNUSED, Reason.DEADLINE_PASSED)),
-        ([keep(100), keep(DAY, "other"), keep(901, user=None)], (Reason.IN_USE, Reason.WARNED_WAITING)),
+        ([keep(100), keep(DAY, "other"), keep(901, user=None)], (Reason.IN_USE, Reason.KEPT)),
     ],
 )
-def test_a_keep_holds_off_until_its_end_and_idle_time_counts_anew_from_there(
+def test_a_keep_holds_off_until_its_end_from_where_idle_time_counts_anew_and_ends_a_spell_however_short_it_was(
     keeps: list[Keep], reasons: tuple[Reason, Reason]
 ) -> None:
     without, with_spell = snapshot(3600, keeps=keeps).verdict(KEY), snapshot(3600, keeps=keeps, spells=[mine()])
@@ -430,7 +430,8 @@ DRY = policy(dry_run=True)
         ({}, None),
         ({"policy": EXEMPT}, Reason.EXEMPT),
         ({"keeps": [keep(DAY)]}, Reason.KEPT),
-        ({"keeps": [keep(3600)]}, None),
+        ({"keeps": [keep(1)]}, Reason.KEPT),
+        ({"keeps": [keep(0)]}, None),  # over before idle time began
         ({"used": 3000}, Reason.USED_AGAIN),
         ({"used": 3000, "policy": EXEMPT}, Reason.EXEMPT),
         ({"used": 3000, "keeps": [keep(DAY, user=None)]}, Reason.KEPT),
