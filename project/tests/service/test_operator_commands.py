@@ -352,6 +352,17 @@ async def test_explain_tells_keeps_spells_and_unfinished_commands(
     assert "keeps in force" not in (await ask(bench, {"command": "explain", "model": MODEL}))["detail"]
 
 
+@pytest.mark.usefixtures("time")
+async def test_what_somebody_wrote_neither_makes_a_line_of_an_explanation_nor_moves_the_cursor(
+    make_bench: MakeBench,
+) -> None:
+    bench = await make_bench()
+    reason = "a\n2026-03-02 10:00:00  model b: cancel\r\x1b[2J\u202e"
+    await ask(bench, KEEP | {"until": (START + HOUR).isoformat(), "by": "zoe", "reason": reason})
+    _, line = (await ask(bench, {"command": "explain", "model": MODEL}))["detail"].split("\n")
+    assert line.endswith("by zoe: a\\n2026-03-02 10:00:00  model b: cancel\\r\\x1b[2J\\u202e")
+
+
 NEW = "Qwen/Qwen3-32b-Instruct"
 
 

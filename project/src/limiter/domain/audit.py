@@ -155,13 +155,13 @@ def standing_of(decision: Decision, reason: Reason) -> str:
     return decision + ":" + reason
 
 
-def explanation(records: Sequence[DecisionRecord]) -> str:
-    """What stands for each instance and each booking of a model, and the changes that led there, the newest first."""
+def explanation(records: Sequence[DecisionRecord]) -> list[str]:
+    """Line by line what stands for each instance and booking of a model, and the changes before, the newest first."""
     latest: dict[tuple[UUID, UUID | None], DecisionRecord] = {}
     for record in records:
         latest.setdefault((record.model_id, record.user_id), record)
     stands = [f"since {_line(record)}" for record in latest.values()]
-    return "\n".join(["stands:", *stands, "changes, the newest first:", *map(_line, records)])
+    return ["stands:", *stands, "changes, the newest first:", *map(_line, records)]
 
 
 def _line(found: DecisionRecord) -> str:
