@@ -252,6 +252,21 @@ async def test_the_log_says_who_did_it_and_why(make_bench: MakeBench) -> None:
     assert by_event["settled_by_hand"]["model_id"] == str(UUID(int=7))
 
 
+async def test_the_log_says_why_a_command_was_not_carried_out(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    lines: list[str] = []
+    handle = logger.add(lambda message: lines.append(message.record["message"]))
+    await ask(bench, {"command": "settle", "model": MODEL, "outcome": "failed"})
+    await ask(bench, {"command": "allow_surge"})
+    await ask(bench, {"command": "status"})
+    logger.remove(handle)
+    assert [line for line in lines if line.split(":")[0].split()[0] in ("settle", "allow_surge", "status")] == [
+        f"settle {MODEL}: failed: there is no unfinished command for a model named '{MODEL}'",
+        "allow_surge: failed: there is no surge to allow",
+        "status: completed",
+    ]
+
+
 async def test_settle_without_an_unfinished_command_fails(make_bench: MakeBench) -> None:
     bench = await make_bench()
     await plan(bench, command(state=CommandState.DRY_RUN, finished_at=START))
