@@ -57,6 +57,7 @@ def test_each_act_has_at_least_one_reason() -> None:
 def test_no_created_series_and_the_process_itself_is_shown() -> None:
     assert "_created" not in PAGE
     assert "process_resident_memory_bytes" in PAGE
+    assert "process_start_time_seconds" in PAGE  # by which the alerts know a young process
 
 
 def test_the_version_is_that_of_the_project() -> None:
