@@ -4,6 +4,8 @@ import asyncio
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import AMQPConnectionError
+from aiormq.exceptions import InvalidFrameError
 from faststream.rabbit import RabbitBroker
 
 BLOCKED = "RabbitMQ takes no messages: it has a memory or disk alarm"
@@ -17,6 +19,11 @@ async def connect(url: str, timeout: float | None = None) -> AbstractConnection:
     connection = aio_pika.Connection(aio_pika.connection.make_url(url))
     try:
         await connection.connect(timeout=timeout)
+    except InvalidFrameError as error:  # of which the driver keeps that it came, and not what it said
+        await connection.close()
+        raise AMQPConnectionError(
+            "it closed the connection: is there such a virtual host, and may we use it?"
+        ) from error
     except BaseException:
         await connection.close()
         raise

@@ -6,9 +6,10 @@ import warnings
 
 import aio_pika
 import pytest
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPConnectionError
 
 from dev.servers.processes import free_port
+from dev.servers.services import Services
 from limiter.clients.rabbitmq import connect
 
 
@@ -31,3 +32,8 @@ async def test_what_failed_to_connect_is_closed_whatever_thread_collects_it() ->
             await asyncio.to_thread(gc.collect)
     finally:
         gc.enable()
+
+
+async def test_a_virtual_host_that_is_not_there_is_told_in_words(services: Services) -> None:
+    with pytest.raises(AMQPConnectionError, match="is there such a virtual host"):
+        await connect(f"{services.rabbitmq_url}nowhere", timeout=5)
