@@ -161,6 +161,10 @@ def test_a_moment_of_another_day_names_the_day() -> None:
     assert old.why.startswith("unused since 2026-03-01 23:50 (42 min)")
 
 
+def test_a_number_of_one_has_a_noun_of_one() -> None:
+    assert record(Reason.BACKING_OFF, numbers={"failures": 1}).why == "1 command for this model failed in a row"
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
