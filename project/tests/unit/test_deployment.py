@@ -365,6 +365,13 @@ def test_alerts_and_dashboard_only_name_metrics_that_exist() -> None:
     assert {re.sub(r"_bucket$", "", name) for name in named("\n".join(shown))} == base, "a metric nobody sees"
 
 
+def test_the_dashboard_shows_no_process_but_ours() -> None:
+    dashboard = (DEPLOY / "grafana/dashboards/rps-limiter.json").read_text().replace("\\", "")
+    asked = re.findall(r"\bprocess_\w+(?:\{[^}]*\})?", dashboard)
+    assert asked
+    assert all(one.endswith('{job="rps-limiter"}') for one in asked)
+
+
 def label_values() -> dict[str, dict[str, set[str]]]:
     """By the names of our series and of their labels, the values that are there from the start."""
     found: dict[str, dict[str, set[str]]] = {}
