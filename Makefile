@@ -22,9 +22,9 @@ up-demo: ## the same beside a stand-in platform; makes its .env itself
 	$(COMPOSE) --profile demo up --build --detach --wait
 
 down: ## stop compose, keep the data
-	$(COMPOSE) down
+	$(COMPOSE) --profile demo --profile monitoring down
 
-restart: ## restart the limiter replicas
+restart: ## restart the limiter replicas, with the settings they have; a changed .env takes `make up`
 	$(COMPOSE) restart limiter
 
 logs: ## follow the limiter's logs

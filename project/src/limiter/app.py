@@ -124,7 +124,7 @@ async def wait_for_database(settings: Settings, replica: Replica) -> None:
         except SchemaMissing:
             raise
         except DATABASE_ERRORS as error:
-            replica.telemetry.critical("database_unavailable", f"at start: {describe(error)}")
+            replica.telemetry.goes_on("database_unavailable", f"at start: {describe(error)}")
             await asyncio.sleep(settings.rabbitmq_reconnect_seconds)
 
 

@@ -155,6 +155,7 @@ WRONG = {
     "keep with two ends": (("keep", "m", "--until", "2026-03-02T10:00Z", "--for", "2h"), "give either"),
     "no duration": (("keep", "m", "--for", "2 weeks"), "'2 weeks' is neither seconds nor such as 90m, 2h, 3d"),
     "user no id": (("unkeep", "m", "--user", "ann"), "'ann' is not a valid UUID"),
+    "no time to wait": (("--timeout", "0", "status"), "0.0 is not in the range x>0"),
     "no outcome": (("settle", "m"), "Choose from:"),
     "another outcome": (("settle", "m", "stuck"), "'stuck' is not one of 'completed', 'failed'"),
     "withdraw for nobody": (("withdraw", "m"), "USER"),

@@ -158,7 +158,7 @@ async def test_a_keep_beyond_the_longest_time_is_rejected(make_bench: MakeBench,
 WRONG = {
     "no end": (KEEP, "keep.until: Field required"),
     "no zone": (KEEP | {"until": "2026-03-02T11:00"}, "must tell its zone"),
-    "no moment": (KEEP | {"until": "tomorrow"}, "keep.until: Value error, 'tomorrow' is neither"),
+    "no moment": (KEEP | {"until": "tomorrow"}, "keep.until: 'tomorrow' is neither"),
     "milliseconds": (KEEP | {"until": 1772449200000}, "'1772449200000' is neither"),
     "a truth value": (KEEP | {"until": True}, "'True' is neither"),
     "no number": (KEEP | {"until": float("nan")}, "'nan' is neither"),
@@ -250,6 +250,21 @@ async def test_the_log_says_who_did_it_and_why(make_bench: MakeBench) -> None:
         assert SIGNED.items() <= by_event[event].items()
         assert by_event[event]["model"] == MODEL
     assert by_event["settled_by_hand"]["model_id"] == str(UUID(int=7))
+
+
+async def test_the_log_says_why_a_command_was_not_carried_out(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    lines: list[str] = []
+    handle = logger.add(lambda message: lines.append(message.record["message"]))
+    await ask(bench, {"command": "settle", "model": MODEL, "outcome": "failed"})
+    await ask(bench, {"command": "allow_surge"})
+    await ask(bench, {"command": "status"})
+    logger.remove(handle)
+    assert [line for line in lines if line.split(":")[0].split()[0] in ("settle", "allow_surge", "status")] == [
+        f"settle {MODEL}: failed: there is no unfinished command for a model named '{MODEL}'",
+        "allow_surge: failed: there is no surge to allow",
+        "status: completed",
+    ]
 
 
 async def test_settle_without_an_unfinished_command_fails(make_bench: MakeBench) -> None:
@@ -350,6 +365,17 @@ async def test_explain_tells_keeps_spells_and_unfinished_commands(
     ]
     time.move_to(START + HOUR)
     assert "keeps in force" not in (await ask(bench, {"command": "explain", "model": MODEL}))["detail"]
+
+
+@pytest.mark.usefixtures("time")
+async def test_what_somebody_wrote_neither_makes_a_line_of_an_explanation_nor_moves_the_cursor(
+    make_bench: MakeBench,
+) -> None:
+    bench = await make_bench()
+    reason = "a\n2026-03-02 10:00:00  model b: cancel\r\x1b[2J\u202e"
+    await ask(bench, KEEP | {"until": (START + HOUR).isoformat(), "by": "zoe", "reason": reason})
+    _, line = (await ask(bench, {"command": "explain", "model": MODEL}))["detail"].split("\n")
+    assert line.endswith("by zoe: a\\n2026-03-02 10:00:00  model b: cancel\\r\\x1b[2J\\u202e")
 
 
 NEW = "Qwen/Qwen3-32b-Instruct"

@@ -26,7 +26,7 @@ from limiter.config.base import SECRETS
 from limiter.config.database import MigrationSettings
 from limiter.config.loading import load
 from limiter.config.settings import Settings
-from limiter.telemetry import Telemetry
+from limiter.telemetry import Telemetry, labels
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -365,6 +365,13 @@ def test_alerts_and_dashboard_only_name_metrics_that_exist() -> None:
     assert {re.sub(r"_bucket$", "", name) for name in named("\n".join(shown))} == base, "a metric nobody sees"
 
 
+def test_the_dashboard_shows_no_process_but_ours() -> None:
+    dashboard = (DEPLOY / "grafana/dashboards/rps-limiter.json").read_text().replace("\\", "")
+    asked = re.findall(r"\bprocess_\w+(?:\{[^}]*\})?", dashboard)
+    assert asked
+    assert all(one.endswith('{job="rps-limiter"}') for one in asked)
+
+
 def label_values() -> dict[str, dict[str, set[str]]]:
     """By the names of our series and of their labels, the values that are there from the start."""
     found: dict[str, dict[str, set[str]]] = {}
@@ -418,6 +425,16 @@ def test_each_alert_is_tested_and_has_a_section_in_the_handbook(alert: dict[str,
     cases = [case for test in ALERT_TESTS for case in test["alert_rule_test"] if case["alertname"] == name]
     assert any(case["exp_alerts"] for case in cases)
     assert any(not case["exp_alerts"] for case in cases)
+
+
+def test_the_handbook_lists_its_sections_and_says_what_to_do_about_each_reason() -> None:
+    handbook = (ROOT / "docs/operations.md").read_text()
+    contents, *sections = re.split(r"^## ", handbook, flags=re.MULTILINE)
+    assert [alert["alert"] for alert in ALERTS if f"(#{alert['alert'].lower()})" not in contents] == []
+    (reasons,) = [section for section in sections if section.startswith("RpsLimiterCriticalErrors\n")]
+    of_services = re.compile(r"\w+_(unavailable|rejected|contract_broken)")
+    others = [reason for reason in labels.CRITICALS if not of_services.fullmatch(reason) and reason != "saga_stuck"]
+    assert [reason for reason in others if f"{reason}`" not in reasons] == []
 
 
 def test_the_handbook_only_links_to_sections_it_has() -> None:

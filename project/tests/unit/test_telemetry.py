@@ -2,8 +2,11 @@
 
 import re
 import tomllib
+from functools import partial
 from pathlib import Path
 
+import pytest
+from loguru import logger
 from prometheus_client import generate_latest
 
 from limiter import VERSION
@@ -40,7 +43,7 @@ def test_every_label_set_of_a_closed_list_is_there_with_0() -> None:
 
 def test_every_reason_of_a_critical_error_in_the_code_is_there_with_0() -> None:
     text = "\n".join(Path(file).read_text() for file in SOURCE.rglob("*.py"))
-    written = set(re.findall(r"critical\(\s*\"([a-z_]+)\"", text))
+    written = set(re.findall(r"(?:critical|goes_on)\(\s*\"([a-z_]+)\"", text))
     assert len(written) > 10
     assert {f'reason="{reason}"' for reason in written} <= series("critical_errors_total")
     kinds = {
@@ -50,6 +53,23 @@ def test_every_reason_of_a_critical_error_in_the_code_is_there_with_0() -> None:
         assert f'reason="{kind("", "booking").reason}"' in series("critical_errors_total")
 
 
+def test_what_goes_on_is_told_once_a_minute_and_at_once_if_it_changes_or_comes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines: list[str] = []
+    handle = logger.add(lambda message: lines.append(message.record["message"]))
+    telemetry = Telemetry()
+    for second in range(120):
+        monkeypatch.setattr("limiter.telemetry.perf_counter", partial(float, second))
+        telemetry.goes_on("rabbitmq_unavailable", "refused")
+    telemetry.goes_on("rabbitmq_unavailable", "no such host")
+    telemetry.is_over("rabbitmq_unavailable")
+    telemetry.goes_on("rabbitmq_unavailable", "no such host")
+    logger.remove(handle)
+    assert lines == [f"rabbitmq_unavailable: {what}" for what in ("refused", "refused", "no such host", "no such host")]
+    assert 'critical_errors_total{reason="rabbitmq_unavailable"} 4.0' in generate_latest(telemetry.registry).decode()
+
+
 def test_each_act_has_at_least_one_reason() -> None:
     assert {decision for decision, _ in labels.OF_ACTS} | {Decision.WITHDRAW, Decision.HOLD} == set(Decision)
 
@@ -57,6 +77,7 @@ def test_each_act_has_at_least_one_reason() -> None:
 def test_no_created_series_and_the_process_itself_is_shown() -> None:
     assert "_created" not in PAGE
     assert "process_resident_memory_bytes" in PAGE
+    assert "process_start_time_seconds" in PAGE  # by which the alerts know a young process
 
 
 def test_the_version_is_that_of_the_project() -> None:

@@ -66,7 +66,7 @@ class Announcements:
             try:
                 return await contacts.learn(self._engine, *user, announcement.started)
             except DATABASE_ERRORS as error:
-                self._telemetry.critical("database_unavailable", f"{describe(error)}: address not yet learned")
+                self._telemetry.goes_on("database_unavailable", f"{describe(error)}: address not yet learned")
                 await asyncio.sleep(self._retry)
 
 

@@ -53,10 +53,11 @@ class Consumer:
                 await self._consume()
                 break
             except AMQPChannelError as error:
-                self.telemetry.critical("rabbitmq_refused", f"at start: {describe(error)}")
+                self.telemetry.goes_on("rabbitmq_refused", f"at start: {describe(error)}")
             except CONNECTION_EXCEPTIONS as error:
-                self.telemetry.critical("rabbitmq_unavailable", f"at start: {describe(error)}")
+                self.telemetry.goes_on("rabbitmq_unavailable", f"at start: {describe(error)}")
             await asyncio.sleep(self.retry)
+        self.telemetry.is_over("rabbitmq_unavailable")
         logger.bind(event="broker_connected").info("connected to RabbitMQ")
         self._watch(await self.broker.connect())
 
@@ -101,13 +102,14 @@ class Consumer:
             await channel.declare_queue(queue.name, durable=queue.durable, arguments=cast(Any, queue.arguments))
 
     def _watch(self, connection: AbstractRobustConnection) -> None:
-        """Say when RabbitMQ is lost, for as long as it is, and when it is back; aio-pika connects again by itself."""
+        """Say that RabbitMQ is lost, once a minute, and when it is back; aio-pika connects again by itself."""
 
         def lost(_: object, error: BaseException | None) -> None:
             if not self.control.draining:
-                self.telemetry.critical("rabbitmq_unavailable", describe(error) if error else "connection closed")
+                self.telemetry.goes_on("rabbitmq_unavailable", describe(error) if error else "connection closed")
 
         def back(_: object) -> None:
+            self.telemetry.is_over("rabbitmq_unavailable")
             logger.bind(event="broker_connected").info("connected to RabbitMQ again")
 
         connection.close_callbacks.add(lost)

@@ -76,7 +76,9 @@ def _signed(request: ControlRequest, message: RabbitMessage) -> ControlRequest:
 
 
 def _log(request: ControlRequest, reply: Reply) -> None:
-    """One line: what was asked by whom and why, and how it ended."""
+    """One line: what was asked by whom and why, how it ended, and why so if it was not carried out."""
     asked = request.model_dump(mode="json", exclude={"request_id", "outcome"}, exclude_none=True)
     bound = logger.bind(event="control", outcome=reply.outcome, **asked)
-    bound.info("{} {}: {}", request.command, asked.get("job") or asked.get("model") or "", reply.outcome)
+    what = " ".join(filter(None, (request.command, asked.get("job") or asked.get("model"))))
+    why = f": {reply.detail}" if reply.outcome in ("failed", "busy") else ""
+    bound.info("{}: {}{}", what, reply.outcome, why)

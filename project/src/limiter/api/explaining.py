@@ -10,6 +10,7 @@ from limiter.domain.audit import duration, explanation
 from limiter.domain.command import Command
 from limiter.domain.idle_spell import IdleSpell, Step
 from limiter.domain.keep import Keep
+from limiter.logs.lines import printable
 
 MOST_SLOTS = 10  # of a spell, shown in its line
 
@@ -21,12 +22,12 @@ async def explain(connection: AsyncConnection, model: str, at: datetime, most: i
     spells = await idle_spells.open_spells_of(connection, model)
     commands = await ledger.unfinished_for(connection, model, most)
     sections = (
-        [explanation(records)] if records else [],
+        explanation(records) if records else [],
         _section("keeps in force:", map(_keep, kept)),
         _section("open spells:", map(_spell, spells[:most])),
         _section("unfinished commands:", (_command(one, at) for one in commands)),
     )
-    return "\n".join(line for section in sections for line in section) or None
+    return "\n".join(printable(line) for section in sections for line in section) or None
 
 
 def _section(title: str, lines: Iterable[str]) -> list[str]:

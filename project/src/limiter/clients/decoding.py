@@ -60,4 +60,4 @@ def describe_validation(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "body"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{place}: {first['msg']}{more}"
+    return f"{place}: {first['msg'].removeprefix('Value error, ')}{more}"

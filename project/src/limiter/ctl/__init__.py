@@ -32,7 +32,13 @@ from limiter.ctl.sending import send
     show_envvar=True,
     help="Where replicas listen.",
 )
-@click.option("--timeout", default=60.0, show_default=True, help="Seconds to wait for the reply.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for the reply.",
+)
 @click.pass_context
 def main(context: click.Context, url: str | None, queue: str, timeout: float) -> None:
     """Ask the running replicas of rps-limiter."""

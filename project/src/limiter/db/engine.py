@@ -31,8 +31,9 @@ def reason_of(error: BaseException) -> str:
 def describe(error: BaseException) -> str:
     """What went wrong, in one line without the statement."""
     cause = error.orig if isinstance(error, DBAPIError) else error
-    first = str(cause).strip().splitlines()
-    return f"{type(cause).__name__}: {first[0] if first else ''}"
+    silent = ["no answer in time"] if isinstance(cause, TimeoutError) else []
+    first = str(cause).strip().splitlines() or silent
+    return ": ".join([type(cause).__name__, *first[:1]])
 
 
 class SchemaMissing(Exception):

@@ -28,7 +28,7 @@ _WORDS: dict[Reason, str] = {
     Reason.COMMANDS_LIMIT: "{rps_per_replica} RPS per replica on {replicas}: the run sends no more commands",
     Reason.COMMAND_UNFINISHED: "an earlier command for this model is unfinished",
     Reason.COOLING_DOWN: "an earlier command for this model has just ended",
-    Reason.BACKING_OFF: "{failures} commands for this model failed in a row",
+    Reason.BACKING_OFF: "{failures} for this model failed in a row",
     Reason.REQUESTS_IN_FLIGHT: "underused, but requests are in flight",
     Reason.READING_UNKNOWN: "no trustworthy reading: unknown is not zero",
     Reason.EXEMPT: "the operator exempts this model",
@@ -69,6 +69,7 @@ _WORDS_OF_ACT: dict[tuple[Decision, Reason], str] = {
     (Decision.UNINSTALL, Reason.DEADLINE_PASSED): "nobody uses or needs it: uninstalled",
     (Decision.HOLD, Reason.USED_AGAIN): "not uninstalled: used again",
 }
+_COUNTED = {"slots": "slot", "failures": "command"}  # numbers that words show with a noun
 # What a model was not given of what it needs; `full` names the budget.
 _BUDGET = "; {wished} wished for, {granted} granted: {asked} of {full} {budget} replicas are asked for"
 # The same where the numbers are not known: in the middle of a cancelling.
@@ -132,8 +133,8 @@ class DecisionRecord:
     def _shown(self, name: str, value: float | int | str) -> str:
         if isinstance(value, str):
             return value
-        if name == "slots":
-            return counted(value, "slot")
+        if name in _COUNTED:
+            return counted(value, _COUNTED[name])
         if name.endswith("_at"):
             return self._moment(datetime.fromtimestamp(value, UTC))
         if name.endswith("_seconds"):
@@ -155,13 +156,13 @@ def standing_of(decision: Decision, reason: Reason) -> str:
     return decision + ":" + reason
 
 
-def explanation(records: Sequence[DecisionRecord]) -> str:
-    """What stands for each instance and each booking of a model, and the changes that led there, the newest first."""
+def explanation(records: Sequence[DecisionRecord]) -> list[str]:
+    """Line by line what stands for each instance and booking of a model, and the changes before, the newest first."""
     latest: dict[tuple[UUID, UUID | None], DecisionRecord] = {}
     for record in records:
         latest.setdefault((record.model_id, record.user_id), record)
     stands = [f"since {_line(record)}" for record in latest.values()]
-    return "\n".join(["stands:", *stands, "changes, the newest first:", *map(_line, records)])
+    return ["stands:", *stands, "changes, the newest first:", *map(_line, records)]
 
 
 def _line(found: DecisionRecord) -> str:

@@ -9,6 +9,7 @@ from loguru import logger
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import readings, retention
+from limiter.domain.audit import counted
 from limiter.runner.run import Run
 
 
@@ -31,7 +32,7 @@ class Cleanup:
         dropped["target"] = await self._all(run, targets)
         some = {name: rows for name, rows in dropped.items() if rows}
         logger.bind(event="cleaned_up", rows=some).log(
-            "INFO" if some else "DEBUG", "{} rows dropped", sum(some.values())
+            "INFO" if some else "DEBUG", "{} dropped", counted(sum(some.values()), "row")
         )
 
     async def _all(self, run: Run, drop: Callable[[AsyncConnection], Awaitable[int]]) -> int:

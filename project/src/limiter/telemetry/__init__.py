@@ -16,6 +16,8 @@ from limiter.telemetry.fleet import FleetGauges
 from limiter.telemetry.metrics import Metrics
 from limiter.telemetry.replica import ReplicaMetrics
 
+SAID_AGAIN = 60.0  # seconds: an attempt each second would be a line each second, all night
+
 
 class Telemetry:
     """The counters and gauges of one replica, on a registry of their own."""
@@ -79,6 +81,15 @@ class Telemetry:
         self._criticals.labels(reason).inc()
         self._last_criticals[reason] = (perf_counter(), str(detail))
         logger.bind(event="critical", reason=reason, **ids).error("{}: {}", reason, detail)
+
+    def goes_on(self, reason: str, detail: object) -> None:
+        """The same for what is met again and again: counted and logged anew after `SAID_AGAIN`, or if it changes."""
+        if self.last_critical(reason, SAID_AGAIN) != str(detail):
+            self.critical(reason, detail)
+
+    def is_over(self, reason: str) -> None:
+        """What went on has ended: if it comes again, that is told at once."""
+        self._last_criticals.pop(reason, None)
 
     def last_critical(self, reason: str, within: float) -> str | None:
         """The detail of the last such error, if it is not older than so many seconds."""

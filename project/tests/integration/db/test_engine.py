@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dev.servers.services import Services
-from limiter.db.engine import create_engine
+from limiter.db.engine import create_engine, describe
 
 
 async def pooled_connection(engine: AsyncEngine) -> asyncpg.Connection:
@@ -34,3 +34,9 @@ async def test_a_connection_that_the_other_end_closed_while_it_waited_is_replace
     finally:
         await engine.dispose()
         await other.dispose()
+
+
+def test_an_error_without_words_is_told_in_ours_or_by_its_kind() -> None:
+    assert describe(TimeoutError()) == "TimeoutError: no answer in time"
+    assert describe(ConnectionResetError()) == "ConnectionResetError"
+    assert describe(OSError("first line\nsecond")) == "OSError: first line"

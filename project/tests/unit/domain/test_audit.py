@@ -161,6 +161,10 @@ def test_a_moment_of_another_day_names_the_day() -> None:
     assert old.why.startswith("unused since 2026-03-01 23:50 (42 min)")
 
 
+def test_a_number_of_one_has_a_noun_of_one() -> None:
+    assert record(Reason.BACKING_OFF, numbers={"failures": 1}).why == "1 command for this model failed in a row"
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [
@@ -182,7 +186,7 @@ def test_an_explanation_says_first_what_stands_for_each_and_then_how_it_came_to_
     early = replace(record(Reason.IN_USE), at=AT - timedelta(minutes=30))
     late = record(Reason.NOTHING_TO_CANCEL)
     of_model = replace(record(Reason.WITHIN_TARGET), user_id=None, at=AT - timedelta(hours=1))
-    lines = explanation([late, early, of_model]).splitlines()
+    lines = explanation([late, early, of_model])
     assert lines == [
         "stands:",
         f"since 2026-03-02 11:02:00  model {MODEL}, user {USER}: hold (nothing_to_cancel): {late.why}",
