@@ -37,9 +37,6 @@ elif [ ! -f .env ]; then
     fail "there is no .env: cp example.env .env, and set what is marked REQUIRED (or: make up-demo)"
 fi
 
-# What compose understands and a shell does not would be lost in silence wherever make reads .env.
-sh -ec '. ./.env' >/dev/null || fail "a shell cannot read .env: what has a space, or a sign such as * & ;, stands in single quotes"
-
 mkdir -p secrets
 chmod 700 secrets
 postgres=$(password postgres_password)

@@ -181,16 +181,6 @@ def test_without_a_dotenv_file_it_says_what_to_do(checkout: Path) -> None:
     assert not (checkout / "secrets").exists()
 
 
-def test_a_dotenv_file_that_a_shell_cannot_read_is_refused_before_anything_is_made(checkout: Path) -> None:
-    (checkout / ".env").write_text("RPS_CHECK_CRON=*/5 8-20 * * mon-fri\n")
-    done = prepare(checkout)
-    assert done.returncode == 1
-    assert "stands in single quotes" in done.stderr
-    assert not (checkout / "secrets").exists()
-    (checkout / ".env").write_text("RPS_CHECK_CRON='*/5 8-20 * * mon-fri'\n")
-    assert prepare(checkout).returncode == 0
-
-
 def test_make_down_ends_the_services_of_every_profile() -> None:
     recipe = (ROOT / "Makefile").read_text().split("\ndown:")[1].split("\n\n")[0]
     profiles = {profile for service in SERVICES.values() for profile in service.get("profiles", [])}
