@@ -10,6 +10,7 @@ import click
 from limiter.domain.job import Job
 
 JOB = click.Choice([str(job) for job in Job])
+ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}  # seconds
 Function = TypeVar("Function", bound=Callable[..., None])
 

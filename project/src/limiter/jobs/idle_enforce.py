@@ -57,16 +57,12 @@ class IdleEnforce:
 
     async def _enforce(self, run: Run) -> AsyncIterator[RunTrace]:
         async with run.read() as connection:
-            spells = [
-                spell
-                for spell in (await idle_spells.open_spells(connection)).values()
-                if spell.state is not SpellState.WARNING_PENDING
-            ]
+            opened = (await idle_spells.open_spells(connection)).values()
+            spells = [spell for spell in opened if spell.state is not SpellState.WARNING_PENDING]
             window = run.now - self.reader.policy.surge_window
             known = (await surges.load(connection)).get(SURGE)
-            begun = _Begun(
-                await idle_spells.begun_since(connection, window), allowed=known is not None and known.allowed
-            )
+            allowed = known is not None and known.allowed
+            begun = _Begun(await idle_spells.begun_since(connection, window), allowed=allowed)
         if not spells:
             if known is not None and not begun.before:  # nobody waits, and whose cancelling it was is long past
                 await self._forget_surge(run)
