@@ -47,5 +47,7 @@ write migrations_database_url "postgresql+asyncpg://rps_limiter:$postgres@postgr
 write rabbitmq_url "amqp://rps_limiter:$rabbitmq@rabbitmq:5672/"
 write rabbitmq_login "default_user = rps_limiter
 default_pass = $rabbitmq"
-token=$(set +u; unset BOOKING_SERVICE_TOKEN; . ./.env; printf '%s' "${BOOKING_SERVICE_TOKEN:-}")
+# Compose understands a value with a space, such as a calendar, and a shell takes the rest of it for a command: no matter.
+token=$(set +eu; unset BOOKING_SERVICE_TOKEN; . ./.env 2>/dev/null; printf '%s' "${BOOKING_SERVICE_TOKEN:-}") \
+    || fail "a shell cannot read .env: JSON, and what has a quote or a bracket, stands in single quotes"
 [ -z "$token" ] && [ -f secrets/booking_service_token ] || write booking_service_token "$token"

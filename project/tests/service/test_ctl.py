@@ -112,6 +112,13 @@ async def test_explain_exits_1_for_a_model_about_which_nothing_was_decided(make_
     assert "'GigaChad'" in json.loads(out)["detail"]
 
 
+async def test_a_reply_shows_words_as_they_are_and_no_sign_that_moves_the_cursor(make_bench: MakeBench) -> None:
+    name = "модель \x9b2J\x1b[2J\u202e\U000e0001\n"
+    code, out, _ = await ctl("keep", name, "--for", "1h", **reaching(await make_bench()))
+    assert (code, json.loads(out)["detail"].startswith(f"{name} is kept")) == (0, True)
+    assert r"модель \u009b2J\u001b[2J\u202e\udb40\udc01\n is kept" in out
+
+
 async def test_who_and_why_go_along_and_who_is_by_default_the_user_of_the_shell(make_bench: MakeBench) -> None:
     bench = await make_bench()
     for arguments in (("rps_check",), ("idle_warning", "--by", "zoe", "--reason", "a demo")):

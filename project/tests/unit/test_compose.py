@@ -173,6 +173,21 @@ def test_the_token_comes_from_the_dotenv_file_or_else_stays(checkout: Path) -> N
     assert made(checkout)["booking_service_token"] == "from $dotenv\n"
 
 
+def test_a_calendar_without_quotes_which_compose_understands_keeps_no_token_back(checkout: Path) -> None:
+    with (checkout / ".env").open("a") as file:
+        file.write("RPS_CHECK_CRON=*/5 8-20 * * mon-fri\nBOOKING_SERVICE_TOKEN=secret\n")
+    assert prepare(checkout).returncode == 0
+    assert made(checkout)["booking_service_token"] == "secret\n"
+
+
+def test_a_dotenv_file_that_a_shell_cannot_read_at_all_is_refused_in_words(checkout: Path) -> None:
+    with (checkout / ".env").open("a") as file:
+        file.write("POLICY_OVERRIDES=(\n")
+    done = prepare(checkout)
+    assert done.returncode == 1
+    assert "a shell cannot read .env" in done.stderr
+
+
 def test_without_a_dotenv_file_it_says_what_to_do(checkout: Path) -> None:
     (checkout / ".env").unlink()
     done = prepare(checkout)

@@ -29,8 +29,14 @@ def send(options: dict[str, Any], fields: dict[str, Any]) -> None:
     except (OSError, ValueError, aio_pika.exceptions.AMQPError) as error:
         raise click.ClickException(f"RabbitMQ: {error}") from None
     is_text = request["command"] in ("explain", "status") and reply.get("outcome") == "completed"
-    click.echo(reply["detail"] if is_text else json.dumps(reply, indent=2, ensure_ascii=False))
+    click.echo(reply["detail"] if is_text else _shown(reply))
     click.get_current_context().exit(0 if reply.get("outcome") in DONE else 1)
+
+
+def _shown(reply: dict[str, Any]) -> str:
+    """The reply as JSON whose words can be read, without a sign that moves the cursor or turns the line around."""
+    text = json.dumps(reply, indent=2, ensure_ascii=False)
+    return "".join(one if one == "\n" or one.isprintable() else json.dumps(one)[1:-1] for one in text)
 
 
 def _url_in_file() -> str:

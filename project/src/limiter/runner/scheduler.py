@@ -79,16 +79,18 @@ class JobScheduler:
 
     async def _tick(self, spec: JobSpec) -> RunReport | None:
         try:
-            return await self._run(spec, Cause.SCHEDULE) if await self._is_due(spec) else None
+            is_due = await self._is_due(spec)
+            self._telemetry.is_over("database_unavailable")
+            return await self._run(spec, Cause.SCHEDULE) if is_due else None
         except DATABASE_ERRORS as error:
-            self._telemetry.critical(reason_of(error), describe(error), job=spec.name)
+            self._telemetry.goes_on(reason_of(error), describe(error), job=spec.name)
             return None
 
     async def _is_due(self, spec: JobSpec) -> bool:
         due = await self._ask(spec)
         skew = self._skew(due)
         if skew and due.due:
-            self._telemetry.critical("clock_skew", skew, job=spec.name)
+            self._telemetry.goes_on("clock_skew", skew, job=spec.name)
         return due.due and not skew
 
     async def _ask(self, spec: JobSpec) -> Due:

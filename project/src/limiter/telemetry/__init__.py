@@ -31,6 +31,7 @@ class Telemetry:
             lambda *_: nullcontext()
         )  # the trace of a run
         self._last_criticals: dict[str, tuple[float, str]] = {}
+        self._going_on: dict[tuple[str, str], float] = {}  # reason and detail, and when it was last said
         self._criticals = make.counter("critical_errors", "Errors that a person must look at: the alarm.", "reason")
         self._runs = make.counter("job_runs", "Ended runs of each job.", "job", "outcome")
         self._missed = make.counter("job_missed", "Intervals in which no replica ran the job.", "job")
@@ -82,14 +83,18 @@ class Telemetry:
         self._last_criticals[reason] = (perf_counter(), str(detail))
         logger.bind(event="critical", reason=reason, **ids).error("{}: {}", reason, detail)
 
-    def goes_on(self, reason: str, detail: object) -> None:
+    def goes_on(self, reason: str, detail: object, **ids: object) -> None:
         """The same for what is met again and again: counted and logged anew after `SAID_AGAIN`, or if it changes."""
-        if self.last_critical(reason, SAID_AGAIN) != str(detail):
-            self.critical(reason, detail)
+        now, key = perf_counter(), (reason, str(detail))
+        self._going_on = {one: at for one, at in self._going_on.items() if now - at < SAID_AGAIN}
+        self._last_criticals[reason] = (now, str(detail))
+        if key not in self._going_on:
+            self._going_on[key] = now
+            self.critical(reason, detail, **ids)
 
     def is_over(self, reason: str) -> None:
         """What went on has ended: if it comes again, that is told at once."""
-        self._last_criticals.pop(reason, None)
+        self._going_on = {one: at for one, at in self._going_on.items() if one[0] != reason}
 
     def last_critical(self, reason: str, within: float) -> str | None:
         """The detail of the last such error, if it is not older than so many seconds."""

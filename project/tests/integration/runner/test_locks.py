@@ -17,6 +17,7 @@ from limiter.db import tables
 from limiter.db.engine import create_engine
 from limiter.domain.job import Job
 from limiter.runner.claim import Cause, Claim, RunState
+from limiter.runner.due import Due
 from limiter.runner.guard import LockLost
 from limiter.runner.job_table import JobTable
 from limiter.runner.run import Run
@@ -171,6 +172,27 @@ async def test_a_clock_that_is_off_runs_nothing_and_raises_the_alarm(make_bench:
     await bench.scheduler.tick(Job.SAGA_POLL)
     assert await bench.rows(tables.job_run) == []
     assert bench.criticals() == {"clock_skew": 1}
+
+
+async def test_the_ticks_of_an_outage_raise_one_alarm_a_minute_and_the_next_outage_its_own(
+    make_bench: MakeBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await make_bench(CLOCK_SKEW_LIMIT_SECONDS=5)
+
+    async def away(*_: object) -> Due:
+        raise ConnectionRefusedError("no Postgres here")
+
+    for outage in (1, 2):
+        with monkeypatch.context() as broken:
+            broken.setattr(JobTable, "due", away)
+            for job in (Job.SAGA_POLL, Job.RPS_CHECK, Job.SAGA_POLL):
+                await bench.scheduler.tick(job)
+        assert bench.criticals() == {"database_unavailable": outage}
+        await bench.scheduler.tick(Job.SAGA_POLL)
+    bench.scheduler._clock = lambda: datetime.now(UTC) + timedelta(seconds=60)
+    for job in (Job.RPS_CHECK, Job.IDLE_WARNING, Job.IDLE_ENFORCE):
+        await bench.scheduler.tick(job)
+    assert bench.criticals()["clock_skew"] == 1
 
 
 async def test_a_clock_that_is_off_obeys_no_hand_either_and_the_reply_says_why(make_bench: MakeBench) -> None:
