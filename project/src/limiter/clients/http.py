@@ -5,7 +5,8 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
@@ -24,7 +25,7 @@ from limiter.clients.errors import (
 )
 from limiter.telemetry import Telemetry
 
-T = TypeVar("T")
+Call = Callable[[], Awaitable[httpx.Response]]
 Check = Callable[[], object]
 REQUEST_ID = "X-Request-ID"  # by which a call is found in the logs of both sides
 _REFUSALS: dict[int, type[Rejected]] = {401: NotAllowed, 403: NotAllowed, 404: NotFound}
@@ -59,10 +60,7 @@ class ServiceClient:
 
         `check` raises if it may not be made any more: a process may freeze in the pause before a repetition.
         """
-
-        async def once() -> httpx.Response:
-            return await self._send("DELETE", path, gone_is_fine=True)
-
+        once = partial(self._send, "DELETE", path, gone_is_fine=True)
         return (await (self._repeated(once, check=check) if repeat else once())).status_code != 404
 
     async def post(self, path: str, body: dict[str, Any], check: Check = lambda: None) -> bytes:
@@ -72,10 +70,7 @@ class ServiceClient:
         return (await self._repeated(lambda: self._send("POST", path, json=body), NotSent, check)).content
 
     async def _repeated(
-        self,
-        call: Callable[[], Awaitable[httpx.Response]],
-        on: type[Unavailable] = Unavailable,
-        check: Check = lambda: None,
+        self, call: Call, on: type[Unavailable] = Unavailable, check: Check = lambda: None
     ) -> httpx.Response:
         for attempt in range(1, self.attempts):
             try:
