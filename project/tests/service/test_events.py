@@ -1,6 +1,7 @@
 """Events as the notifier reads them, and the way they get there."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from freezegun.api import FrozenDateTimeFactory
@@ -112,12 +113,14 @@ async def test_a_withdrawal_never_overtakes_its_warning(make_bench: MakeBench, t
     bench.platform.call("Google/Medgemma-27b-it")
     time.tick(timedelta(minutes=1))
     await bench.run(Job.RPS_CHECK, Job.IDLE_WARNING)
+    time.tick(N)
     await bench.inbox.bind(exchange, key)
-    heard: list[str] = []
+    heard: list[dict[str, Any]] = []
     while len(heard) < 2:
         await bench.run(Job.EVENT_DISPATCH)
-        heard += await bench.stages()
-    assert heard == ["warning", "withdrawn"]
+        heard += [event["reservation"] for event in await bench.events()]
+    assert [one["stage"] for one in heard] == ["warning", "withdrawn"]
+    assert datetime.fromisoformat(heard[0]["cancel_not_before"]) == START + 2 * N + timedelta(minutes=1)
 
 
 async def test_a_warning_never_overtakes_the_withdrawal_of_the_one_before(

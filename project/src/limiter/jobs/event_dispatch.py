@@ -15,7 +15,7 @@ from limiter.db import idle_spells, keeps, outbox, readings
 from limiter.db.outbox import Event
 from limiter.domain.command import backoff
 from limiter.domain.decision import Reason
-from limiter.domain.idle_spell import IdleSpell, SpellState
+from limiter.domain.idle_spell import IdleSpell
 from limiter.domain.overtaken import held_back
 from limiter.domain.policy import Policy
 from limiter.effects.events import STARTED, warned_of, with_deadline
@@ -86,7 +86,7 @@ class EventDispatch:
         deadlines = {
             id: whole_second(self.policy.idle(spell.model_name).earliest(spell.not_before, now))
             for id in warned_of(events)
-            if (spell := spells.get(id)) is not None and spell.state is SpellState.WARNING_PENDING
+            if (spell := spells.get(id)) is not None  # closed or not: it may go out long after it was written
         }
         if not deadlines:
             return events
