@@ -34,7 +34,7 @@ class Described:
 
 @dataclass(frozen=True)
 class Consumer:
-    """Hands messages to their handlers, both acknowledged by hand; `timeout` and `retry` are seconds."""
+    """Hands messages to their handlers, both acknowledged by hand; `timeout`, `retry` and `again` are seconds."""
 
     broker: RabbitBroker
     url: str
@@ -44,6 +44,7 @@ class Consumer:
     telemetry: Telemetry
     timeout: float
     retry: float
+    again: float
 
     async def start(self) -> None:
         """Consume messages; while RabbitMQ is away, or refuses what we declare, say so and try again."""
@@ -59,6 +60,30 @@ class Consumer:
             await asyncio.sleep(self.retry)
         logger.bind(event="broker_connected").info("connected to RabbitMQ")
         self._watch(await self.broker.connect())
+
+    async def keep(self) -> None:
+        """Declare all anew now and then: with an exchange goes our queue's binding, and RabbitMQ tells nobody."""
+        while True:
+            await asyncio.sleep(self.again)
+            # A task of its own: the driver may cancel what waits for an answer when the connection is lost.
+            declaring = asyncio.ensure_future(self._declare_again())
+            try:
+                await asyncio.wait({declaring})
+            finally:
+                declaring.cancel()
+
+    async def _declare_again(self) -> None:
+        """Only on a connection that stands: `_watch` tells of the others, and they are made again with all they had."""
+        connection = await self.broker.connect()
+        if not connection.connected.is_set():
+            return
+        try:
+            async with asyncio.timeout(self.timeout), connection.channel() as channel:
+                await self._declare(channel)
+        except AMQPChannelError as error:
+            self.telemetry.critical("rabbitmq_refused", describe(error))
+        except CONNECTION_EXCEPTIONS as error:
+            logger.bind(event="not_declared").debug("{}", describe(error))
 
     def subscribe(self) -> None:
         """Name the handler of each queue, without a connection; FastStream describes the contracts by this."""
@@ -98,7 +123,9 @@ class Consumer:
         exchange, names = self.queues.exchange, self.queues.names
         await channel.declare_exchange(exchange.name, exchange.type.value, durable=exchange.durable)
         for queue in (*map(self.queues.dead, names), *map(self.queues.live, names)):
-            await channel.declare_queue(queue.name, durable=queue.durable, arguments=cast(Any, queue.arguments))
+            made = await channel.declare_queue(queue.name, durable=queue.durable, arguments=cast(Any, queue.arguments))
+            if queue.name == self.queues.deployed:
+                await made.bind(exchange.name, self.queues.deployed_key)
 
     def _watch(self, connection: AbstractRobustConnection) -> None:
         """Say when RabbitMQ is lost, for as long as it is, and when it is back; aio-pika connects again by itself."""
