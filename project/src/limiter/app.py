@@ -112,7 +112,7 @@ async def _work(settings: Settings, replica: Replica) -> None:
     replica.scheduler.start()
     logger.bind(event="started").info("the scheduler is running")
     await replica.consumer.start()
-    await asyncio.Event().wait()
+    await replica.consumer.keep()
 
 
 async def wait_for_database(settings: Settings, replica: Replica) -> None:

@@ -213,6 +213,30 @@ async def test_a_queue_declared_otherwise_by_somebody_is_named_and_waited_for(
             assert "Traceback" not in replica.log.read_text()
 
 
+async def test_addresses_are_learned_again_after_somebody_has_deleted_the_exchange(
+    services: Services, own: Services, schema: str, variables: dict[str, str], tmp_path: Path
+) -> None:
+    await asyncio.to_thread(own.rabbitmq.start)
+    name, key = variables["NOTIFIER_EXCHANGE"], "models.deployed.successfully"
+    user = {"user_id": str(uuid4()), "user_name": "ann", "user_email": "ann@example.org"}
+    engine = create_engine(services.database_url, schema, 1, 10)
+    async with await aio_pika.connect(own.rabbitmq_url) as connection, asyncio.timeout(60):
+        channel = await connection.channel()
+        async with replicas(1, variables | {"RABBITMQ_DECLARE_SECONDS": "0.2"}, tmp_path) as (replica,):
+            await answers(own, variables)
+            await channel.exchange_delete(name)
+            exchange = await channel.declare_exchange(name, "topic", durable=True)
+            while True:
+                await exchange.publish(aio_pika.Message(json.dumps(user).encode()), key, mandatory=False)
+                async with engine.connect() as reading:
+                    if await reading.scalar(select(tables.contact.c.email)) is not None:
+                        break
+                await asyncio.sleep(0.05)
+            assert await replica.end() == 0
+            assert "Traceback" not in replica.log.read_text()
+    await engine.dispose()
+
+
 async def test_a_killed_rabbitmq_is_joined_again(own: Services, variables: dict[str, str], tmp_path: Path) -> None:
     await asyncio.to_thread(own.rabbitmq.start)
     async with replicas(1, variables, tmp_path) as (replica,):

@@ -2,9 +2,10 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from aio_pika.abc import AbstractChannel, AbstractRobustConnection
+import aio_pika
+from aio_pika.abc import AbstractRobustConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPChannelError
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
@@ -17,7 +18,7 @@ from limiter.api.announcements import Announcements, Deployed
 from limiter.api.control import Control
 from limiter.api.messages import CONTROL_MESSAGE
 from limiter.api.queues import Queues
-from limiter.clients.rabbitmq import connect
+from limiter.clients.rabbitmq import connect, is_blocked
 from limiter.db.engine import describe
 from limiter.telemetry import Telemetry
 
@@ -34,7 +35,7 @@ class Described:
 
 @dataclass(frozen=True)
 class Consumer:
-    """Hands messages to their handlers, both acknowledged by hand; `timeout` and `retry` are seconds."""
+    """Hands messages to their handlers, both acknowledged by hand; `timeout`, `retry` and `again` are seconds."""
 
     broker: RabbitBroker
     url: str
@@ -44,6 +45,7 @@ class Consumer:
     telemetry: Telemetry
     timeout: float
     retry: float
+    again: float
 
     async def start(self) -> None:
         """Consume messages; while RabbitMQ is away, or refuses what we declare, say so and try again."""
@@ -60,6 +62,33 @@ class Consumer:
         self.telemetry.is_over("rabbitmq_unavailable")
         logger.bind(event="broker_connected").info("connected to RabbitMQ")
         self._watch(await self.broker.connect())
+
+    async def keep(self) -> None:
+        """Declare all anew now and then: with an exchange goes our queue's binding, and RabbitMQ tells nobody."""
+        while True:
+            await asyncio.sleep(self.again)
+            # A task of its own: the driver may cancel what waits for an answer when the connection is lost.
+            declaring = asyncio.ensure_future(self._declare_again())
+            try:
+                await asyncio.wait({declaring})
+            finally:
+                declaring.cancel()
+
+    async def _declare_again(self) -> None:
+        """Only on a connection that stands: `_watch` tells of the others, and they are made again with all they had.
+
+        While RabbitMQ takes no messages it answers nothing either, and each attempt would leave a channel behind.
+        """
+        connection = await self.broker.connect()
+        if not connection.connected.is_set() or await is_blocked(self.broker):
+            return
+        try:
+            async with asyncio.timeout(self.timeout), aio_pika.Channel(connection) as channel:
+                await self.queues.declare(channel)
+        except AMQPChannelError as error:
+            self.telemetry.goes_on("rabbitmq_refused", describe(error))
+        except CONNECTION_EXCEPTIONS as error:
+            logger.bind(event="not_declared").debug("{}", describe(error))
 
     def subscribe(self) -> None:
         """Name the handler of each queue, without a connection; FastStream describes the contracts by this."""
@@ -84,22 +113,12 @@ class Consumer:
         """Declare everything before anything is consumed: a refusal costs the channel, and the deliveries on it."""
         # The broker would wait in silence for a RabbitMQ that is away, so it is asked only when one answers.
         async with await connect(self.url, timeout=self.timeout) as connection, asyncio.timeout(self.timeout):
-            await self._declare(await connection.channel())
+            await self.queues.declare(await connection.channel())
             await self.broker.connect()
         async with asyncio.timeout(self.timeout):
             for subscriber in self.broker.subscribers:
                 if not subscriber.running:  # by an earlier attempt, which failed at the next queue
                     await subscriber.start()
-
-    async def _declare(self, channel: AbstractChannel) -> None:
-        """Exchange, dead-letter queues and queues: nothing can be lost from then on.
-
-        Not by the broker: it would remember a queue as of the channel on which it was declared, and consume there.
-        """
-        exchange, names = self.queues.exchange, self.queues.names
-        await channel.declare_exchange(exchange.name, exchange.type.value, durable=exchange.durable)
-        for queue in (*map(self.queues.dead, names), *map(self.queues.live, names)):
-            await channel.declare_queue(queue.name, durable=queue.durable, arguments=cast(Any, queue.arguments))
 
     def _watch(self, connection: AbstractRobustConnection) -> None:
         """Say that RabbitMQ is lost, once a minute, and when it is back; aio-pika connects again by itself."""
@@ -122,20 +141,6 @@ class Consumer:
         if not leaving.done() or leaving.exception() is not None:
             why = leaving.exception() if leaving.done() else "no answer in time"
             logger.bind(event="broker_left").warning("RabbitMQ did not confirm the disconnect in time: {}", why)
-
-
-async def dead_letters(broker: RabbitBroker, queues: Queues) -> dict[str, int] | None:
-    """How many messages wait in the dead-letter queue of each queue; None if RabbitMQ does not tell."""
-    try:
-        connection = await broker.connect()
-        async with connection.channel() as channel:
-            found = {}
-            for name in queues.names:
-                dead = await channel.declare_queue(queues.dead(name).name, passive=True, robust=False)
-                found[name] = dead.declaration_result.message_count or 0
-            return found
-    except (AMQPChannelError, *CONNECTION_EXCEPTIONS):
-        return None
 
 
 async def _raw(message: RabbitMessage) -> bytes:

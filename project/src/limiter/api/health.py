@@ -12,8 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
-from limiter.api.broker import dead_letters
-from limiter.api.queues import Queues
+from limiter.api.queues import Queues, dead_letters
 from limiter.api.reads import Reads
 from limiter.api.status import StatusReader
 from limiter.clients.rabbitmq import BLOCKED, is_blocked

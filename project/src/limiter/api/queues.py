@@ -1,9 +1,11 @@
-"""The queues that messages come from."""
+"""The queues that messages come from, and those for what was not understood."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
-from faststream.rabbit import RabbitExchange, RabbitQueue
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPChannelError
+from faststream.rabbit import RabbitBroker, RabbitExchange, RabbitQueue
 from faststream.rabbit.schemas.queue import ClassicQueueArgs
 
 
@@ -28,3 +30,28 @@ class Queues:
         """A durable queue whose rejected messages go to its dead-letter queue."""
         dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": f"{name}.dead"}
         return RabbitQueue(name, durable=True, arguments=cast(ClassicQueueArgs, dead), routing_key=routing_key)
+
+    async def declare(self, channel: AbstractChannel) -> None:
+        """Exchange, dead-letter queues, queues and binding: nothing can be lost from then on.
+
+        Not by the broker: it would remember a queue as of the channel on which it was declared, and consume there.
+        """
+        await channel.declare_exchange(self.exchange.name, self.exchange.type.value, durable=self.exchange.durable)
+        for queue in (*map(self.dead, self.names), *map(self.live, self.names)):
+            made = await channel.declare_queue(queue.name, durable=queue.durable, arguments=cast(Any, queue.arguments))
+            if queue.name == self.deployed:
+                await made.bind(self.exchange.name, self.deployed_key)
+
+
+async def dead_letters(broker: RabbitBroker, queues: Queues) -> dict[str, int] | None:
+    """How many messages wait in the dead-letter queue of each queue; None if RabbitMQ does not tell."""
+    try:
+        connection = await broker.connect()
+        async with connection.channel() as channel:
+            found = {}
+            for name in queues.names:
+                dead = await channel.declare_queue(queues.dead(name).name, passive=True, robust=False)
+                found[name] = dead.declaration_result.message_count or 0
+            return found
+    except (AMQPChannelError, *CONNECTION_EXCEPTIONS):
+        return None

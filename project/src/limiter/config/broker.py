@@ -45,6 +45,7 @@ class BrokerSettings(FromEnvironment):
     rabbitmq_url: AmqpUrl
     rabbitmq_timeout_seconds: kind.Seconds = 5
     rabbitmq_reconnect_seconds: kind.Seconds = 1
+    rabbitmq_declare_seconds: kind.Seconds = 10
     notifier_exchange: Name = "notifications"
     notifier_deployed_routing_key: Name = "models.deployed.successfully"
     notifier_no_use_routing_key: Name = "reservation.no_use"

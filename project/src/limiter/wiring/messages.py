@@ -72,4 +72,5 @@ class Messages(Provider):
             telemetry=telemetry,
             timeout=settings.rabbitmq_timeout_seconds,
             retry=settings.rabbitmq_reconnect_seconds,
+            again=settings.rabbitmq_declare_seconds,
         )
