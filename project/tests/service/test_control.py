@@ -241,12 +241,14 @@ async def test_announcements_that_come_together_are_learned_one_after_the_other(
     assert [row.email for row in await bench.rows(tables.contact)] == addresses[-1:]
 
 
+@pytest.mark.parametrize("address", [None, "ann\x1b[2J@example.org", "ann\x7f@example.org"], ids=["none", "esc", "del"])
 async def test_a_poisoned_announcement_goes_to_the_dead_letter_queue_and_the_next_is_heard(
-    make_bench: MakeBench,
+    make_bench: MakeBench, address: str | None
 ) -> None:
     bench = await make_bench()
-    await announce(bench, b'{"user_id": 7}')
-    assert await dead_letters(bench, bench.settings.deployed_queue) == [b'{"user_id": 7}']
+    poison = b'{"user_id": 7}' if address is None else json.dumps(deployed(uuid4(), address)).encode()
+    await announce(bench, poison)
+    assert await dead_letters(bench, bench.settings.deployed_queue) == [poison]
     assert bench.criticals() == {"announcement_rejected": 1}
     await announce(bench, deployed(uuid4()))
     await bench.until(tables.contact, lambda rows: len(rows) == 1)

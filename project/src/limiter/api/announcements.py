@@ -27,7 +27,7 @@ class Deployed(BaseModel):
 
     user_id: UUID
     user_name: Text
-    user_email: str = Field(pattern=r"^[^@\s\x00]+@[^@\s\x00]+$", max_length=MAX_TEXT)
+    user_email: str = Field(pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+$", max_length=MAX_TEXT)
     model_ids: list[Text] = Field(default_factory=list, max_length=MAX_IDS)
     reservation_ids: list[Text] = Field(default_factory=list, max_length=MAX_IDS)
 
