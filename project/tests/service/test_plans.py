@@ -1,13 +1,15 @@
 """How Postgres carries out the service's own statements once the tables are full of history."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
 from dev.servers.services import Services
+from limiter.db import outbox, tables
 from limiter.domain.job import Job
 from tests.bench import Bench
 from tests.conftest import START, MakeBench
@@ -75,3 +77,23 @@ async def test_no_scan_grows_with_history(services: Services, full: Bench) -> No
     assert plans.count("Query Text:") > 50
     scanned = {table for table in HISTORY if re.search(rf"Seq Scan on {table}\b", plans)}
     assert scanned == set(), "\n".join(part for part in plans.split("LOG:") if "Seq Scan on" in part)
+
+
+async def test_ten_thousand_events_that_wait_are_not_compared_with_each_other(full: Bench) -> None:
+    """Half of them withdrawals that came back, half warnings of the same bookings, which must wait for them."""
+    schema = full.settings.database_schema
+    waiting = f"""INSERT INTO {schema}.outbox (message_id, spell_id, stage, routing_key, body, next_attempt_at)
+        SELECT gen_random_uuid(), md5(stage || n)::uuid, stage, 'key', jsonb_build_object('user',
+            jsonb_build_object('id', 'u' || n), 'reservation', jsonb_build_object('model_id', 'm')), now() + again
+        FROM (VALUES ('withdrawn', interval '1 hour'), ('warning', interval '0')) AS stages (stage, again),
+            generate_series(1, 5000) n ORDER BY stage DESC, n"""  # noqa: S608 - our own name
+    async with full.engine.begin() as connection:
+        await connection.execute(text(waiting))  # of which the statistics, of a quiet past, know nothing
+    async with full.engine.begin() as connection, asyncio.timeout(3):  # the bar is for a busy machine: it takes 0.1 s
+        assert not await connection.scalar(select(outbox.has_work()))
+        assert await outbox.take(connection, 100) == []
+    async with full.engine.begin() as connection, asyncio.timeout(3):
+        sent = tables.outbox.update().where(tables.outbox.c.stage == "withdrawn")
+        await connection.execute(sent.values(published_at=func.now()))
+        assert await connection.scalar(select(outbox.has_work()))
+        assert len(await outbox.take(connection, 100)) == 100
