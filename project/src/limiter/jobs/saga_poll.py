@@ -13,6 +13,7 @@ from limiter.clients.concurrency import gathered
 from limiter.clients.dispatcher import Dispatcher, SagaEnd
 from limiter.clients.errors import NotFound, ServiceError
 from limiter.clients.registry import Registry
+from limiter.computing import computed
 from limiter.db import ledger, scaling_states, settlement
 from limiter.domain.budget import Grant, not_granted, whose
 from limiter.domain.command import Command, CommandKind, CommandState, Effect, FollowUp, effect_of, follow_up
@@ -43,50 +44,45 @@ class SagaPoll:
     async def __call__(self, run: Run) -> None:
         async with run.read() as connection:
             unfinished = await ledger.unfinished(connection)
-        full = await self._over_budget(run, unfinished)
-        left = await gathered([partial(self._step, run, command, full) for command in unfinished], self.at_once)
-        if isinstance(full, ServiceError):
-            raise full
-        if unclear := [command for command in left if command is not None]:
-            fleet = await self.registry.running()
-            for command in unclear:
-                await self._judge(run, command, fleet)
+        waiting = [command for command in unfinished if self._needs_budget(run, command)]
+        others = [command for command in unfinished if command not in waiting]
+        left = await gathered([partial(self._step, run, command) for command in others], self.at_once)
+        unclear = [command for command in left if command is not None]
+        if not (waiting or unclear):
+            return
+        fleet = await self.registry.running()
+        full = await self._not_granted(run, unfinished, waiting, fleet) if waiting else {}
+        await gathered([partial(self._step, run, command, full.get(command.id)) for command in waiting], self.at_once)
+        for command in unclear:
+            await self._judge(run, command, fleet)
 
-    async def _over_budget(self, run: Run, unfinished: Sequence[Command]) -> Mapping[UUID, Grant] | ServiceError:
-        """Of the scales up that were never sent, those that the fleet's budget does not grant by now.
+    def _needs_budget(self, run: Run, command: Command) -> bool:
+        """Whether the command is a scale up that was never sent, and the fleet has a budget."""
+        is_up = command.kind is CommandKind.SCALE_UP and bool(self.policy.budget.limits)
+        return is_up and self._next(run, command) is FollowUp.SEND
 
-        Each is looked at beside all that runs and is under way: the budget may be smaller than when it was planned.
-        """
-        waiting = [
-            command
-            for command in unfinished
-            if command.kind is CommandKind.SCALE_UP and self._next(run, command) is FollowUp.SEND
-        ]
-        if not (waiting and self.policy.budget.limits):
-            return {}
-        try:
-            fleet = await self.registry.running()
-        except ServiceError as error:
-            return error
+    async def _not_granted(
+        self, run: Run, unfinished: Sequence[Command], waiting: Sequence[Command], fleet: Fleet
+    ) -> Mapping[UUID, Grant]:
+        """Of the scales up that wait, those that the fleet's budget, perhaps smaller by now, does not grant in full."""
         if fleet.unreadable or not fleet.complete:
             async with run.read() as connection:
                 fleet = fleet.with_last_known((await scaling_states.load(connection)).values())
-        return not_granted(self.policy.budget, fleet, unfinished, waiting, self.policy.scaling_rule.max_replicas)
+        most = self.policy.scaling_rule.max_replicas
+        return await computed(not_granted, self.policy.budget, fleet, unfinished, waiting, most)
 
     def _next(self, run: Run, command: Command) -> FollowUp:
         return follow_up(command, run.now, in_flight=self.in_flight, timeout=self.policy.saga_timeout)
 
-    async def _step(self, run: Run, command: Command, full: Mapping[UUID, Grant] | ServiceError) -> Command | None:
+    async def _step(self, run: Run, command: Command, full: Grant | None = None) -> Command | None:
         """Take a command one step further; returns it if only the registry can tell how it ended."""
         with run.isolated(model=command.model_name, model_id=command.model_id, command=command.id):
             if await run.braked():
                 return None
             next_ = self._next(run, command)
             match next_:
-                case FollowUp.SEND if command.kind is CommandKind.SCALE_UP and isinstance(full, ServiceError):
-                    pass  # whether it may be sent is not known
                 case FollowUp.SEND:
-                    await self._send(run, command, None if isinstance(full, ServiceError) else full.get(command.id))
+                    await self._send(run, command, full)
                 case FollowUp.DROP:
                     await self._drop(run, command, "never sent")
                 case FollowUp.ASK_SAGA:
