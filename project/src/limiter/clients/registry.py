@@ -95,8 +95,18 @@ class Registry:
     def _one_by_one(self, page: WirePage) -> _Read:
         read = [(item, self._entry(item)) for item in page.items]
         entries = [entry for _, entry in read if entry is not None]
-        refused = frozenset(id for item, entry in read if entry is None and (id := id_of(item)) is not None)
-        return _Read(page.total, self._running(entries), [entry.id for entry in entries], refused)
+        refused = {id: item for item, entry in read if entry is None and (id := id_of(item)) is not None}
+        others = [id for id, item in refused.items() if self._is_of_others(item)]
+        understood = [entry.id for entry in entries] + others
+        return _Read(page.total, self._running(entries), understood, frozenset(refused).difference(others))
+
+    def _is_of_others(self, item: object) -> bool:
+        """Whether an entry that cannot be read shows all the same that it does not run, or is of another share."""
+        status, name = (item.get("status"), item.get("name")) if isinstance(item, dict) else (None, None)
+        # A name that is not printable may be half of a surrogate pair, which has no bytes to tell the share by.
+        is_name = isinstance(name, str) and name != "" and name.isprintable()
+        other_share = is_name and not self._shard.minds(str(name))
+        return other_share or (isinstance(status, str) and status != "RUNNING")
 
     def _entry(self, item: object) -> WireEntry | None:
         try:

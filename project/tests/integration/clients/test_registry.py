@@ -10,6 +10,7 @@ from dev.fake_platform.platform import Fault, Platform
 from limiter.clients.errors import ContractBroken, Rejected, ServiceError, Unavailable
 from limiter.clients.registry import Registry
 from limiter.domain.fleet import ServedModel
+from limiter.domain.shard import Shard
 from limiter.telemetry import Telemetry
 from tests.integration.clients.conftest import MakeService
 from tests.integration.clients.wire import Crowd, counted, edited
@@ -119,6 +120,29 @@ async def test_an_entry_that_does_not_fit_is_counted_and_known_by_its_id_at_most
     assert not fleet.is_gone(UUID(int=3))
     assert fleet.is_gone(UUID(int=99)) is named
     assert counted(telemetry, "entries_refused_total", peer="registry") == 1
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "others"),
+    [
+        ({"instance": None}, False),
+        ({"instance": None, "status": "STOPPING"}, True),
+        ({"instance": None, "name": "of another share"}, True),
+        ({"name": ""}, False),
+        ({"name": "\ud800"}, False),
+    ],
+    ids=["ours", "not running", "of another share", "without a name", "half a surrogate pair"],
+)
+async def test_an_entry_that_cannot_be_read_and_is_not_minded_here_is_none_that_may_run_here(
+    platform: Platform, make_service: MakeService, spoiled: dict[str, Any], others: bool
+) -> None:
+    shard = Shard(Shard(of=2).of_name("Model/0"), 2)
+    assert not shard.minds("of another share")
+    grow(platform, 1)
+    platform.fault("registry", edited(lambda body: body["items"][0].update(spoiled)))
+    fleet = await Registry(make_service("registry"), 100, (), shard).running()
+    assert fleet.complete
+    assert fleet.unreadable == (set() if others else {UUID(int=1)})
 
 
 async def test_an_entry_that_stands_twice_and_is_understood_once_is_understood(
