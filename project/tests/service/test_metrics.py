@@ -100,7 +100,7 @@ async def test_each_model_has_its_numbers_only_where_that_is_asked_for(
     assert ("unused",) not in (await page(bench))["model_replicas"]
 
 
-async def test_the_calls_of_a_model_are_not_known_once_a_page_was_not_read_for_a_window(
+async def test_the_calls_of_a_model_are_not_known_once_a_page_was_not_read_for_two_windows(
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:
     bench = await make_bench(METRICS_PER_MODEL="true")
@@ -112,6 +112,7 @@ async def test_the_calls_of_a_model_are_not_known_once_a_page_was_not_read_for_a
     bench.platform.fault("entrypoint", Fault.status(500), path="/entrypoint/1/")
     time.tick(60)
     await bench.attempt(Job.RPS_CHECK)
+    time.tick(60)
     assert (await page(bench))["model_rps"]["used",] > 0
     time.tick(1)
     assert isnan((await page(bench))["model_rps"]["used",])

@@ -69,10 +69,12 @@ class Consumer:
             await asyncio.sleep(self.again)
             # A task of its own: the driver may cancel what waits for an answer when the connection is lost.
             declaring = asyncio.ensure_future(self._declare_again())
-            try:
-                await asyncio.wait({declaring})
+            try:  # the driver closes a channel without a limit of its own
+                done, _ = await asyncio.wait({declaring}, timeout=2 * self.timeout)
             finally:
                 declaring.cancel()
+            if done and not declaring.cancelled() and (problem := declaring.exception()) is not None:
+                logger.opt(exception=problem).bind(event="not_declared").error("{}", describe(problem))
 
     async def _declare_again(self) -> None:
         """Only on a connection that stands: `_watch` tells of the others, and they are made again with all they had.

@@ -10,7 +10,7 @@ from faststream.rabbit import RabbitBroker
 
 BLOCKED = "RabbitMQ takes no messages: it has a memory or disk alarm"
 NOT_ALLOWED, CLOSED = 530, "Connection.Close"  # of AMQP
-NO_VHOST = "RabbitMQ lets nobody in: there is none of this name, or the user may not enter it"
+NO_VHOST = "RabbitMQ lets nobody in: there is none of this name, the user may not enter it, or it is full"
 AT_ONCE = 0.01  # seconds: of a connection that is not blocked it is known without waiting
 
 

@@ -114,9 +114,11 @@ class Measured:
     def rps(self, samples: str | None, window: timedelta, now: datetime) -> float | None:
         """Calls per second within the window before the last reading, from the samples as they are stored.
 
-        None: not known, since some page has not been read for a window, or never.
+        None: not known, since some page was never read, or not for two windows: one may lie between two runs.
         """
-        if self.since is None or self.until is None or self.latest_of_all is None or now - self.latest_of_all > window:
+        if self.since is None or self.until is None or self.latest_of_all is None:
+            return None
+        if now - self.latest_of_all > 2 * window:
             return None
         if samples is None or self.since == self.until:
             return 0.0

@@ -81,7 +81,7 @@ class WarmMemory:
             if state.model_id not in ours and not self._shard.minds(state.name):
                 whose = f"{self._shard.of_name(state.name)}/{self._shard.of}"
                 detail = f"SHARD={self._shard}, DATABASE_SCHEMA={self._schema!r}: somebody minds {state.name!r} there"
-                self._telemetry.critical("shares_mixed", f"{detail}, of SHARD={whose}: each needs a schema of its own")
+                self._telemetry.goes_on("shares_mixed", f"{detail}, of SHARD={whose}: each needs a schema of its own")
                 return
 
     def written(self, run: Run, remembered: Remembered) -> None:

@@ -79,12 +79,13 @@ class JobScheduler:
 
     async def _tick(self, spec: JobSpec) -> RunReport | None:
         try:
-            is_due = await self._is_due(spec)
-            self._telemetry.is_over("database_unavailable")
-            return await self._run(spec, Cause.SCHEDULE) if is_due else None
+            report = await self._run(spec, Cause.SCHEDULE) if await self._is_due(spec) else None
         except DATABASE_ERRORS as error:
             self._telemetry.goes_on(reason_of(error), describe(error), job=spec.name)
             return None
+        if report is not None:  # it was claimed: a database that answers may only read
+            self._telemetry.is_over("database_unavailable")
+        return report
 
     async def _is_due(self, spec: JobSpec) -> bool:
         due = await self._ask(spec)
