@@ -33,7 +33,7 @@ from limiter.replay.enforcement import Found
 from limiter.replay.simulation import Simulation
 from tests.unit.domain.build import IDLE, PACING, SCALING, UNHURRIED, at, secs
 
-EXAMPLES = int(os.environ.get("STATE_EXAMPLES", "100"))  # of 40, one run in a dozen has no cancelling
+EXAMPLES = int(os.environ.get("STATE_EXAMPLES", "70"))  # of 40, one run in a dozen has no cancelling
 MINUTE, N, Y = 60, 600, 240
 GUARD, TELL = 300, 120
 TARGETS = ("a", "b")
