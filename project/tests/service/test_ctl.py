@@ -102,7 +102,7 @@ async def test_status_prints_what_stands_as_text(make_bench: MakeBench) -> None:
     await bench.run(Job.RPS_CHECK)
     code, out, _ = await ctl("status", **reaching(bench))
     assert code == 0
-    assert out.startswith("rps-limiter 1.1.1\nwho is next (0):\njobs:\n")
+    assert out.startswith("rps-limiter 1.2.0\nwho is next (0):\njobs:\n")
     assert "fleet: 1 model, 1 replica\n" in out
 
 
@@ -213,7 +213,7 @@ async def test_the_url_may_stand_in_a_file(make_bench: MakeBench, services: Serv
     bench = await make_bench()
     reaching_by_file = reaching(bench) | {"RABBITMQ_URL": "", "RABBITMQ_URL_FILE": str(file)}
     code, out, _ = await ctl("status", **reaching_by_file)
-    assert (code, out.splitlines()[0]) == (0, "rps-limiter 1.1.1")
+    assert (code, out.splitlines()[0]) == (0, "rps-limiter 1.2.0")
     code, out, err = await ctl("status", RABBITMQ_URL="", RABBITMQ_URL_FILE=str(tmp_path / "missing"))
     assert (code, out) == (2, "")
     assert "No such file or directory" in err
