@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dev.chaos import records
 from dev.chaos.history import History, Ran, Received
-from dev.chaos.settings import LEAD, LONGEST_RUN
+from dev.chaos.settings import HTTP_TIMEOUT, LEAD, LONGEST_RUN
 from dev.chaos.workload import ALWAYS_USED, Workload
 from limiter.clients.rabbitmq import connect
 from limiter.db import tables
@@ -133,6 +133,14 @@ class Observer:
             tables.job_run.c.started_at < func.now() - timedelta(seconds=0.3),
         )
         return await self._first(long)
+
+    async def still_waits(self, run: Ran) -> bool:
+        """Whether the run has not ended, and its call is not about to be given up."""
+        one = (tables.job_run.c.job == run.job) & (tables.job_run.c.epoch == run.epoch)
+        early = tables.job_run.c.started_at > func.now() - timedelta(seconds=0.8 * HTTP_TIMEOUT)
+        waits = select(tables.job_run.c.epoch).where(one, early, tables.job_run.c.state == "running")
+        async with self._engine.connect() as connection:
+            return await connection.scalar(waits) is not None
 
     async def run_after(self, before: Ran) -> Ran:
         """Wait for the next run of the same job; raises TimeoutError."""

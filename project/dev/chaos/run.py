@@ -108,15 +108,23 @@ async def drill(nemesis: Nemesis, result: Result) -> None:
 
 async def _caught(nemesis: Nemesis) -> tuple[Member, Ran]:
     """A replica in the middle of a run that waits for the registry, and the run; raises TimeoutError."""
-    hanging = nemesis.platform.fault("registry", Fault.hang(), times=1)
     async with asyncio.timeout(SETTLE_TIMEOUT):
-        await hanging.met.wait()
-        run = await nemesis.observer.stuck_run()
-        while True:  # on a busy machine the log is later than the table
-            for member in nemesis.members:
-                if any(line.get("run") == f"{run.job}:{run.epoch}" for line in member.replica.fresh_lines()):
-                    return member, run
-            await asyncio.sleep(0.02)
+        while True:
+            hanging = nemesis.platform.fault("registry", Fault.hang(), times=1)
+            await hanging.met.wait()
+            run = await nemesis.observer.stuck_run()
+            member = await _runner(nemesis, run)
+            if await nemesis.observer.still_waits(run):  # on a busy machine it may have gone on meanwhile
+                return member, run
+
+
+async def _runner(nemesis: Nemesis, run: Ran) -> Member:
+    """The replica that says in its log that it runs this; on a busy machine that is later than the table."""
+    while True:
+        for member in nemesis.members:
+            if any(line.get("run") == f"{run.job}:{run.epoch}" for line in member.replica.fresh_lines()):
+                return member
+        await asyncio.sleep(0.02)
 
 
 async def all_ready(nemesis: Nemesis) -> None:
