@@ -109,16 +109,16 @@ class Measured:
 
     since: datetime | None
     until: datetime | None
-    latest_of_all: datetime | None
+    unread_since: datetime | None
 
     def rps(self, samples: str | None, window: timedelta, now: datetime) -> float | None:
         """Calls per second within the window before the last reading, from the samples as they are stored.
 
         None: not known, since some page was never read, or not for two windows: one may lie between two runs.
         """
-        if self.since is None or self.until is None or self.latest_of_all is None:
+        if self.since is None or self.until is None or self.unread_since is None:
             return None
-        if now - self.latest_of_all > 2 * window:
+        if now - self.unread_since > 2 * window:
             return None
         if samples is None or self.since == self.until:
             return 0.0
@@ -130,8 +130,8 @@ async def measured(connection: AsyncConnection, targets: Collection[str]) -> Mea
     """From when until when calls were counted on the pages of these targets."""
     columns = (func.count(), func.min(target.c.first_read_at), func.max(target.c.read_at), func.min(target.c.read_at))
     found = await connection.execute(select(*columns).where(target.c.target == any_(texts(targets))))
-    read, since, until, latest_of_all = found.one()
-    return Measured(since, until, latest_of_all if read == len(set(targets)) else None)
+    read, since, until, unread_since = found.one()
+    return Measured(since, until, unread_since if read == len(set(targets)) else None)
 
 
 async def _pairs(connection: AsyncConnection, query: Any) -> dict[str, Any]:
