@@ -12,18 +12,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import asyncpg
 import freezegun
 import pytest
 from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
 from hypothesis import settings
 
-from dev.fake_platform.platform import Platform
 from dev.servers.services import Services
-from limiter.db.tables import metadata
-from tests.bench import Bench, open_bench
+
+# The service and its stand-ins are imported by the fixtures that need them: the process that hands out the tests reads
+# this file too, before the others start, and would spend a second or two on it.
+if TYPE_CHECKING:
+    from dev.fake_platform.platform import Platform
+    from tests.bench import Bench
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parents[1]
@@ -49,8 +52,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -sum(mark.args[0] for mark in item.iter_markers("waits")))
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """What is imported by now stays: the garbage collector need not go through it again, which took 6 % of the time."""
+    if any("unit" not in item.keywords for item in session.items):
+        import tests.bench  # noqa: F401 - before any test stops time, or pydantic would meet freezegun's datetime
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
 
@@ -85,6 +90,10 @@ def migrated(services: Services) -> str:
 @pytest.fixture
 async def schema(services: Services, migrated: str) -> str:
     """The same schema, emptied for this test."""
+    import asyncpg
+
+    from limiter.db.tables import metadata
+
     tables = [f"{migrated}.{table.name}" for table in metadata.sorted_tables]
     some = " UNION ALL ".join(f"SELECT '{table}' WHERE EXISTS (SELECT FROM {table})" for table in tables)  # noqa: S608
     # By the driver alone: an engine asks four things of the server before its first statement.
@@ -105,8 +114,10 @@ def time() -> Iterator[FrozenDateTimeFactory]:
 
 
 @pytest.fixture
-async def platform(request: pytest.FixtureRequest) -> AsyncIterator[Platform]:
+async def platform(request: pytest.FixtureRequest) -> AsyncIterator["Platform"]:
     """The stand-in services; parametrize indirectly with the seconds a saga takes."""
+    from dev.fake_platform.platform import Platform
+
     if "time" in request.fixturenames:
         request.getfixturevalue("time")  # time stops first, so that traffic and sagas begin in the frozen past
     async with Platform(saga_seconds=getattr(request, "param", 0.0), clock=_now) as running:
@@ -118,15 +129,17 @@ def _now() -> float:
     return datetime.now(UTC).timestamp()
 
 
-MakeBench = Callable[..., Awaitable[Bench]]
+MakeBench = Callable[..., Awaitable["Bench"]]
 
 
 @pytest.fixture
-async def make_bench(services: Services, schema: str, platform: Platform) -> AsyncIterator[MakeBench]:
+async def make_bench(services: Services, schema: str, platform: "Platform") -> AsyncIterator[MakeBench]:
     """Composes a replica by its own wiring; call it again for another replica."""
+    from tests.bench import open_bench
+
     async with AsyncExitStack() as stack:
 
-        async def make(**settings: object) -> Bench:
+        async def make(**settings: object) -> "Bench":
             return await stack.enter_async_context(open_bench(services, schema, platform, **settings))
 
         yield make
