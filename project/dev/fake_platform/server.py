@@ -15,14 +15,37 @@ class GuestServer(Server):
     """A uvicorn without signal handlers, which would catch the Ctrl-C meant for the host program."""
 
     def __init__(self, config: Config) -> None:
-        """`answers` is set once requests are answered."""
+        """`answers` is set once requests are answered; set `stopping` to stop it."""
         super().__init__(config)
         self.answers = asyncio.Event()
+        self.stopping = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then set `answers`."""
         await super().startup(sockets)
         self.answers.set()
+
+    async def main_loop(self) -> None:
+        """Tick as ever, but stop at once: uvicorn looks every 0.1 s, which a thousand tests would wait for."""
+        ticking, stopping = asyncio.create_task(super().main_loop()), asyncio.create_task(self.stopping.wait())
+        await asyncio.wait((ticking, stopping), return_when=asyncio.FIRST_COMPLETED)
+        ticking.cancel()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port and what is idle, let calls under way end for a second, then close every connection.
+
+        Uvicorn does the same, in steps of 0.1 s.
+        """
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if tasks := set(self.server_state.tasks):
+            _, late = await asyncio.wait(tasks, timeout=self.config.timeout_graceful_shutdown)
+            for task in late:
+                task.cancel()
+        for connection in list(self.server_state.connections):
+            connection.transport.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -69,6 +92,6 @@ class LoopbackServer:
         """Close the port and every connection; does nothing if it does not run."""
         if self._server is None or self._serving is None:
             return
-        self._server.should_exit = True
+        self._server.stopping.set()
         await self._serving
         self._server = self._serving = None
