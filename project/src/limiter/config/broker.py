@@ -34,6 +34,16 @@ def _queue(value: str) -> str:
     return value
 
 
+def is_routed(binding: list[str], key: list[str]) -> bool:
+    """Whether a topic exchange routes a key to a queue bound by `binding`, both split at their dots."""
+    if not binding:
+        return not key
+    first, rest = binding[0], binding[1:]
+    if first == "#":
+        return any(is_routed(rest, key[words:]) for words in range(len(key) + 1))
+    return bool(key) and first in ("*", key[0]) and is_routed(rest, key[1:])
+
+
 Name = Annotated[kind.Name, AfterValidator(_name)]
 QueueName = Annotated[kind.Name, AfterValidator(_queue)]
 AmqpUrl = Annotated[SecretStr, AfterValidator(_amqp_url)]
@@ -63,5 +73,20 @@ class BrokerSettings(FromEnvironment):
             raise ValueError(
                 f"CONTROL_QUEUE={control!r} and DEPLOYED_QUEUE={deployed!r}: each must be a queue of its own, "
                 f"as must its dead letters, <name>{DEAD}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _key_rule(self) -> Self:
+        deployed, no_use = self.notifier_deployed_routing_key, self.notifier_no_use_routing_key
+        if is_routed(deployed.split("."), no_use.split(".")):
+            raise ValueError(
+                f"NOTIFIER_DEPLOYED_ROUTING_KEY={deployed!r} must not match NOTIFIER_NO_USE_ROUTING_KEY={no_use!r}: "
+                "a warning that only DEPLOYED_QUEUE gets would count as delivered"
+            )
+        if self.deployed_reminder_enabled and {"*", "#"} & set(deployed.split(".")):
+            raise ValueError(
+                f"NOTIFIER_DEPLOYED_ROUTING_KEY={deployed!r} must be a key without * and #: with "
+                "DEPLOYED_REMINDER_ENABLED it is published with, too"
             )
         return self
