@@ -139,7 +139,6 @@ CertificateFile = Annotated[str, AfterValidator(_certificate_file)]
 ShareOfModels = Annotated[str, AfterValidator(_shard)]
 Hours = Annotated[str, AfterValidator(_hours)]
 Json = Annotated[Value, NoDecode, BeforeValidator(_json)]
-Schema = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False), AfterValidator(_duration)]
 AboveBeat = Annotated[float, Field(gt=1, le=31_536_000, allow_inf_nan=False)]  # the scheduler beats once a second
 SecondsOrZero = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]
