@@ -13,11 +13,16 @@ AMQP_BYTES = 255  # of a name, in UTF-8, by the protocol
 DEAD = ".dead"  # added to a queue's name, it is the name of its dead-letter queue
 
 
-def _amqp_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("amqp://", "amqps://")):
+def check_amqp(url: str) -> None:
+    """Raise ValueError if RabbitMQ cannot be reached by the URL; the message shows no part of it."""
+    if not url.startswith(("amqp://", "amqps://")):
         raise ValueError("must start with amqp:// or amqps://")
-    check_port(value.get_secret_value())
-    check_host(urlsplit(value.get_secret_value()).hostname)
+    check_port(url)
+    check_host(urlsplit(url).hostname)
+
+
+def _amqp_url(value: SecretStr) -> SecretStr:
+    check_amqp(value.get_secret_value())
     return value
 
 
