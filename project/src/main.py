@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 
-# Process 1 of a container is not ended by a SIGTERM that has no handler, and the imports take two seconds. Nothing is to
-# be put in order yet; and what a handler raises is lost if it comes while Python calls back, as it does at each import.
+# Process 1 of a container is not ended by a SIGTERM that has no handler, and the imports take two seconds. Nothing has
+# begun that would have to be ended; and what a handler raises is lost where Python hears of no exception (`__del__`).
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: os._exit(0))
 
