@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 COMPOSE ?= docker compose
+# Reads .env, also one with the line ends of Windows, as compose does.
+READ_ENV := set -a; if grep -qs $$'\r' .env; then . <(tr -d '\r' <.env); elif [ -f .env ]; then . ./.env; fi; set +a;
 export PYTHONPATH := project/src:project
 # Where the machine says otherwise, each process that is started would compile all modules anew.
 export PYTHONDONTWRITEBYTECODE :=
@@ -39,22 +41,22 @@ logs: ## follow the limiter's logs
 install: .venv/installed ## everything needed, in .venv (and Debian packages when missing)
 
 migrate: install ## alembic upgrade head, with the environment from .env
-	set -a; [ ! -f .env ] || . ./.env; set +a; .venv/bin/alembic upgrade head
+	$(READ_ENV) .venv/bin/alembic upgrade head
 
 run: install ## one replica, with the environment from .env
-	set -a; [ ! -f .env ] || . ./.env; set +a; exec $(PY) project/src/main.py
+	$(READ_ENV) exec $(PY) project/src/main.py
 
 trigger: install ## run a job by hand: make trigger JOB=idle_enforce [COMMAND=run|pause|resume]
-	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m limiter.ctl "$(or $(COMMAND),run)" "$(JOB)"
+	$(READ_ENV) $(PY) -m limiter.ctl "$(or $(COMMAND),run)" "$(JOB)"
 
 doctor: install ## whether everything a replica needs is there, with the environment from .env
-	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m limiter.ctl doctor
+	$(READ_ENV) $(PY) -m limiter.ctl doctor
 
 status: install ## who is next, jobs, commands, readings: as text
-	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m limiter.ctl status
+	$(READ_ENV) $(PY) -m limiter.ctl status
 
 explain: install ## why a model is treated as it is: make explain MODEL=name
-	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m limiter.ctl explain "$(MODEL)"
+	$(READ_ENV) $(PY) -m limiter.ctl explain "$(MODEL)"
 
 demo: install ## the main job on this machine, in about two minutes, without Docker
 	$(PY) -m dev.demo
@@ -91,7 +93,7 @@ load: install ## the service before a slow, failing platform: LOAD_SECONDS=600 L
 	LOAD_SECONDS="$(LOAD_SECONDS)" LOAD_MODELS="$(LOAD_MODELS)" LOAD_REPLICAS="$(LOAD_REPLICAS)" $(PY) -m dev.chaos.load
 
 replay: install ## a recording under the settings of .env: make replay FILE=docs/day.jsonl.gz [AGAINST=other.env]
-	set -a; [ ! -f .env ] || . ./.env; set +a; $(PY) -m limiter.replay "$(FILE)" "$(AGAINST)" "$(PICTURE)"
+	$(READ_ENV) $(PY) -m limiter.replay "$(FILE)" "$(AGAINST)" "$(PICTURE)"
 
 day: install ## make a synthetic day of 1000 models, recorded, to replay: make day FILE=/tmp/day.jsonl
 	$(PY) -m dev.studies.synthetic_day "$(FILE)"

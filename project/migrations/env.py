@@ -6,21 +6,27 @@ nothing left to do.
 """
 
 import asyncio
+import sys
 import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from alembic import context
-from sqlalchemy import Connection, pool, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import Connection, inspect, pool, text
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.schema import CreateSchema
 
 from limiter.config.database import MigrationSettings
+from limiter.config.loading import WrongSettings, load_as
+from limiter.db.engine import DATABASE_ERRORS, describe
 from limiter.db.tables import metadata
 
 
 def migrate(connection: Connection, schema: str) -> None:
     quoted = connection.dialect.identifier_preparer.quote(schema)
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": zlib.crc32(f"migrate {schema}".encode())})
-    connection.execute(CreateSchema(schema, if_not_exists=True))
+    if not inspect(connection).has_schema(schema):  # IF NOT EXISTS wants the right to create one even where it is there
+        connection.execute(CreateSchema(schema))
     connection.execute(text("SELECT set_config('search_path', :path, true)"), {"path": quoted})
     connection.dialect.default_schema_name = schema
     context.configure(
@@ -33,18 +39,33 @@ def migrate(connection: Connection, schema: str) -> None:
         context.run_migrations()
 
 
-async def run() -> None:
-    settings = MigrationSettings()
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[AsyncConnection]:
+    """A connection of its own; ends the program with one line if there is none to be had."""
     engine = create_async_engine(
-        settings.url,
+        url,
         poolclass=pool.NullPool,
         connect_args={"statement_cache_size": 0, "prepared_statement_cache_size": 0},
     )
     try:
-        async with engine.begin() as connection:
-            await connection.run_sync(migrate, settings.database_schema)
+        connection = await engine.connect()
+    except DATABASE_ERRORS as error:
+        sys.exit(f"no connection to Postgres: {describe(error)}")
+    try:
+        yield connection
     finally:
+        await connection.close()
         await engine.dispose()
+
+
+async def run() -> None:
+    try:
+        settings = load_as(MigrationSettings)
+    except WrongSettings as error:
+        print("\n".join(f"wrong setting: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        sys.exit(2)
+    async with connected(settings.url) as connection, connection.begin():
+        await connection.run_sync(migrate, settings.database_schema)
 
 
 asyncio.run(run())

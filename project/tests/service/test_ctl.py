@@ -163,6 +163,9 @@ WRONG = {
     "no duration": (("keep", "m", "--for", "2 weeks"), "'2 weeks' is neither seconds nor such as 90m, 2h, 3d"),
     "user no id": (("unkeep", "m", "--user", "ann"), "'ann' is not a valid UUID"),
     "no time to wait": (("--timeout", "0", "status"), "0.0 is not in the range x>0"),
+    "a time that is no number": (("--timeout", "nan", "status"), "'nan' is not a number above 0"),
+    "not RabbitMQ": (("--url", "http://x", "status"), "the URL of RabbitMQ: must start with amqp:// or amqps://"),
+    "no port": (("--url", "amqp://u:s3/cret@h/", "status"), "a slash in a password must be written as %2F"),
     "no outcome": (("settle", "m"), "Choose from:"),
     "another outcome": (("settle", "m", "stuck"), "'stuck' is not one of 'completed', 'failed'"),
     "withdraw for nobody": (("withdraw", "m"), "USER"),
@@ -175,6 +178,7 @@ async def test_a_command_that_is_not_understood_exits_2_and_says_why(case: str) 
     code, out, err = await ctl(*arguments, RABBITMQ_URL="amqp://nowhere")
     assert (code, out) == (2, "")
     assert why in err
+    assert "cret" not in err
 
 
 async def test_commands_that_find_nothing_exit_1_and_say_so(make_bench: MakeBench) -> None:

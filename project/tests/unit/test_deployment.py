@@ -99,6 +99,32 @@ def test_a_replica_has_a_handler_for_sigterm_before_it_imports_anything() -> Non
     assert process.wait() == 0  # without any setting it would end by itself, with 2
 
 
+DEAF = """
+import signal
+
+class Deaf:
+    def __del__(self):
+        signal.raise_signal(signal.{name})
+
+Deaf()
+
+def main():
+    return 3
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_that_comes_while_python_hears_no_exception_ends_a_replica_that_starts(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "limiter").mkdir()
+    (tmp_path / "limiter/app.py").write_text(DEAF.format(name=name))
+    program = f"import runpy; runpy.run_path({str(ROOT / 'project/src/main.py')!r}, run_name='__main__')"
+    run = [sys.executable, "-c", program]
+    done = subprocess.run(run, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def _catches(status: str, number: signal.Signals) -> bool:
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(caught.split()[1], 16) >> number - 1 & 1)

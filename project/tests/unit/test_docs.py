@@ -8,6 +8,7 @@ import pytest
 
 from dev.studies.loads import shapes
 from dev.studies.scaler_comparison import defaults, table
+from limiter.db.tables import REVISION
 from limiter.domain.idle_spell import ARROWS
 from limiter.runner.claim import RunState
 
@@ -57,6 +58,11 @@ def test_the_comparison_is_what_its_command_prints() -> None:
 def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     named = set(FILE.findall(page.read_text()))
     assert [file for file in sorted(named) if not any((place / file).is_file() for place in PLACES)] == []
+
+
+def test_the_migration_to_add_is_the_one_after_the_last() -> None:
+    (number,) = re.findall(r"--rev-id (\d+)", (ROOT / "CONTRIBUTING.md").read_text())
+    assert int(number) == int(REVISION) + 1
 
 
 def test_files_are_named_in_the_pages() -> None:

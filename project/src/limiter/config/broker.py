@@ -13,11 +13,16 @@ AMQP_BYTES = 255  # of a name, in UTF-8, by the protocol
 DEAD = ".dead"  # added to a queue's name, it is the name of its dead-letter queue
 
 
-def _amqp_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("amqp://", "amqps://")):
+def check_amqp(url: str) -> None:
+    """Raise ValueError if RabbitMQ cannot be reached by the URL; the message shows no part of it."""
+    if not url.startswith(("amqp://", "amqps://")):
         raise ValueError("must start with amqp:// or amqps://")
-    check_port(value.get_secret_value())
-    check_host(urlsplit(value.get_secret_value()).hostname)
+    check_port(url)
+    check_host(urlsplit(url).hostname)
+
+
+def _amqp_url(value: SecretStr) -> SecretStr:
+    check_amqp(value.get_secret_value())
     return value
 
 
@@ -32,6 +37,16 @@ def _queue(value: str) -> str:
     if len(value.encode()) > most:
         raise ValueError(f"must have at most {most} bytes: {DEAD} is added to it, and RabbitMQ takes {AMQP_BYTES}")
     return value
+
+
+def is_routed(binding: list[str], key: list[str]) -> bool:
+    """Whether a topic exchange routes a key to a queue bound by `binding`, both split at their dots."""
+    if not binding:
+        return not key
+    first, rest = binding[0], binding[1:]
+    if first == "#":
+        return any(is_routed(rest, key[words:]) for words in range(len(key) + 1))
+    return bool(key) and first in ("*", key[0]) and is_routed(rest, key[1:])
 
 
 Name = Annotated[kind.Name, AfterValidator(_name)]
@@ -63,5 +78,20 @@ class BrokerSettings(FromEnvironment):
             raise ValueError(
                 f"CONTROL_QUEUE={control!r} and DEPLOYED_QUEUE={deployed!r}: each must be a queue of its own, "
                 f"as must its dead letters, <name>{DEAD}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _key_rule(self) -> Self:
+        deployed, no_use = self.notifier_deployed_routing_key, self.notifier_no_use_routing_key
+        if is_routed(deployed.split("."), no_use.split(".")):
+            raise ValueError(
+                f"NOTIFIER_DEPLOYED_ROUTING_KEY={deployed!r} must not match NOTIFIER_NO_USE_ROUTING_KEY={no_use!r}: "
+                "a warning that only DEPLOYED_QUEUE gets would count as delivered"
+            )
+        if self.deployed_reminder_enabled and {"*", "#"} & set(deployed.split(".")):
+            raise ValueError(
+                f"NOTIFIER_DEPLOYED_ROUTING_KEY={deployed!r} must be a key without * and #: with "
+                "DEPLOYED_REMINDER_ENABLED it is published with, too"
             )
         return self

@@ -3,7 +3,7 @@
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AfterValidator, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from limiter.config import kinds as kind
 from limiter.config.base import FromEnvironment
@@ -20,6 +20,13 @@ def _asyncpg_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _schema(name: str) -> str:
+    if name.startswith("pg_"):
+        raise ValueError("must not begin with pg_: Postgres keeps such names for itself")
+    return name
+
+
+Schema = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$"), AfterValidator(_schema)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_asyncpg_url)]
 
 
@@ -28,7 +35,7 @@ class MigrationSettings(FromEnvironment):
 
     database_url: DatabaseUrl
     migrations_database_url: DatabaseUrl | None = None
-    database_schema: kind.Schema = "rps_limiter"
+    database_schema: Schema = "rps_limiter"
 
     @property
     def url(self) -> str:

@@ -1,19 +1,15 @@
 """The kinds of values that settings have, each with its rule; those of URLs are in `urls`."""
 
-import json
 import re
 import ssl
 from datetime import datetime, time
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
-from pydantic_settings import NoDecode
 
 from limiter.domain.shard import Shard
-
-Value = TypeVar("Value")
 
 
 def _zone(name: str) -> str:
@@ -124,13 +120,6 @@ def _header(value: SecretStr) -> SecretStr:
     return value
 
 
-def _json(value: Any) -> Any:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"must be a JSON object: {error}") from None
-
-
 Token = Annotated[SecretStr, BeforeValidator(_strip), AfterValidator(_header)]
 TimeZone = Annotated[str, AfterValidator(_zone)]
 Cron = Annotated[str, AfterValidator(_cron)]
@@ -138,8 +127,6 @@ CaFile = Annotated[str, AfterValidator(_ca_file)]
 CertificateFile = Annotated[str, AfterValidator(_certificate_file)]
 ShareOfModels = Annotated[str, AfterValidator(_shard)]
 Hours = Annotated[str, AfterValidator(_hours)]
-Json = Annotated[Value, NoDecode, BeforeValidator(_json)]
-Schema = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000, allow_inf_nan=False), AfterValidator(_duration)]
 AboveBeat = Annotated[float, Field(gt=1, le=31_536_000, allow_inf_nan=False)]  # the scheduler beats once a second
 SecondsOrZero = Annotated[float, Field(ge=0, le=31_536_000, allow_inf_nan=False)]

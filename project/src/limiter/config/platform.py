@@ -6,6 +6,7 @@ from pydantic import Field, SecretStr
 
 from limiter.config import kinds as kind
 from limiter.config.base import FromEnvironment
+from limiter.config.json_objects import Json
 from limiter.config.urls import Url, Urls
 
 
@@ -19,7 +20,7 @@ class PlatformSettings(FromEnvironment):
     entrypoint_metrics_urls: Urls
     entrypoint_calls_metric: Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$")] = "model_calls_total"
     entrypoint_model_label: Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] = "model_name"
-    entrypoint_match_labels: kind.Json[dict[str, str]] = Field(default_factory=dict)
+    entrypoint_match_labels: Json[dict[str, str]] = Field(default_factory=dict)
     entrypoint_inflight_metric: Annotated[str, Field(pattern=r"^([a-zA-Z_:][a-zA-Z0-9_:]*)?$")] = ""
     registry_page_size: Annotated[int, Field(ge=1, le=100)] = 100
     booking_page_size: Annotated[int, Field(ge=1, le=1000)] = 1000

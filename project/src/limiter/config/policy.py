@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from limiter.config import kinds as kind
 from limiter.config.base import ordered, seconds
 from limiter.config.idleness import IdlenessSettings
+from limiter.config.json_objects import Json
 from limiter.config.overrides import Override
 from limiter.config.scaling import ScalingSettings
 from limiter.domain.budget import FleetBudget
@@ -20,7 +21,7 @@ from limiter.domain.scaling_rule import ScalingRule
 class PolicySettings(IdlenessSettings, ScalingSettings):
     """What decides about scaling, warning and cancelling; `example.env` says what each means."""
 
-    policy_overrides: kind.Json[dict[str, Override]] = Field(default_factory=dict)
+    policy_overrides: Json[dict[str, Override]] = Field(default_factory=dict)
     dry_run: bool = False
     history_retention_seconds: kind.Seconds = 604_800
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from limiter.config import kinds as kind
 from limiter.config.base import FromEnvironment, given, seconds
+from limiter.config.json_objects import Json
 from limiter.config.overrides import Override
 from limiter.domain.command import CommandPacing
 from limiter.domain.scaling_rule import ScalingRule
@@ -29,7 +30,7 @@ class ScalingSettings(FromEnvironment):
     scale_cooldown_seconds: kind.SecondsOrZero = 60
     scale_commands_per_run: kind.Count = 50
     scale_fleet_max_replicas: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    scale_fleet_budgets: kind.Json[dict[Annotated[str, Field(min_length=1)], kind.Count]] = Field(default_factory=dict)
+    scale_fleet_budgets: Json[dict[Annotated[str, Field(min_length=1)], kind.Count]] = Field(default_factory=dict)
     scale_min_replicas: kind.Count = 1
     scale_max_replicas: kind.Count = 8
     command_backoff_first_seconds: kind.Seconds = 60

@@ -74,6 +74,25 @@ class Settings(PlatformSettings, BrokerSettings, DatabaseSettings, PolicySetting
         return self
 
     @model_validator(mode="after")
+    def _pause_rules(self) -> Self:
+        first, longest = self.command_backoff_first_seconds, self.command_backoff_longest_seconds
+        ordered("COMMAND_BACKOFF_FIRST_SECONDS <= COMMAND_BACKOFF_LONGEST_SECONDS", first, longest)
+        first, longest = self.event_retry_first_seconds, self.event_retry_longest_seconds
+        ordered("EVENT_RETRY_FIRST_SECONDS <= EVENT_RETRY_LONGEST_SECONDS", first, longest)
+        return self
+
+    @model_validator(mode="after")
+    def _budget_rules(self) -> Self:
+        """A model whose minimum no budget could ever grant would wait for it for good."""
+        minimums = {of: scaling.min_replicas for of, scaling, _ in self.named_rules() if not scaling.exempt}
+        for of, minimum in minimums.items():
+            most = self.scale_fleet_max_replicas or minimum
+            ordered(f"SCALE_MIN_REPLICAS <= SCALE_FLEET_MAX_REPLICAS{of}", minimum, most)
+        for tag, most in self.scale_fleet_budgets.items():
+            ordered(f"SCALE_MIN_REPLICAS <= SCALE_FLEET_BUDGETS of {tag!r}", min(minimums.values()), most)
+        return self
+
+    @model_validator(mode="after")
     def _reading_rules(self) -> Self:
         for of, scaling, idle in self.named_rules():
             window = min(scaling.up_window, scaling.down_window).total_seconds()

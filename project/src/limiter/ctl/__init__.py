@@ -12,7 +12,7 @@ from uuid import UUID
 import click
 
 from limiter.config.settings import Settings
-from limiter.ctl.options import ABOVE_ZERO, JOB, Duration, end, signed
+from limiter.ctl.options import JOB, AboveZero, Duration, end, signed
 from limiter.ctl.sending import send
 
 
@@ -32,7 +32,7 @@ from limiter.ctl.sending import send
     show_envvar=True,
     help="Where replicas listen.",
 )
-@click.option("--timeout", type=ABOVE_ZERO, default=60.0, show_default=True, help="Seconds to wait for the reply.")
+@click.option("--timeout", type=AboveZero(), default=60.0, show_default=True, help="Seconds to wait for the reply.")
 @click.pass_context
 def main(context: click.Context, url: str | None, queue: str, timeout: float) -> None:
     """Ask the running replicas of rps-limiter."""

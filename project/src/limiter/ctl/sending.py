@@ -8,6 +8,7 @@ import aio_pika
 import click
 
 from limiter.config.base import from_file
+from limiter.config.broker import check_amqp
 from limiter.ctl.asking import ask
 
 DONE = ("completed", "paused", "resumed")
@@ -17,7 +18,7 @@ def send(options: dict[str, Any], fields: dict[str, Any]) -> None:
     """Send the message without the fields that are not given, print the reply, end with its exit code."""
     request = {name: str(value) for name, value in fields.items() if value is not None}
     queue, timeout = options["queue"], options["timeout"]
-    url = options["url"] or _url_in_file()
+    url = _checked(options["url"] or _url_in_file())
     try:
         reply = asyncio.run(ask(url, queue, request, timeout))
     except TimeoutError:
@@ -37,6 +38,14 @@ def _shown(reply: dict[str, Any]) -> str:
     """The reply as JSON whose words can be read, without a sign that moves the cursor or turns the line around."""
     text = json.dumps(reply, indent=2, ensure_ascii=False)
     return "".join(one if one == "\n" or one.isprintable() else json.dumps(one)[1:-1] for one in text)
+
+
+def _checked(url: str) -> str:
+    try:
+        check_amqp(url)
+    except ValueError as error:
+        raise click.UsageError(f"the URL of RabbitMQ: {error}") from None
+    return url
 
 
 def _url_in_file() -> str:

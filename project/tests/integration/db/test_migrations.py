@@ -120,3 +120,38 @@ def test_a_wrong_database_url_is_explained(services: Services) -> None:
     done = alembic(services, "Bad-Schema", "upgrade", "0004")
     assert done.returncode != 0
     assert "database_schema" in done.stderr.lower()
+
+
+def test_wrong_settings_are_told_one_a_line(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIGRATIONS_DATABASE_URL", "postgresql://u:s3cret@h/d")
+    done = alembic(services, "pg_ours", "upgrade", "head")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "wrong setting: MIGRATIONS_DATABASE_URL=(hidden): must start with postgresql+asyncpg://",
+        "wrong setting: DATABASE_SCHEMA='pg_ours': must not begin with pg_: Postgres keeps such names for itself",
+    ]
+
+
+def test_a_database_that_cannot_be_reached_is_told_in_a_line(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIGRATIONS_DATABASE_URL", f"{services.direct_database_url}_missing")
+    done = alembic(services, "nowhere", "upgrade", "head")
+    assert done.returncode == 1
+    assert done.stderr == 'no connection to Postgres: Error: database "postgres_missing" does not exist\n'
+
+
+async def test_a_role_that_may_not_make_schemas_migrates_the_one_it_was_given(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"given_{uuid4().hex[:6]}"
+    connection = await asyncpg.connect(services.direct_database_url.replace("+asyncpg", ""))
+    try:
+        await connection.execute(f"CREATE ROLE {name} LOGIN")
+        await connection.execute(f"CREATE SCHEMA {name} AUTHORIZATION {name}")
+    finally:
+        await connection.close()
+    own = services.direct_database_url.replace("postgres@", f"{name}@")
+    monkeypatch.setenv("MIGRATIONS_DATABASE_URL", own)
+    await migrate(services, name, "upgrade", "head")
+    await migrate(services, name, "check")

@@ -42,3 +42,24 @@ def test_other_names_have_as_many_bytes_as_rabbitmq_takes(name: str) -> None:
     assert settings(**{name: "ä" * 127})
     text = refused(**{name: "ä" * 128})
     assert text == f"{name}='{'ä' * 128}': must have at most 255 bytes: RabbitMQ takes no more"
+
+
+@pytest.mark.parametrize(
+    "key", ["reservation.no_use", "#", "*.no_use", "reservation.#", "#.no_use.#", "*.*", "reservation.no_use.#"]
+)
+def test_a_deployed_key_that_would_bring_our_own_warnings_back_to_us_is_refused(key: str) -> None:
+    assert refused(NOTIFIER_DEPLOYED_ROUTING_KEY=key) == (
+        f"NOTIFIER_DEPLOYED_ROUTING_KEY='{key}' must not match NOTIFIER_NO_USE_ROUTING_KEY='reservation.no_use': "
+        "a warning that only DEPLOYED_QUEUE gets would count as delivered"
+    )
+
+
+@pytest.mark.parametrize("key", ["*", "models.#", "reservation.*.#.deployed", "reservation.no_use.*", "no_use"])
+def test_a_deployed_key_may_have_wildcards_that_our_warnings_do_not_match(key: str) -> None:
+    assert settings(NOTIFIER_DEPLOYED_ROUTING_KEY=key).notifier_deployed_routing_key == key
+
+
+@pytest.mark.parametrize("key", ["models.deployed.*", "models.#"])
+def test_a_deployed_key_that_is_published_with_has_no_wildcards(key: str) -> None:
+    text = refused(NOTIFIER_DEPLOYED_ROUTING_KEY=key, DEPLOYED_REMINDER_ENABLED="true")
+    assert text.startswith(f"NOTIFIER_DEPLOYED_ROUTING_KEY='{key}' must be a key without * and #: ")

@@ -373,3 +373,69 @@ def test_a_port_that_is_none_stops_the_start_and_shows_no_part_of_a_password(nam
     text = refused(**{name: url})
     assert f"{name}=(hidden): its port must be a number" in text
     assert "sec" not in text
+
+
+@pytest.mark.parametrize(
+    ("variables", "text"),
+    [
+        (
+            {"COMMAND_BACKOFF_FIRST_SECONDS": "1801"},
+            "COMMAND_BACKOFF_FIRST_SECONDS <= COMMAND_BACKOFF_LONGEST_SECONDS: broken by 1801 and 1800",
+        ),
+        (
+            {"EVENT_RETRY_FIRST_SECONDS": "3", "EVENT_RETRY_LONGEST_SECONDS": "2"},
+            "EVENT_RETRY_FIRST_SECONDS <= EVENT_RETRY_LONGEST_SECONDS: broken by 3 and 2",
+        ),
+    ],
+)
+def test_a_first_pause_above_the_longest_stops_the_start(variables: dict[str, str], text: str) -> None:
+    assert refused(**variables) == text
+
+
+def test_a_first_pause_may_be_the_longest() -> None:
+    assert settings(COMMAND_BACKOFF_FIRST_SECONDS="1800", EVENT_RETRY_FIRST_SECONDS="300")
+
+
+@pytest.mark.parametrize(
+    ("variables", "text"),
+    [
+        (
+            {"SCALE_MIN_REPLICAS": "3", "SCALE_FLEET_MAX_REPLICAS": "2"},
+            "SCALE_MIN_REPLICAS <= SCALE_FLEET_MAX_REPLICAS: broken by 3 and 2",
+        ),
+        (
+            {"POLICY_OVERRIDES": '{"own": {"min_replicas": 4}}', "SCALE_FLEET_MAX_REPLICAS": "3"},
+            "SCALE_MIN_REPLICAS <= SCALE_FLEET_MAX_REPLICAS (POLICY_OVERRIDES of 'own'): broken by 4 and 3",
+        ),
+        (
+            {"SCALE_MIN_REPLICAS": "3", "SCALE_FLEET_BUDGETS": '{"l4": 3, "a100": 2}'},
+            "SCALE_MIN_REPLICAS <= SCALE_FLEET_BUDGETS of 'a100': broken by 3 and 2",
+        ),
+    ],
+)
+def test_a_budget_below_the_minimum_of_a_model_stops_the_start(variables: dict[str, str], text: str) -> None:
+    assert refused(**variables) == text
+
+
+def test_a_budget_may_leave_no_more_than_a_minimum() -> None:
+    assert settings(SCALE_MIN_REPLICAS="3", SCALE_FLEET_MAX_REPLICAS="3", SCALE_FLEET_BUDGETS='{"a100": 3}')
+    # Which models have the tag is not known here: one with a smaller minimum of its own may be all of them.
+    small = '{"own": {"min_replicas": 2}}'
+    assert settings(SCALE_MIN_REPLICAS="3", SCALE_FLEET_BUDGETS='{"a100": 2}', POLICY_OVERRIDES=small)
+    exempt = '{"own": {"min_replicas": 4, "exempt": true}}'
+    assert settings(SCALE_FLEET_MAX_REPLICAS="3", POLICY_OVERRIDES=exempt)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "name"),
+    [
+        ("SCALE_FLEET_BUDGETS", '{"a100": 4, "l4": 1, "a100": 2}', "a100"),
+        ("POLICY_OVERRIDES", '{"own": {"exempt": true}, "own": {"max_replicas": 2}}', "own"),
+        ("POLICY_OVERRIDES", '{"own": {"max_replicas": 3, "max_replicas": 2}}', "max_replicas"),
+        ("ENTRYPOINT_MATCH_LABELS", '{"service_name": "a", "service_name": "b"}', "service_name"),
+    ],
+)
+def test_a_name_that_stands_twice_in_an_object_stops_the_start(variable: str, value: str, name: str) -> None:
+    text = refused(**{variable: value})
+    assert text.startswith(f"{variable}=")
+    assert text.endswith(f": must be a JSON object: {name!r} stands there twice")
