@@ -83,6 +83,16 @@ async def test_a_wrong_token_is_found_without_cancelling_anything(
     assert any(line.startswith("NOT OK  BookingService: booking: ") and "401" in line for line in lines), lines
 
 
+async def test_a_list_of_models_that_is_not_whole_is_told_with_what_is_wrong(
+    variables: dict[str, str], platform: Platform
+) -> None:
+    platform.fault("registry", Fault.rewrite(lambda body: body.replace('"total":1', '"total":7')))
+    code, lines = await doctor(variables)
+    assert code == 1
+    why = "it lists 1, of which 1 tell their id, and says that it has 7"
+    assert f"NOT OK  ModelRegistry: 1 running model; {why}" in lines
+
+
 async def test_wrong_settings_are_told_as_at_a_start(variables: dict[str, str]) -> None:
     code, lines = await doctor(variables | {"SCALE_MIN_REPLICAS": "9"})
     assert code == 1
