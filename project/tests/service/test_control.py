@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import aio_pika
 import pamqp.encode
 import pytest
+from loguru import logger
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from limiter.db import contacts, tables
@@ -183,6 +184,16 @@ async def test_a_message_whose_properties_cannot_be_read_is_carried_out_and_cost
     await bench.until(tables.job_run, lambda runs: [run.state for run in runs] == ["completed"])
     assert (await ask(bench, {"command": "status"}))["outcome"] == "completed"
     assert bench.criticals() == {}
+
+
+async def test_a_long_request_id_comes_back_whole_and_does_not_fill_the_log(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    logged: list[str] = []
+    handle = logger.add(lambda message: logged.append(message.record["extra"].get("request_id", "")), level="DEBUG")
+    answer = await ask(bench, {"command": "run_job", "job": "saga_poll", "request_id": "x" * 100_000})
+    logger.remove(handle)
+    assert answer["request_id"] == "x" * 100_000
+    assert max(map(len, logged)) == 500
 
 
 async def test_without_reply_to_the_command_is_carried_out_in_silence(make_bench: MakeBench) -> None:
