@@ -6,7 +6,7 @@ from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import InvalidFrameError
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, InvalidFrameError
 from aiormq.exceptions import ConnectionNotAllowed
 from faststream.rabbit import RabbitBroker
 from pamqp import decode
@@ -46,6 +46,15 @@ async def is_blocked(broker: RabbitBroker) -> bool:
     except TimeoutError:
         return True
     return False
+
+
+async def answered(broker: RabbitBroker) -> bool:
+    """Wait until RabbitMQ has answered; false if it went away. A frozen one keeps its connections for minutes."""
+    try:
+        async with aio_pika.Channel(await broker.connect()):
+            return True
+    except (*CONNECTION_EXCEPTIONS, asyncio.CancelledError):  # by the driver, when the connection is lost meanwhile
+        return False
 
 
 def read_leniently() -> None:
