@@ -127,4 +127,5 @@ def _scraped(target: str, read_at: datetime, page: PageContent, read_as: str) ->
         digest=page.digest,
         heartbeat=page.heartbeat,
         read_as=read_as,
+        lacks_in_flight=page.lacks_in_flight,
     )
