@@ -127,9 +127,10 @@ async def reaches(wanted: int, count: Callable[[], Awaitable[int]]) -> None:
 async def kill_when(services: Services, bench: Bench, sent: int) -> int:
     """Kill RabbitMQ once so many events are published, and start it again; how many were when it was dead."""
     await reaches(sent, partial(published, bench))
+    before = await unconfirmed(bench)
     await asyncio.to_thread(services.rabbitmq.kill)
     then = await published(bench)
-    await reaches(await unconfirmed(bench) + 1, partial(unconfirmed, bench))
+    await reaches(before + 1, partial(unconfirmed, bench))
     await asyncio.to_thread(services.rabbitmq.start)
     return then
 

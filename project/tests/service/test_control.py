@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+import struct
 from typing import Any
 from uuid import UUID, uuid4
 
 import aio_pika
+import pamqp.encode
 import pytest
+from loguru import logger
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from limiter.db import contacts, tables
 from limiter.domain.job import Job
 from tests.bench import Bench
-from tests.conftest import MakeBench
+from tests.conftest import START, MakeBench
 from tests.contracts import check_reply
 
 
@@ -144,6 +147,53 @@ async def test_a_malformed_message_is_rejected_once_and_kept_in_the_dead_letter_
     assert answer["request_id"] == ("m" if b'"m"' in MALFORMED[case] else None)
     assert await dead_letters(bench, bench.settings.control_queue) == [MALFORMED[case]]
     assert (await ask(bench, {"command": "run_job", "job": "saga_poll"}))["outcome"] == "completed"
+
+
+MICROSECONDS = struct.pack(">Q", 1_700_000_000_000_000)  # where AMQP wants seconds
+ODD_PROPERTIES: dict[str, dict[str, Any]] = {
+    "timestamp": {"timestamp": START},
+    "timestamp in a header": {"headers": {"sent": START, "and": {"then": START}}},
+    "text that is none": {"type": "odd"},
+    "name of a header that is none": {"headers": {"odd": 1}},
+}
+
+
+@pytest.fixture
+def odd_properties(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is published from here on has timestamps in microseconds, and bytes that are no UTF-8 for the text `odd`."""
+    text = pamqp.encode.short_string
+
+    def short_string(value: str) -> bytes:
+        return b"\x03\xff\xfe\xfd" if value == "odd" else text(value)
+
+    for type_, name, odd in (
+        ("timestamp", "timestamp", lambda value: MICROSECONDS),
+        ("shortstr", "short_string", short_string),
+    ):
+        monkeypatch.setitem(pamqp.encode.METHODS, type_, odd)
+        monkeypatch.setattr(pamqp.encode, name, odd)
+
+
+@pytest.mark.parametrize("case", ODD_PROPERTIES)
+async def test_a_message_whose_properties_cannot_be_read_is_carried_out_and_costs_no_connection(
+    make_bench: MakeBench, odd_properties: None, case: str
+) -> None:
+    bench = await make_bench()
+    message = aio_pika.Message(b'{"command": "run_job", "job": "saga_poll"}', **ODD_PROPERTIES[case])
+    await bench.channel.default_exchange.publish(message, bench.settings.control_queue)
+    await bench.until(tables.job_run, lambda runs: [run.state for run in runs] == ["completed"])
+    assert (await ask(bench, {"command": "status"}))["outcome"] == "completed"
+    assert bench.criticals() == {}
+
+
+async def test_a_long_request_id_comes_back_whole_and_does_not_fill_the_log(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    logged: list[str] = []
+    handle = logger.add(lambda message: logged.append(message.record["extra"].get("request_id", "")), level="DEBUG")
+    answer = await ask(bench, {"command": "run_job", "job": "saga_poll", "request_id": "x" * 100_000})
+    logger.remove(handle)
+    assert answer["request_id"] == "x" * 100_000
+    assert max(map(len, logged)) == 500
 
 
 async def test_without_reply_to_the_command_is_carried_out_in_silence(make_bench: MakeBench) -> None:

@@ -58,6 +58,7 @@ async def test_where_all_is_well_it_says_so_line_by_line_and_asks_the_least(
         ({"RABBITMQ_URL": "amqp://guest:wr0ng@127.0.0.1:{rabbitmq}/"}, "NOT OK  RabbitMQ: "),
         ({"ENTRYPOINT_CALLS_METRIC": "other_total"}, "NOT OK  Entrypoint "),
         ({"ENTRYPOINT_MODEL_LABEL": "path"}, "NOT OK  Entrypoint, all pages: calls of 0 of 1"),
+        ({"ENTRYPOINT_INFLIGHT_METRIC": "in_flihgt"}, "NOT OK  Entrypoint, in flight: no page has ENTRYPOINT_INFLIGHT"),
         ({"MODEL_REGISTRY_URL": "http://127.0.0.1:9"}, "NOT OK  ModelRegistry: registry: "),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -81,6 +82,24 @@ async def test_a_wrong_token_is_found_without_cancelling_anything(
     code, lines = await doctor(variables)
     assert code == 1
     assert any(line.startswith("NOT OK  BookingService: booking: ") and "401" in line for line in lines), lines
+
+
+async def test_a_gauge_of_requests_in_flight_that_one_page_has_is_right(
+    variables: dict[str, str], platform: Platform
+) -> None:
+    platform.set_in_flight("m", 0)
+    code, lines = await doctor(variables | {"ENTRYPOINT_INFLIGHT_METRIC": "model_requests_in_flight"})
+    assert code == 0, lines
+
+
+async def test_a_list_of_models_that_is_not_whole_is_told_with_what_is_wrong(
+    variables: dict[str, str], platform: Platform
+) -> None:
+    platform.fault("registry", Fault.rewrite(lambda body: body.replace('"total":1', '"total":7')))
+    code, lines = await doctor(variables)
+    assert code == 1
+    why = "it lists 1, of which 1 tell their id, and says that it has 7"
+    assert f"NOT OK  ModelRegistry: 1 running model; {why}" in lines
 
 
 async def test_wrong_settings_are_told_as_at_a_start(variables: dict[str, str]) -> None:

@@ -1,14 +1,18 @@
 """The fleet's budget where not all is known, and where it became smaller while commands waited to be sent."""
 
 import json
+from uuid import uuid4
 
+import pytest
 from freezegun.api import FrozenDateTimeFactory
 
 from dev.fake_platform.platform import Fault, Platform
-from limiter.db import tables
+from limiter.db import ledger, tables
+from limiter.domain.command import Command, CommandKind, CommandState
+from limiter.domain.decision import Reason
 from limiter.domain.job import Job
 from tests.bench import Bench
-from tests.conftest import MakeBench
+from tests.conftest import START, MakeBench
 from tests.service.commanding import asked, plan, poll
 from tests.service.test_scaling_service import tick
 
@@ -55,6 +59,21 @@ async def test_a_scale_up_never_sent_is_not_sent_beyond_a_budget_that_is_smaller
     why = "never sent: the fleet's 2 replicas are taken: 2 of 3 are granted"
     assert (asked(platform), await ended(bench)) == ([], ("failed", why))
     assert bench.criticals() == {}
+
+
+@pytest.mark.parametrize(("seconds", "replicas"), [(59, []), (61, [3])])
+async def test_what_the_registry_may_be_late_to_show_takes_its_part_of_the_budget(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, seconds: float, replicas: list[int]
+) -> None:
+    bench = await make_bench(SCALE_FLEET_MAX_REPLICAS=4, SCALE_COOLDOWN_SECONDS=60)
+    await plan(bench, state="completed", finished_at=START)  # to 3; the registry shows 1
+    other = platform.add_model("other")
+    time.tick(seconds)
+    intent = Command(uuid4(), other.id, "other", CommandKind.SCALE_UP, 3, CommandState.PLANNED, START)
+    async with bench.engine.begin() as connection:
+        await ledger.plan(connection, [intent], {intent.id: Reason.OVERLOADED})
+    await poll(bench, time)
+    assert asked(platform) == replicas
 
 
 async def test_a_scale_up_never_sent_waits_while_nobody_knows_what_the_budget_leaves(

@@ -246,6 +246,20 @@ async def test_a_command_that_never_arrived_fails_at_once_and_is_tried_again_lat
     assert bench.criticals()["command_refused"] == len(states)
 
 
+@pytest.mark.parametrize("status", [425, 429])
+async def test_a_command_that_was_too_much_or_too_early_fails_at_once_and_is_tried_again_later(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, status: int
+) -> None:
+    bench = await make_bench()
+    platform.add_model("busy")
+    platform.set_rate("busy", 36)
+    platform.fault("dispatcher", Fault.status(status), times=1)
+    await tick(bench, time, 12)
+    assert [row.state for row in await bench.rows(tables.command)] == ["failed", "completed"]
+    assert asked(platform) == [4]
+    assert bench.criticals() == {"command_refused": 1}
+
+
 async def test_one_unfinished_command_per_model_is_kept_by_the_database_itself(
     make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
 ) -> None:

@@ -40,7 +40,7 @@ async def checked(what: str, check: Callable[[], Awaitable[str]]) -> CheckResult
 
 
 def page_results(scrapes: Sequence[Scrape], fleet: Fleet | None) -> Iterator[CheckResult]:
-    """Each metrics page, and how many of the running models have calls on any: of none, the label may be wrong."""
+    """Each metrics page, and what no page has: calls of a running model, or the gauge of requests in flight."""
     names: set[str] = set()
     for scrape in scrapes:
         good = isinstance(scrape, ScrapedPage)
@@ -55,3 +55,7 @@ def page_results(scrapes: Sequence[Scrape], fleet: Fleet | None) -> Iterator[Che
         text = f"calls of {len(names & running)} of {counted(len(running), 'running name')}"
         hint = "" if names & running else ": unless nobody has called yet, ENTRYPOINT_MODEL_LABEL or the like is wrong"
         yield CheckResult("Entrypoint, all pages", not hint, text + hint)
+    pages = [scrape for scrape in scrapes if isinstance(scrape, ScrapedPage)]
+    if pages and all(page.lacks_in_flight for page in pages):
+        text = "no page has ENTRYPOINT_INFLIGHT_METRIC: unless nobody has called yet, its name is wrong"
+        yield CheckResult("Entrypoint, in flight", False, text)

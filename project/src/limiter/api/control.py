@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from limiter.api.answers import Answer, Refused, rejected, reply_to
 from limiter.api.handlers import Handlers
-from limiter.api.messages import CONTROL_MESSAGE, ControlRequest, Reply, SignedRequest
+from limiter.api.messages import CONTROL_MESSAGE, MAX_TEXT, ControlRequest, Reply, SignedRequest
 from limiter.clients.decoding import describe_validation
 from limiter.db.engine import DATABASE_ERRORS, describe
 
@@ -36,7 +36,7 @@ class Control:
             return  # left unacknowledged: when our channel closes in a moment, another replica gets it
         try:
             request = _signed(CONTROL_MESSAGE.validate_json(body), message)
-            with logger.contextualize(request_id=request.request_id):
+            with logger.contextualize(request_id=request.request_id and request.request_id[:MAX_TEXT]):
                 reply = reply_to(request, await self._carry_out(request))
                 _log(request, reply)
         except (ValidationError, Refused) as error:

@@ -57,8 +57,8 @@ class Doctor:
         fleet: Fleet | None = None
         try:
             fleet = await self.registry.running()
-            whole = "" if fleet.complete and not fleet.unreadable else "; not every entry can be understood"
-            yield CheckResult("ModelRegistry", not whole, f"{counted(len(fleet.models), 'running model')}{whole}")
+            flaw = f"; {self.registry.flaw}" if self.registry.flaw else ""
+            yield CheckResult("ModelRegistry", not flaw, f"{counted(len(fleet.models), 'running model')}{flaw}")
         except ServiceError as error:
             yield CheckResult("ModelRegistry", False, str(error))
         for one in page_results(await self.entrypoint.scrape(), fleet):

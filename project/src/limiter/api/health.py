@@ -15,7 +15,7 @@ from sqlalchemy.pool import QueuePool
 from limiter.api.queues import Queues, dead_letters
 from limiter.api.reads import Reads
 from limiter.api.status import StatusReader
-from limiter.clients.rabbitmq import BLOCKED, is_blocked
+from limiter.clients.rabbitmq import BLOCKED, answered, is_blocked
 from limiter.db.engine import DATABASE_ERRORS, MISTAKES, describe
 from limiter.db.tables import job
 from limiter.domain.fleet_numbers import FleetNumbers
@@ -24,6 +24,7 @@ from limiter.runner.scheduler import JobScheduler
 from limiter.telemetry import Telemetry
 
 OK, SILENT = "ok", "unavailable: no answer in time"
+NOT_CONNECTED = "unavailable: not connected"
 READ_ONLY = "read-only: a standby, or default_transaction_read_only is on"
 FULL_SECONDS = 30.0  # for which a write without room shows: reads go on, and small writes may still find some
 
@@ -81,8 +82,10 @@ class Health:
 
     async def _rabbitmq(self) -> str:
         if not await self.broker.ping(self.patience):
-            return "unavailable: not connected"
-        return BLOCKED if await is_blocked(self.broker) else OK
+            return NOT_CONNECTED
+        if await is_blocked(self.broker):
+            return BLOCKED
+        return OK if await answered(self.broker) else NOT_CONNECTED
 
     def _scheduler(self) -> str:
         if self.scheduler.draining:

@@ -58,7 +58,7 @@ class Dispatcher:
         self._service = service
 
     async def send(self, command: Command, check: Check = lambda: None) -> Saga:
-        """Send one command; raises ServiceError, of which only NotSent and Rejected say that nothing was done.
+        """Send one command; raises ServiceError, which is `undone` if it says that nothing was done.
 
         `check` raises if it may not be sent any more.
         """

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 
 import httpx
 
-from limiter.clients.errors import CircuitOpen, ContractBroken, ServiceError, Unavailable
+from limiter.clients.answer import check_status
+from limiter.clients.errors import ContractBroken, ServiceError, Unavailable
 from limiter.clients.exposition import NoFamily
-from limiter.clients.http import REQUEST_ID, ServiceClient, check_status
+from limiter.clients.http import REQUEST_ID, ServiceClient
 from limiter.clients.known_page import SeriesCache
 from limiter.clients.label_sets import BrokenPage, Family
 from limiter.clients.page import PageContent, PageReader
@@ -67,9 +68,9 @@ class Entrypoint:
             try:
                 return await self._page(client, caches)
             except Unavailable as error:
-                if attempt == client.attempts or isinstance(error, CircuitOpen):
+                if attempt == client.attempts or not client.asks_again(error):
                     return FailedScrape(client.url, ScrapeProblem.UNAVAILABLE, str(error))
-                await client.pause(attempt)
+                await client.pause(attempt, error.retry_after)
             except ServiceError as error:
                 return FailedScrape(client.url, _problem(error), str(error))
         raise AssertionError("unreachable: the last attempt returns")
@@ -126,4 +127,5 @@ def _scraped(target: str, read_at: datetime, page: PageContent, read_as: str) ->
         digest=page.digest,
         heartbeat=page.heartbeat,
         read_as=read_as,
+        lacks_in_flight=page.lacks_in_flight,
     )

@@ -12,12 +12,23 @@ ServiceError
 
 
 class ServiceError(Exception):
-    """A call to an external service did not bring what it should; `service` is its name, `status` its answer's."""
+    """A call to an external service did not bring what it should; `service` is its name, `status` its answer's.
 
-    def __init__(self, detail: str, service: str = "service", status: int | None = None) -> None:
+    `retry_after` are the seconds for which it wants to be left alone.
+    """
+
+    def __init__(
+        self, detail: str, service: str = "service", status: int | None = None, retry_after: float = 0.0
+    ) -> None:
         super().__init__(detail)
         self.service = service
         self.status = status
+        self.retry_after = retry_after
+
+    @property
+    def undone(self) -> bool:
+        """Whether it says that nothing was done: not sent, refused, too early (425), or too much at once (429)."""
+        return isinstance(self, NotSent | Rejected) or self.status in (425, 429)
 
     @property
     def reason(self) -> str:

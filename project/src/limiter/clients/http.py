@@ -12,12 +12,11 @@ from uuid import uuid4
 import aiohttp
 import httpx
 
+from limiter.clients.answer import check_status
 from limiter.clients.circuit import Circuit
 from limiter.clients.errors import (
     CircuitOpen,
-    ContractBroken,
     NotAllowed,
-    NotFound,
     NotSent,
     Rejected,
     ServiceError,
@@ -28,7 +27,6 @@ from limiter.telemetry import Telemetry
 Call = Callable[[], Awaitable[httpx.Response]]
 Check = Callable[[], object]
 REQUEST_ID = "X-Request-ID"  # by which a call is found in the logs of both sides
-_REFUSALS: dict[int, type[Rejected]] = {401: NotAllowed, 403: NotAllowed, 404: NotFound}
 
 
 @dataclass(frozen=True)
@@ -75,16 +73,21 @@ class ServiceClient:
         for attempt in range(1, self.attempts):
             try:
                 return await call()
-            except CircuitOpen:
-                raise
-            except on:
-                await self.pause(attempt)
+            except on as error:
+                if not self.asks_again(error):
+                    raise
+                await self.pause(attempt, error.retry_after)
                 check()
         return await call()
 
-    async def pause(self, attempt: int) -> None:
+    def asks_again(self, error: Unavailable) -> bool:
+        """Whether another attempt is worth its while: not if the service is to be left alone for longer than a call."""
+        return not isinstance(error, CircuitOpen) and error.retry_after <= self.timeout
+
+    async def pause(self, attempt: int, at_least: float = 0.0) -> None:
         """Wait before the next attempt, with full jitter: replicas that failed together must not return together."""
-        await asyncio.sleep(random.uniform(0, self.retry_first * 2**attempt))  # noqa: S311 - not a secret
+        jitter = random.uniform(0, self.retry_first * 2**attempt)  # noqa: S311 - not a secret
+        await asyncio.sleep(at_least + jitter)
 
     async def _send(self, method: str, path: str, *, gone_is_fine: bool = False, **extra: Any) -> httpx.Response:
         if self.read_only and method != "GET":
@@ -127,23 +130,12 @@ class ServiceClient:
             outcome = "rejected" if isinstance(error, Rejected) else type(error).__name__.lower()
             # A refusal or a wrong answer is still an answer: only silence and 5xx open the circuit.
             (self.circuit.record_failure if isinstance(error, Unavailable) else self.circuit.succeeded)()
-            raise type(error)(f"{self.name}: {call}: {error}", self.name, error.status) from error.__cause__
+            said = error.status, error.retry_after
+            raise type(error)(f"{self.name}: {call}: {error}", self.name, *said) from error.__cause__
         finally:
             self.circuit.ended(is_trial=is_trial)
             self.telemetry.answered(self.name, outcome)
             self.telemetry.replica.circuit(self.name, self.url, is_open=self.circuit.is_open)
-
-
-def check_status(response: httpx.Response, *, gone_is_fine: bool = False) -> None:
-    """Raise Unavailable on 5xx, a kind of Rejected on 4xx, ContractBroken on any other answer that is no success."""
-    status = response.status_code
-    if 200 <= status < 300 or (gone_is_fine and status == 404):
-        return
-    if status >= 500 or status in (408, 425, 429):
-        raise Unavailable(f"HTTP {status}", status=status)
-    if status >= 400:
-        raise _REFUSALS.get(status, Rejected)(f"HTTP {status}", status=status)
-    raise ContractBroken(f"HTTP {status} is no answer of the contract", status=status)
 
 
 def _words(error: Exception) -> str:

@@ -27,6 +27,7 @@ class PageContent:
     started_at: float | None
     heartbeat: Heartbeat | None
     digest: int
+    lacks_in_flight: bool = False
 
 
 class PageReader:
@@ -62,7 +63,8 @@ class PageReader:
             raise NoFamily(f"no {self._metric} on the page")
         in_flight = self._in_flight.finish() if self._in_flight else Series()
         digest = (self._length & 0x7FFFFFFF) << 32 | self._checksum
-        return PageContent(self._calls.finish(), in_flight, self._started_at, self._heartbeat, digest)
+        lacks = self._in_flight is not None and not self._in_flight.there
+        return PageContent(self._calls.finish(), in_flight, self._started_at, self._heartbeat, digest, lacks)
 
     def _read(self, block: bytes) -> None:
         block = self._calls.read(block)

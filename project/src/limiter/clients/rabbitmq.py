@@ -1,12 +1,15 @@
-"""A plain connection to RabbitMQ, for what needs no recovery by itself, and whether the broker takes messages."""
+"""A plain connection to RabbitMQ, for what needs no recovery by itself, and what all connections have in common."""
 
 import asyncio
+from datetime import datetime
+from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import InvalidFrameError
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, InvalidFrameError
 from aiormq.exceptions import ConnectionNotAllowed
 from faststream.rabbit import RabbitBroker
+from pamqp import decode
 
 BLOCKED = "RabbitMQ takes no messages: it has a memory or disk alarm"
 NOT_ALLOWED, CLOSED = 530, "Connection.Close"  # of AMQP
@@ -43,3 +46,43 @@ async def is_blocked(broker: RabbitBroker) -> bool:
     except TimeoutError:
         return True
     return False
+
+
+async def answered(broker: RabbitBroker) -> bool:
+    """Wait until RabbitMQ has answered; false if it went away. A frozen one keeps its connections for minutes."""
+    try:
+        async with aio_pika.Channel(await broker.connect()):
+            return True
+    except (*CONNECTION_EXCEPTIONS, asyncio.CancelledError):  # by the driver, when the connection is lost meanwhile
+        return False
+
+
+def read_leniently() -> None:
+    """Let the driver read every message, whatever its properties hold; what cannot be read of them is left out.
+
+    It would close the connection instead, and RabbitMQ deliver the message anew: to every replica, again and again, so
+    that none heard or said anything any more. A timestamp in microseconds is enough.
+    """
+    decode.METHODS.update(shortstr=_short_text, timestamp=_moment, table=_table)
+    decode.TABLE_MAPPING.update({b"T": _moment, b"F": _table})
+
+
+def _short_text(raw: bytes) -> tuple[int, str]:
+    try:
+        return decode.short_str(raw)
+    except UnicodeDecodeError:
+        return 1 + raw[0], raw[1 : 1 + raw[0]].decode(errors="replace")
+
+
+def _moment(raw: bytes) -> tuple[int, datetime | None]:
+    try:
+        return decode.timestamp(raw)
+    except (ValueError, OverflowError, OSError):  # after the year 9999
+        return 8, None
+
+
+def _table(raw: bytes) -> tuple[int, dict[str, Any]]:
+    try:
+        return decode.field_table(raw)
+    except (ValueError, RecursionError):
+        return 4 + int.from_bytes(raw[:4]), {}

@@ -1,11 +1,9 @@
 """ModelRegistry: the running models."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import partial
 from operator import is_
 from sys import intern
-from uuid import UUID
 
 import msgspec
 from loguru import logger
@@ -14,6 +12,7 @@ from pydantic import ValidationError
 from limiter.clients.concurrency import gathered
 from limiter.clients.decoding import KnownPages, decode, describe_validation
 from limiter.clients.http import ServiceClient
+from limiter.clients.registry_list import Flaws, ReadList, ReadPage, read_list
 from limiter.clients.registry_wire import (
     PAGE,
     SoundEntry,
@@ -33,16 +32,6 @@ NO_TAGS = frozenset[str]()  # one for all: Python makes a new one at each call
 PATH = "/v2/models/running/find-by"
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What one page said: the running models, the ids of all that was understood, and of what was not."""
-
-    total: int
-    running: Sequence[ServedModel]
-    understood: Sequence[UUID]  # a set of a hundred takes ten times as much memory
-    refused: frozenset[UUID] = frozenset()
-
-
 class Registry:
     """Reads the running models, pages of at most 100 fetched side by side."""
 
@@ -58,8 +47,14 @@ class Registry:
             SoundTaggedPage if tags else SoundPage
         )
         self._pages = KnownPages(self.sound)
-        self._last: Sequence[_Read] = ()
-        self._fleet = Fleet(())
+        self._last: Sequence[ReadPage] = ()
+        self._list = ReadList(Fleet(()))
+        self._flaws = Flaws(service.telemetry)
+
+    @property
+    def flaw(self) -> str | None:
+        """What was wrong with the list when it was last read, if something was."""
+        return self._list.flaw
 
     async def running(self) -> Fleet:
         """Every running model that is minded here.
@@ -70,13 +65,14 @@ class Registry:
         offsets = range(self._page_size, first.total, self._page_size)
         rest = await gathered([partial(self._page, offset) for offset in offsets], self._service.concurrency)
         pages = (first, *rest)
-        if len(pages) == len(self._last) and all(map(is_, pages, self._last)):
-            return self._fleet
-        fleet = await computed(_fleet, pages)
-        self._last, self._fleet = pages, fleet
-        return fleet
+        read = self._list
+        if len(pages) != len(self._last) or not all(map(is_, pages, self._last)):
+            read = await computed(read_list, pages, self._page_size)
+            self._last, self._list = pages, read
+        self._flaws.found(read.flaw)
+        return read.fleet
 
-    async def _page(self, offset: int) -> _Read:
+    async def _page(self, offset: int) -> ReadPage:
         """The page, the same object as long as nothing on it changes."""
         raw = await self._service.get(PATH, offset=offset, limit=self._page_size)
         read = await self._pages.read(offset, raw)
@@ -84,21 +80,32 @@ class Registry:
             return read
         return self._one_by_one(decode(PAGE, raw, self._service.name, f"page at {offset}"))
 
-    def sound(self, raw: bytes) -> _Read | None:
+    def sound(self, raw: bytes) -> ReadPage | None:
         """The whole page at once; None if something on it is not as it should be."""
         try:
             page = self._decoder.decode(raw)
         except msgspec.MsgspecError:
             return None
-        return _Read(page.total, self._running(page.items), [entry.id for entry in page.items])
+        ids = [entry.id for entry in page.items]
+        if len(set(ids)) < len(ids):
+            return None
+        return ReadPage(page.total, len(ids), self._running(page.items), ids)
 
-    def _one_by_one(self, page: WirePage) -> _Read:
-        read = [(item, self._entry(item)) for item in page.items]
+    def _one_by_one(self, page: WirePage) -> ReadPage:
+        items = {repr(item): item for item in page.items}.values()  # one that is repeated hides no other
+        read = [(item, self._entry(item)) for item in items]
         entries = [entry for _, entry in read if entry is not None]
         refused = {id: item for item, entry in read if entry is None and (id := id_of(item)) is not None}
         others = [id for id, item in refused.items() if self._is_of_others(item)]
         understood = [entry.id for entry in entries] + others
-        return _Read(page.total, self._running(entries), understood, frozenset(refused).difference(others))
+        return ReadPage(
+            total=page.total,
+            lists=len(page.items),
+            running=self._running(entries),
+            understood=understood,
+            refused=frozenset(refused).difference(others),
+            repeated=len(page.items) - len(items),
+        )
 
     def _is_of_others(self, item: object) -> bool:
         """Whether an entry that cannot be read shows all the same that it does not run, or is of another share."""
@@ -131,13 +138,3 @@ class Registry:
         if not self._tags or not isinstance(entry, (SoundTaggedEntry, WireTaggedEntry)):
             return NO_TAGS
         return self._tags.intersection([one.tag for one in entry.tags])
-
-
-def _fleet(pages: Sequence[_Read]) -> Fleet:
-    """What the pages say together."""
-    models = {model.id: model for page in pages for model in page.running}
-    understood = frozenset[UUID]().union(*(page.understood for page in pages))
-    unreadable = frozenset[UUID]().union(*(page.refused for page in pages)) - understood
-    # Short of an id, somebody else may be running, or an id stands twice and hides another.
-    complete = len(understood) + len(unreadable) == pages[0].total
-    return Fleet(tuple(models.values()), complete, unreadable)

@@ -85,10 +85,8 @@ def whose(grant: Grant) -> str:
     return "the fleet's" if grant.full == FLEET else f"the {grant.full} budget's"
 
 
-def others_of(
-    fleet: Fleet, latest: Mapping[UUID, Command], deciding: Container[UUID], unread: int
-) -> list[ServedModel]:
-    """The models that nothing is decided about, each with what it is asked to have: also one that is not listed now.
+def others_of(fleet: Fleet, asked: Iterable[Command], deciding: Container[UUID], unread: int) -> list[ServedModel]:
+    """The models that nothing is decided about, each with what is `asked` for it: also one that is not listed now.
 
     One that is listed and could never be read counts as having `unread` replicas: unknown is not zero.
     """
@@ -96,19 +94,22 @@ def others_of(
     for id in fleet.unreadable:
         if id not in deciding:
             others.setdefault(id, ServedModel(id, "", unread, None))
-    for id, last in latest.items():
-        if id not in deciding and last.unfinished and last.kind is CommandKind.SCALE_UP:
-            model = others.get(id) or ServedModel(id, last.model_name, 0, None)
-            others[id] = replace(model, replicas=max(model.replicas, last.replicas or 0))
+    for command in asked:
+        id = command.model_id
+        if id not in deciding and command.kind is CommandKind.SCALE_UP:
+            model = others.get(id) or ServedModel(id, command.model_name, 0, None)
+            others[id] = replace(model, replicas=max(model.replicas, command.replicas or 0))
     return list(others.values())
 
 
 def not_granted(
-    budget: FleetBudget, fleet: Fleet, unfinished: Iterable[Command], waiting: Sequence[Command], unread: int
+    budget: FleetBudget, fleet: Fleet, asked: Iterable[Command], waiting: Sequence[Command], unread: int
 ) -> dict[UUID, Grant]:
-    """Which of the scales up that wait to be sent the budget does not grant in full by now; the first come first."""
-    ids = {command.model_id for command in waiting}
-    others = others_of(fleet, {command.model_id: command for command in unfinished}, ids, unread)
+    """Which of the scales up that wait to be sent the budget does not grant in full by now; the first come first.
+
+    The commands `asked` are those that are unfinished, or that the registry may be late to show.
+    """
+    others = others_of(fleet, asked, {command.model_id for command in waiting}, unread)
     listed = {model.id: model for model in fleet.last_known + fleet.models}
     wishes = []
     for command in waiting:

@@ -156,7 +156,8 @@ def _within_budget(
     now: datetime,
 ) -> dict[int, Numbers]:
     """Change the verdicts to what the fleet's budget grants; returns why, for those that it does not grant in full."""
-    others = others_of(fleet, latest, {one.model.id for one in waiting}, policy.scaling_rule.max_replicas)
+    unfinished = [last for last in latest.values() if last.unfinished]
+    others = others_of(fleet, unfinished, {one.model.id for one in waiting}, policy.scaling_rule.max_replicas)
     wishes = [one.wish(verdict) for one, verdict in zip(waiting, verdicts, strict=True)]
     short = {}
     for n, grant in enumerate(granted(policy.budget, others, wishes, booked)):

@@ -40,7 +40,7 @@ class ScrapedPage:
     """A good answer of one Entrypoint process: series -> counter, series -> model name; started_at in Unix seconds.
 
     `busy` are the names with requests in flight; `digest` tells pages apart that differ in a byte; `read_as` tells
-    apart the settings that say which series count.
+    apart the settings that say which series count; `lacks_in_flight` says that the gauge asked for is not on the page.
     """
 
     target: str
@@ -53,6 +53,7 @@ class ScrapedPage:
     digest: int | None = None
     heartbeat: Heartbeat | None = None
     read_as: str | None = None
+    lacks_in_flight: bool = False
 
 
 @dataclass(frozen=True, slots=True)

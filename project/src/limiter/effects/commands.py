@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.clients.concurrency import gathered
 from limiter.clients.dispatcher import Dispatcher, Saga
-from limiter.clients.errors import NotSent, Rejected, ServiceError
+from limiter.clients.errors import ServiceError
 from limiter.db import idle_spells, ledger, pauses, settlement
 from limiter.domain.command import Command, CommandState
 from limiter.domain.job import Job
@@ -41,12 +41,13 @@ class Commands:
             run.check()
             try:
                 saga = await self.dispatcher.send(sent, run.check)
-            except (NotSent, Rejected) as error:
-                self.telemetry.critical("command_refused", error, kind=sent.kind)
-                async with run.write() as connection:
-                    await settlement.settle(connection, sent, CommandState.FAILED, self.clock(), str(error))
             except ServiceError as error:
-                self.telemetry.critical("command_answer_lost", error, kind=sent.kind)
+                self.telemetry.critical(
+                    "command_refused" if error.undone else "command_answer_lost", error, kind=sent.kind
+                )
+                if error.undone:
+                    async with run.write() as connection:
+                        await settlement.settle(connection, sent, CommandState.FAILED, self.clock(), str(error))
             else:
                 await self._record_saga(run, sent, saga)
 

@@ -53,8 +53,10 @@ class EventDispatch:
     async def _is_connected(self) -> bool:
         """Whether events can be sent; what is not even taken counts as never tried, and may be taken back."""
         connected = await self.notifier.is_connected()
-        if not connected:
-            self.telemetry.critical("event_unconfirmed", "not connected to RabbitMQ: events wait")
+        if connected:
+            self.telemetry.is_over("event_unconfirmed")
+        else:
+            self.telemetry.goes_on("event_unconfirmed", "not connected to RabbitMQ: events wait")
         return connected
 
     async def _sendable(self, connection: AsyncConnection, taken: list[Event]) -> list[Event]:

@@ -17,6 +17,7 @@ from limiter.computing import computed
 from limiter.db import ledger, scaling_states, settlement
 from limiter.domain.budget import Grant, not_granted, whose
 from limiter.domain.command import Command, CommandKind, CommandState, Effect, FollowUp, effect_of, follow_up
+from limiter.domain.decision import Reason
 from limiter.domain.fleet import Fleet
 from limiter.domain.policy import Policy
 from limiter.effects.commands import Commands
@@ -51,7 +52,7 @@ class SagaPoll:
         if not (waiting or unclear):
             return
         fleet = await self.registry.running()
-        full = await self._not_granted(run, unfinished, waiting, fleet) if waiting else {}
+        full = await self._not_granted(run, waiting, fleet) if waiting else {}
         await gathered([partial(self._step, run, command, full.get(command.id)) for command in waiting], self.at_once)
         for command in unclear:
             await self._judge(run, command, fleet)
@@ -61,15 +62,19 @@ class SagaPoll:
         is_up = command.kind is CommandKind.SCALE_UP and bool(self.policy.budget.limits)
         return is_up and self._next(run, command) is FollowUp.SEND
 
-    async def _not_granted(
-        self, run: Run, unfinished: Sequence[Command], waiting: Sequence[Command], fleet: Fleet
-    ) -> Mapping[UUID, Grant]:
+    async def _not_granted(self, run: Run, waiting: Sequence[Command], fleet: Fleet) -> Mapping[UUID, Grant]:
         """Of the scales up that wait, those that the fleet's budget, perhaps smaller by now, does not grant in full."""
-        if fleet.unreadable or not fleet.complete:
-            async with run.read() as connection:
+        async with run.read() as connection:
+            latest = await ledger.latest(connection, run.now - self.policy.recent)
+            if fleet.unreadable or not fleet.complete:
                 fleet = fleet.with_last_known((await scaling_states.load(connection)).values())
+        asked = [last for last in latest.values() if last.unfinished or self._is_fresh(run, last)]
         most = self.policy.scaling_rule.max_replicas
-        return await computed(not_granted, self.policy.budget, fleet, unfinished, waiting, most)
+        return await computed(not_granted, self.policy.budget, fleet, asked, waiting, most)
+
+    def _is_fresh(self, run: Run, last: Command) -> bool:
+        """Whether it ended so lately that the registry may be late to show what it made of its model."""
+        return self.policy.pacing_of(last.model_name).blocks(last, run.now) is Reason.COOLING_DOWN
 
     def _next(self, run: Run, command: Command) -> FollowUp:
         return follow_up(command, run.now, in_flight=self.in_flight, timeout=self.policy.saga_timeout)

@@ -9,12 +9,15 @@ from uuid import UUID
 import httpx
 import pytest
 
-from dev.fake_platform.platform import Fault, Platform
+from dev.fake_platform.call import Answer, Call
+from dev.fake_platform.platform import Fault, Platform, Service
+from limiter.clients.dispatcher import Dispatcher
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.errors import ContractBroken, NotAllowed, NotFound, NotSent, Rejected, ServiceError, Unavailable
 from limiter.clients.http import ServiceClient
 from limiter.clients.label_sets import Family
 from limiter.clients.registry import Registry
+from limiter.domain.command import Command, CommandKind, CommandState
 from limiter.domain.usage import FailedScrape, ScrapeProblem
 from limiter.runner.guard import LockLost
 from limiter.telemetry import Telemetry
@@ -167,6 +170,90 @@ async def test_a_get_is_tried_so_often_and_no_more(
     platform.fault("booking", Fault.reset())
     await failure(make_service("booking", attempts=attempts).get(LIST))
     assert len(platform.history) == attempts
+
+
+def busy(retry_after: str, status: int = 429) -> Fault:
+    """It does not act, and says when it wants to be asked again."""
+
+    async def behave(call: Call, cleared: asyncio.Event) -> None:
+        await call.answer(Answer(status, [(b"retry-after", retry_after.encode())], b""))
+
+    return Fault("busy", behave)
+
+
+@pytest.mark.waits(1)
+async def test_it_is_asked_again_when_it_says_that_it_may(platform: Platform, make_service: MakeService) -> None:
+    platform.fault("booking", busy("1"), times=1)
+    started = clock.perf_counter()
+    await make_service("booking", timeout=5.0).get(LIST)
+    assert clock.perf_counter() - started >= 1
+    assert len(platform.history) == 2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_what_wants_to_be_left_alone_for_longer_than_a_call_is_not_asked_again(
+    platform: Platform, make_service: MakeService, status: int
+) -> None:
+    services: tuple[Service, ...] = ("booking", "entrypoint")
+    for service in services:
+        platform.fault(service, busy("9", status))
+    await failure(make_service("booking", timeout=5.0).get(LIST))
+    await failure(make_service("booking", timeout=5.0).delete(f"{LIST}/r", repeat=True))
+    page = make_service("entrypoint", url=platform.metrics_urls[0], timeout=5.0)
+    (scraped,) = await Entrypoint([page], Family("calls_total", "model"), lambda: datetime.now(UTC)).scrape()
+    assert isinstance(scraped, FailedScrape)
+    assert len(platform.history) == 3
+
+
+@pytest.mark.parametrize("when", ["", "soon", "-1", "1.5", "Wed, 21 Oct 2099 07:28:00 GMT", "\xb2"])
+async def test_what_is_no_number_of_seconds_says_nothing(
+    platform: Platform, make_service: MakeService, when: str
+) -> None:
+    platform.fault("booking", busy(when), times=1)
+    await make_service("booking").get(LIST)
+    assert len(platform.history) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "undone"),
+    [
+        (Fault.status(425), True),
+        (Fault.status(429), True),
+        (Fault.status(422), True),
+        (Fault.status(408), False),
+        (Fault.status(503), False),
+        (Fault.garbage(), False),
+    ],
+    ids=lambda value: value.name if isinstance(value, Fault) else "",
+)
+async def test_what_says_that_nothing_was_done(
+    platform: Platform, make_service: MakeService, fault: Fault, undone: bool
+) -> None:
+    model = platform.add_model("m")
+    platform.fault("dispatcher", fault)
+    command = Command(UUID(int=1), model.id, "m", CommandKind.SCALE_UP, 2, CommandState.PLANNED, datetime.now(UTC))
+    assert (await failure(Dispatcher(make_service("dispatcher")).send(command))).undone is undone
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b'{"detail": "at most 4"}', """: '{"detail": "at most 4"}'"""),
+        (b"no\x00\n\x1b[31m\xff", ": 'no\\x00\\n\\x1b[31m\ufffd'"),
+        (b"x" * 10**6, ": '" + "x" * 200 + "'"),
+        (b" ", ""),
+    ],
+    ids=["detail", "control characters", "long", "empty"],
+)
+async def test_a_refusal_is_told_with_what_it_says(
+    platform: Platform, make_service: MakeService, body: bytes, why: str
+) -> None:
+    async def behave(call: Call, cleared: asyncio.Event) -> None:
+        await call.answer(Answer(422, [], body))
+
+    platform.fault("booking", Fault("refusal", behave))
+    raised = await failure(make_service("booking").get(LIST))
+    assert str(raised).partition("HTTP 422")[2] == why
 
 
 async def test_a_refusal_is_not_tried_again(platform: Platform, make_service: MakeService) -> None:

@@ -187,6 +187,83 @@ async def test_a_model_listed_twice_counts_once_and_another_is_missing(
     assert not fleet.complete
 
 
+async def test_an_entry_that_a_page_repeats_hides_no_other(platform: Platform, make_service: MakeService) -> None:
+    grow(platform, 3)
+
+    def change(body: dict[str, Any]) -> None:
+        body["items"].append(body["items"][1])
+        body["total"] = 4
+
+    platform.fault("registry", edited(change))
+    fleet = await Registry(make_service("registry"), 100).running()
+    assert [model.id.int for model in fleet.models] == [1, 2, 3]
+    assert fleet.complete
+
+
+def shifted(body: dict[str, Any]) -> None:
+    """The first model on both pages of two, as of a list into which another came in front while it was read."""
+    body["items"][0]["id"] = str(UUID(int=1))
+
+
+def unlike(body: dict[str, Any]) -> None:
+    body["items"] = body["items"][:2]
+    body["items"][1] |= {"id": body["items"][0]["id"], "name": "other"}
+
+
+def nameless(body: dict[str, Any]) -> None:
+    body["items"][0]["id"] = None
+
+
+def unread(body: dict[str, Any]) -> None:
+    body["items"][0]["instance"] = None
+
+
+def fewer(body: dict[str, Any]) -> None:
+    body["items"] = body["items"][:1]
+
+
+ID = "00000000-0000-0000-0000-00000000000"
+FLAWS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "shifted": (shifted, f"models that are listed twice, on two pages or not alike: {ID}1"),
+    "unlike": (unlike, f"models that are listed twice, on two pages or not alike: {ID}1, {ID}3"),
+    "nameless": (nameless, "it lists 4, of which 2 tell their id, and says that it has 4"),
+    "unread": (unread, f"models that cannot be read: {ID}1, {ID}3"),
+    "fewer": (fewer, "pages of 1 where 2 were asked for: REGISTRY_PAGE_SIZE is more than it serves"),
+}
+
+
+@pytest.mark.parametrize("case", FLAWS)
+async def test_a_list_that_stays_wrong_raises_the_alarm_once_and_says_why(
+    platform: Platform, telemetry: Telemetry, make_service: MakeService, case: str
+) -> None:
+    change, why = FLAWS[case]
+    grow(platform, 4)
+    registry = Registry(make_service("registry"), 2)
+    fault = platform.fault("registry", edited(change))
+    alarms = []
+    for _ in range(5):
+        await registry.running()
+        alarms.append(counted(telemetry, "critical_errors_total", reason="registry_contract_broken"))
+    assert (alarms, registry.flaw) == ([0, 0, 1, 1, 1], why)
+    platform.end_fault(fault)
+    await registry.running()
+    assert registry.flaw is None
+
+
+async def test_a_list_that_is_wrong_now_and_then_raises_no_alarm(
+    platform: Platform, telemetry: Telemetry, make_service: MakeService
+) -> None:
+    grow(platform, 4)
+    registry = Registry(make_service("registry"), 2)
+    for _ in range(3):
+        fault = platform.fault("registry", edited(fewer))
+        await registry.running()
+        await registry.running()
+        platform.end_fault(fault)
+        await registry.running()
+    assert counted(telemetry, "critical_errors_total", reason="registry_contract_broken") == 0
+
+
 @pytest.mark.parametrize("total", [3, 6])
 async def test_another_number_than_was_announced_is_not_complete(
     platform: Platform, make_service: MakeService, total: int

@@ -1,0 +1,37 @@
+"""Readiness while RabbitMQ is connected, and yet does nothing."""
+
+import asyncio
+
+from dev.servers.services import Services
+from tests.bench import Bench
+from tests.conftest import MakeBench
+
+
+async def becomes(bench: Bench, state: str) -> None:
+    async with asyncio.timeout(10):
+        while (await bench.replica.health.dependencies())["rabbitmq"] != state:  # noqa: ASYNC110 - no event for it
+            await asyncio.sleep(0.05)
+
+
+async def test_a_frozen_rabbitmq_is_not_ready_and_is_again_once_it_goes_on(
+    services: Services, make_bench: MakeBench
+) -> None:
+    bench = await make_bench(HEALTH_TIMEOUT_SECONDS=0.2)
+    await becomes(bench, "ok")
+    services.rabbitmq.freeze()
+    try:
+        await becomes(bench, "unavailable: no answer in time")
+        await becomes(bench, "unavailable: no answer in time")
+    finally:
+        services.rabbitmq.thaw()
+    await becomes(bench, "ok")
+
+
+async def test_that_it_is_asked_leaves_no_channel_behind(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    connection = await bench.replica.consumer.broker.connect()
+    assert connection.transport is not None
+    before = len(connection.transport.connection.channels)
+    for _ in range(5):
+        await becomes(bench, "ok")
+    assert len(connection.transport.connection.channels) == before
