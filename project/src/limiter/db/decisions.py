@@ -85,7 +85,12 @@ async def standing(connection: AsyncConnection) -> dict[BookingKey, str]:
 
 @cache
 def _standing(made: str, reason: str) -> str:
-    return standing_of(Decision(made), Reason(reason))
+    return standing_of(_decision(made), Reason(reason))
+
+
+def _decision(made: str) -> Decision:
+    """The decision of a row; what 1.0.0 let expire is a withdrawal now."""
+    return Decision.WITHDRAW if made == "expire" else Decision(made)
 
 
 async def for_model(connection: AsyncConnection, name: str, limit: int) -> list[DecisionRecord]:
@@ -129,7 +134,7 @@ def record_of(row: Any) -> DecisionRecord:
         row.model_id,
         row.model_name,
         row.user_id,
-        Decision(row.decision),
+        _decision(row.decision),
         Reason(row.reason),
         row.numbers,
     )
