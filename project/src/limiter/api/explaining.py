@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from limiter.db import decisions, idle_spells, keeps, ledger
+from limiter.db import decisions, idle_spells, keeps, ledger, scaling_states
 from limiter.domain.audit import duration, explanation
 from limiter.domain.command import Command
 from limiter.domain.idle_spell import IdleSpell, Step
@@ -18,11 +18,12 @@ MOST_SLOTS = 10  # of a spell, shown in its line
 async def explain(connection: AsyncConnection, model: str, at: datetime, most: int) -> str | None:
     """All that is known about a model by its name, now or then, at most so many lines of each kind; else None."""
     records = await decisions.for_model(connection, model, most)
+    running = await scaling_states.running(connection, {record.model_id for record, _ in records})
     kept = await keeps.in_force(connection, model, at, most)
     spells = await idle_spells.open_spells_of(connection, model)
     commands = await ledger.unfinished_for(connection, model, most)
     sections = (
-        explanation(records) if records else [],
+        explanation(records, running) if records else [],
         _section("keeps in force:", map(_keep, kept)),
         _section("open spells:", map(_spell, spells[:most])),
         _section("unfinished commands:", (_command(one, at) for one in commands)),

@@ -93,10 +93,11 @@ def _decision(made: str) -> Decision:
     return Decision.WITHDRAW if made == "expire" else Decision(made)
 
 
-async def for_model(connection: AsyncConnection, name: str, limit: int) -> list[DecisionRecord]:
-    """The latest changes of decision about every instance of a name and their bookings, the newest first.
+async def for_model(connection: AsyncConnection, name: str, limit: int) -> list[tuple[DecisionRecord, bool]]:
+    """The latest changes of decision about every instance of a name and their bookings, each with whether it was dry.
 
-    What stands is among them, however many changes came since, and of a model that was renamed by whichever name.
+    The newest first. What stands is among them, however many changes came since, and of a model that was renamed by
+    whichever name.
     """
     changes = select(decision.c.id).where(decision.c.model_name == name)
     of_models = select(func.max(decision.c.id).label("id")).where(
@@ -107,7 +108,7 @@ async def for_model(connection: AsyncConnection, name: str, limit: int) -> list[
     ids = union(*(part.order_by(desc("id")).limit(limit).subquery().select() for part in parts))
     found = bindparam(None, list((await connection.execute(ids)).scalars()), type_=ARRAY(BigInteger))
     query = select(decision).where(decision.c.id == any_(found)).order_by(decision.c.id.desc())
-    return [record_of(row) for row in await connection.execute(query)]
+    return [(record_of(row), row.dry_run) for row in await connection.execute(query)]
 
 
 def outdated(before: datetime, long_before: datetime) -> ColumnElement[bool]:
