@@ -112,8 +112,8 @@ async def test_a_begun_cancelling_goes_on_a_warning_that_named_nothing_is_withdr
         assert runs["idle_enforce", 7] == "lost"
         assert runs["idle_enforce", 8] == "completed"
         await bench.run(Job.IDLE_WARNING)
-        told = [(one["decision"], one["reason"]) for one in (await got(bench, "/status")).json()["decisions"]]
-        assert ("withdraw", "booking_gone") in told
+        shown = [(one["decision"], one["reason"]) for one in (await got(bench, "/status")).json()["decisions"]]
+        assert ("withdraw", "booking_gone") in shown
     assert platform.violations == []
 
 

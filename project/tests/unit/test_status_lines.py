@@ -46,11 +46,11 @@ def test_words_of_every_language_stay_as_they_are() -> None:
 
 
 def test_a_pause_and_a_surge_say_since_when_by_whom_and_whom_they_concern() -> None:
-    told = lines(status("m")).splitlines()
-    assert "  rps_check: never run, PAUSED 3.0 h ago by m: m" in told
+    shown = lines(status("m")).splitlines()
+    assert "  rps_check: never run, PAUSED 3.0 h ago by m: m" in shown
     held = "nobody is warned or cancelled on its account until it is over, or allowed (allow-surge)"
-    first = told.index(f"surge of warnings, begun in 0 s: {held}")
-    assert told[first + 1 : first + 3] == [
+    first = shown.index(f"surge of warnings, begun in 0 s: {held}")
+    assert shown[first + 1 : first + 3] == [
         f"  held back: user {USER} of m",
         "surge of cancellings, begun in 0 s: allowed by m",
     ]
