@@ -20,6 +20,8 @@ from limiter.recording.encoder import Encoder, slot_fields
 from limiter.recording.format import RECORDS, START, VERSION, Start, plain
 from limiter.recording.trace import RunTrace
 
+HEAD_BYTES = 30  # of a file: `{"v":4,"by":"` and which process began it
+
 
 class Recorder:
     """Appends to the file while it is smaller than `limit` bytes; records nothing without a path."""
@@ -32,9 +34,9 @@ class Recorder:
         self._path = Path(path) if path else None
         self._limit = limit
         self._settings = settings
-        self._by = uuid4().hex[:8]
-        self._number = 0
+        self._by, self._number = uuid4().hex[:8], 0
         self._encoder = Encoder()
+        self._head = b""  # how the file begins that has our lines
 
     @property
     def on(self) -> bool:
@@ -85,9 +87,19 @@ class Recorder:
         self._write(line)
 
     def _begin(self, start: Start) -> None:
-        if self._number == 0:
+        """Begin with all that is remembered, in each file anew: somebody may have moved ours away, or emptied it."""
+        if not self._goes_on():
+            self._by, self._number, self._encoder = uuid4().hex[:8], 0, Encoder()
             state = START.dump_python(replace(start, memory=plain(start.memory)), mode="json")
             self._write({"kind": "start", "settings": self._settings, "state": state})
+
+    def _goes_on(self) -> bool:
+        """Whether the file is the one that has our lines: which process began it, and so its first bytes, tells."""
+        try:
+            with open(self._path or "", "rb") as file:
+                return self._number > 0 and file.read(HEAD_BYTES) == self._head
+        except OSError:
+            return False
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._path is None:
@@ -96,18 +108,27 @@ class Recorder:
         raw = json.dumps(fields, separators=(",", ":")).encode() + b"\n"
         self._number += 1
         try:
-            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             try:
                 size = os.fstat(file).st_size
                 if size + len(raw) > self._limit:
                     return self._stop(f"{size} bytes of at most {self._limit} are used")
-                if os.write(file, raw) < len(raw):
+                if not self._append(file, raw):
                     return self._stop("a line could not be written whole")
             finally:
                 os.close(file)
         except OSError as error:
             self._stop(str(error))
         return None
+
+    def _append(self, file: int, raw: bytes) -> bool:
+        """Write a line at the end; false, and nothing of it, if there is no room for all of it."""
+        written = os.write(file, raw)
+        end = os.lseek(file, 0, os.SEEK_CUR)
+        if written < len(raw) and os.fstat(file).st_size == end:
+            os.ftruncate(file, end - written)  # a part of a line would make the whole file unreadable
+        self._head = os.pread(file, HEAD_BYTES, 0)
+        return written == len(raw)
 
     def _stop(self, why: str) -> None:
         """A recording that cannot go on must not disturb the jobs, but its end must be known."""

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -346,6 +347,34 @@ def test_it_stops_before_it_grows_beyond_its_limit(tmp_path: Path) -> None:
     assert 4000 < path.stat().st_size <= 8000
     assert not to.on
     assert len(list(read(path))) > 3
+
+
+@pytest.mark.parametrize(
+    "away", [lambda path: path.rename(path.with_name("old.jsonl")), lambda path: os.truncate(path, 0)]
+)
+def test_where_the_file_was_moved_away_or_emptied_every_process_begins_anew(tmp_path: Path, away: Any) -> None:
+    path = tmp_path / "r.jsonl"
+    one, other = recorder(path), recorder(path)
+    tick(one, 15, m=1.0)
+    tick(other, 30, m=2.0)
+    away(path)
+    tick(other, 45, m=3.0)
+    tick(one, 60, m=4.0)
+    tick(other, 75, m=5.0)
+    lines = list(read(path))
+    assert sum(isinstance(line, Began) for line in lines) == 2
+    assert [line.at for line in lines if isinstance(line, Tick)] == [at(45), at(60), at(75)]
+
+
+def test_of_a_line_for_which_there_is_no_room_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "r.jsonl"
+    to = recorder(path)
+    tick(to, 15, m=1.0)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, raw: write(file, raw[:-20]))  # as on a disk that is full
+    tick(to, 30, m=2.0)
+    assert not to.on
+    assert len(list(read(path))) == 2
 
 
 def test_a_place_that_cannot_be_written_stops_the_recording_and_nothing_else(tmp_path: Path) -> None:
