@@ -9,8 +9,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.bulk import texts
 from limiter.db.decisions import record_of
-from limiter.db.tables import cancellation, command, decision, idle_spell, job, job_run, outbox
-from limiter.db.tables import scaling_state, surge, target
+from limiter.db.tables import (
+    cancellation,
+    command,
+    decision,
+    idle_spell,
+    job,
+    job_run,
+    outbox,
+    scaling_state,
+    surge,
+    target,
+)
 from limiter.db.tables import usage as used
 from limiter.domain.audit import DecisionRecord
 from limiter.domain.command import UNFINISHED
@@ -54,7 +64,7 @@ async def who_is_next(connection: AsyncConnection, limit: int) -> Sequence[Row]:
 
 
 async def surges(connection: AsyncConnection, limit: int) -> Sequence[Row]:
-    """The surges that stand, and some of the users whom one of warnings holds back; others' warnings are open spells."""
+    """The surges that stand, and some users whom one of warnings holds back; those of another have open spells."""
     found = await _rows(connection, select(surge).order_by(surge.c.kind))
     return [row | {"held": await _held(connection, row, limit)} for row in found]
 
