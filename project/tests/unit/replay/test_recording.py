@@ -429,3 +429,20 @@ def test_the_command_prints_what_would_be_done_and_says_what_is_wrong(
     assert main([str(tmp_path / "none.jsonl")]) == 1
     assert main([str(path), "none.env"]) == 1
     assert "there is no such file" in capsys.readouterr().err
+
+
+def test_the_command_says_from_when_on_other_settings_were_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.jsonl"
+    other = Recorder(str(path), 10**6, SETTINGS | {"scale_max_replicas": 5})
+    for now, to in ((0, recorder(path)), (15, recorder(path)), (30, other), (45, recorder(path))):
+        tick(to, now, m=1.0)
+    assert main([str(path)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    first = shown.index(f"recorded after {at(15):%Y-%m-%d %H:%M:%S} UTC under:")
+    assert shown[first + 1 : first + 4] == [
+        "  SCALE_MAX_REPLICAS=5 (recorded with 8)",
+        f"recorded after {at(30):%Y-%m-%d %H:%M:%S} UTC under:",
+        "  the settings that it begins with",
+    ]
