@@ -34,8 +34,7 @@ class Recorder:
         self._path = Path(path) if path else None
         self._limit = limit
         self._settings = settings
-        self._by, self._number = uuid4().hex[:8], 0
-        self._encoder = Encoder()
+        self._by, self._number, self._encoder = uuid4().hex[:8], 0, Encoder()
         self._head = b""  # how the file begins that has our lines
 
     @property
@@ -88,18 +87,21 @@ class Recorder:
 
     def _begin(self, start: Start) -> None:
         """Begin with all that is remembered, in each file anew: somebody may have moved ours away, or emptied it."""
-        if not self._goes_on():
+        if self._number == 0 or self._beginning() != self._head:
             self._by, self._number, self._encoder = uuid4().hex[:8], 0, Encoder()
             state = START.dump_python(replace(start, memory=plain(start.memory)), mode="json")
             self._write({"kind": "start", "settings": self._settings, "state": state})
+            self._head = self._beginning()
 
-    def _goes_on(self) -> bool:
-        """Whether the file is the one that has our lines: which process began it, and so its first bytes, tells."""
+    def _beginning(self) -> bytes:
+        """The first bytes of the file, which tell who began it; nothing of one that is gone, or is a pipe."""
         try:
-            with open(self._path or "", "rb") as file:
-                return self._number > 0 and file.read(HEAD_BYTES) == self._head
+            if self._path is not None and self._path.is_file():
+                with self._path.open("rb") as file:
+                    return file.read(HEAD_BYTES)
         except OSError:
-            return False
+            pass  # the next write says what is wrong
+        return b""
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._path is None:
@@ -108,7 +110,7 @@ class Recorder:
         raw = json.dumps(fields, separators=(",", ":")).encode() + b"\n"
         self._number += 1
         try:
-            file = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
                 size = os.fstat(file).st_size
                 if size + len(raw) > self._limit:
@@ -124,10 +126,8 @@ class Recorder:
     def _append(self, file: int, raw: bytes) -> bool:
         """Write a line at the end; false, and nothing of it, if there is no room for all of it."""
         written = os.write(file, raw)
-        end = os.lseek(file, 0, os.SEEK_CUR)
-        if written < len(raw) and os.fstat(file).st_size == end:
+        if written < len(raw) and os.fstat(file).st_size == (end := os.lseek(file, 0, os.SEEK_CUR)):
             os.ftruncate(file, end - written)  # a part of a line would make the whole file unreadable
-        self._head = os.pread(file, HEAD_BYTES, 0)
         return written == len(raw)
 
     def _stop(self, why: str) -> None:
