@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.bulk import texts
 from limiter.db.decisions import record_of
+from limiter.db.outbox import HELD_BACK
 from limiter.db.tables import (
     cancellation,
     command,
@@ -117,8 +118,11 @@ async def events(connection: AsyncConnection, limit: int) -> Sequence[Row]:
 
 
 async def last_event(connection: AsyncConnection) -> tuple[str | None, datetime | None]:
-    """What keeps the oldest waiting event, None if none was refused; and when the last one reached a queue."""
-    refused = select(outbox.c.error).where(outbox.c.published_at.is_(None), outbox.c.error.is_not(None))
+    """What keeps the oldest waiting event, None if none was refused; and when the last one reached a queue.
+
+    What we hold back ourselves, as in the quiet hours, was not refused.
+    """
+    refused = select(outbox.c.error).where(outbox.c.published_at.is_(None), ~outbox.c.error.startswith(HELD_BACK))
     error = await connection.scalar(refused.order_by(outbox.c.sequence).limit(1))
     return error, await connection.scalar(select(func.max(outbox.c.published_at)))
 
