@@ -119,6 +119,18 @@ async def test_before_its_delivery_a_warning_has_the_deadline_that_it_would_have
     assert "warning not delivered, due in 15 min" in (await ask(bench, {"command": "status"}))["detail"]
 
 
+async def test_a_replica_whose_clock_is_off_says_that_its_times_are_wrong(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await make_bench(CLOCK_SKEW_LIMIT_SECONDS=60)  # the time stands still in the past
+    warning = "ages and times to come are wrong"
+    assert warning not in (await got(bench, "/")).text
+    await bench.scheduler.tick(Job.SAGA_POLL)
+    assert (await got(bench, "/status")).json()["clock_off"] is True
+    assert warning in (await got(bench, "/")).text
+    assert warning in (await ask(bench, {"command": "status"}))["detail"]
+
+
 async def test_a_job_with_a_calendar_has_no_interval(make_bench: MakeBench) -> None:
     bench = await make_bench(IDLE_ENFORCE_CRON="0 9 * * mon")
     jobs = {job["name"]: job["interval_seconds"] for job in (await got(bench, "/status")).json()["jobs"]}

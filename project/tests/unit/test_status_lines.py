@@ -20,6 +20,7 @@ def status(name: str) -> dict[str, Any]:
         "at": AT,
         "shard": "0/1",
         "dry_run": False,
+        "clock_off": False,
         "next": [spell | {"not_before": AT, "delivered_at": AT}],
         "next_total": 1,
         "surges": [surge, {"kind": "cancelling", "since": AT, "allowed_at": AT, "allowed_by": name, "held": []}],

@@ -15,6 +15,7 @@ from limiter.domain.audit import DecisionRecord, in_words
 from limiter.domain.fleet_numbers import FleetNumbers
 from limiter.domain.policy import Policy
 from limiter.domain.shard import Shard
+from limiter.runner.scheduler import JobScheduler
 from limiter.runner.spec import JobSpec
 from limiter.telemetry import Telemetry
 
@@ -31,6 +32,7 @@ class StatusReader:
     engine: AsyncEngine
     telemetry: Telemetry
     specs: Sequence[JobSpec]
+    scheduler: JobScheduler
     clock: Callable[[], datetime]
     replica_id: UUID
     policy: Policy
@@ -70,6 +72,7 @@ class StatusReader:
             "shard": str(self.shard),
             "replica": str(self.replica_id),
             "at": now.isoformat(),
+            "clock_off": self.scheduler.skewed,
             "jobs": [self._job(row) for row in jobs],
             "next": sorted((self._next(row, now) for row in spells), key=itemgetter("not_before")),
             "surges": [_plain(row) | {"held": [_plain(one) for one in row["held"]]} for row in surges],

@@ -46,6 +46,8 @@ def lines(found: Mapping[str, Any]) -> str:
     at = found["at"]
     shard = "" if found["shard"] == "0/1" else f", share {found['shard']}"
     text = [f"rps-limiter {found['version']}{shard}{', DRY RUN: nothing is done' if found['dry_run'] else ''}"]
+    if found["clock_off"]:
+        text.append("THE CLOCK of the replica that tells this is off the database's: ages and times to come are wrong")
     text.append(f"who is next ({found['next_total']}):")
     for one in found["next"]:
         slots, deadline = counted(one["slots"], "slot"), _until(one["not_before"], at)
