@@ -10,13 +10,6 @@ from alembic import op
 revision = "0005"
 down_revision = "0004"
 
-KNOWN_TO_1_0_0 = (
-    "above_max address_unknown at_max backing_off below_min between_slots booked_soon booking_gone "
-    "bookings_unreadable command_unfinished cooling_down deadline_passed exempt held_by_another in_use "
-    "mode_changed model_gone not_seen_running nothing_to_cancel overloaded reading_unknown refused "
-    "run_limit stabilizing underused unused used_again warned_waiting warning_undelivered within_target"
-).split()
-
 
 def _time(name: str, *, nullable: bool = True) -> sa.Column[object]:
     return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
@@ -65,8 +58,15 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     # 1.0.0 cannot read a reason that it does not know: all its runs of the idle jobs would fail.
-    unknown = sa.column("reason").not_in(KNOWN_TO_1_0_0)
-    op.execute(sa.delete(sa.table("decision", sa.column("reason"))).where(unknown))
+    op.execute("""
+        DELETE FROM decision WHERE reason NOT IN (
+            'above_max', 'address_unknown', 'at_max', 'backing_off', 'below_min', 'between_slots', 'booked_soon',
+            'booking_gone', 'bookings_unreadable', 'command_unfinished', 'cooling_down', 'deadline_passed', 'exempt',
+            'held_by_another', 'in_use', 'mode_changed', 'model_gone', 'not_seen_running', 'nothing_to_cancel',
+            'overloaded', 'reading_unknown', 'refused', 'run_limit', 'stabilizing', 'underused', 'unused',
+            'used_again', 'warned_waiting', 'warning_undelivered', 'within_target'
+        )
+    """)
     op.drop_table("surge")
     op.drop_table("keep")
     for table, column in (
