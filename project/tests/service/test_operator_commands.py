@@ -387,6 +387,11 @@ async def test_explain_tells_keeps_spells_and_unfinished_commands(
         "unfinished commands:",
         f"model {UUID(int=7)}: scale_up to 3, planned, planned 5 min ago, not sent yet",
     ]
+    await ask(bench, {"command": "pause_job", "job": "idle_enforce"} | SIGNED)
+    *_, title, pause = (await ask(bench, {"command": "explain", "model": MODEL}))["detail"].splitlines()
+    assert (title, pause[:19]) == ("paused, for every model:", "idle_enforce since ")
+    assert pause.endswith(", by zoe: a demo")
+    assert (await ask(bench, {"command": "explain", "model": "none"}))["outcome"] == "failed"
     time.move_to(START + HOUR)
     assert "keeps in force" not in (await ask(bench, {"command": "explain", "model": MODEL}))["detail"]
 
