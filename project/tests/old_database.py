@@ -70,3 +70,9 @@ def job_run(at: datetime, **columns: Any) -> Row:
     """A run that had not ended when its replica did."""
     row = {"job": "idle_enforce", "epoch": 7, "slot": at, "cause": "schedule", "holder": uuid4(), "state": "running"}
     return row | {"started_at": at, "ended_at": None, "error": None} | columns
+
+
+def decision(at: datetime, **columns: Any) -> Row:
+    """What stands for a booking whose warning expired: 1.0.0 knew that besides withdrawing."""
+    about = {"model_id": uuid4(), "model_name": "m", "user_id": uuid4(), "decided_at": at}
+    return about | {"decision": "expire", "reason": "booking_gone", "numbers": "{}"} | columns

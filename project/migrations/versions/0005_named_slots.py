@@ -57,6 +57,16 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    # 1.0.0 cannot read a reason that it does not know: all its runs of the idle jobs would fail.
+    op.execute("""
+        DELETE FROM decision WHERE reason NOT IN (
+            'above_max', 'address_unknown', 'at_max', 'backing_off', 'below_min', 'between_slots', 'booked_soon',
+            'booking_gone', 'bookings_unreadable', 'command_unfinished', 'cooling_down', 'deadline_passed', 'exempt',
+            'held_by_another', 'in_use', 'mode_changed', 'model_gone', 'not_seen_running', 'nothing_to_cancel',
+            'overloaded', 'reading_unknown', 'refused', 'run_limit', 'stabilizing', 'underused', 'unused',
+            'used_again', 'warned_waiting', 'warning_undelivered', 'within_target'
+        )
+    """)
     op.drop_table("surge")
     op.drop_table("keep")
     for table, column in (

@@ -247,6 +247,18 @@ async def test_no_reply_within_the_timeout_is_an_error_and_the_message_waits(mak
     }
 
 
+async def test_a_rabbitmq_that_is_silent_is_named_and_no_message_waits() -> None:
+    async def only_listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(only_listen, "127.0.0.1", 0) as silent:
+        url = f"amqp://a:b@127.0.0.1:{silent.sockets[0].getsockname()[1]}/"
+        code, out, err = await ctl("--timeout", "0.3", "pause", "idle_enforce", RABBITMQ_URL=url)
+    assert (code, out) == (1, "")
+    assert "RabbitMQ: no answer within 0.3 s; nothing was sent" in err
+
+
 async def test_a_rabbitmq_that_cannot_be_reached_is_an_error_without_a_traceback() -> None:
     code, out, err = await ctl_process("run", "saga_poll", RABBITMQ_URL=f"amqp://guest:guest@127.0.0.1:{free_port()}/")
     assert (code, out) == (1, "")

@@ -15,6 +15,7 @@ from limiter.domain.decision import Decision, Reason
 from limiter.domain.job import Job
 from tests.bench import Bench
 from tests.conftest import START, MakeBench
+from tests.service.test_control import ask
 
 ANN = str(UUID(int=1))
 MODEL, OTHER = "Google/Medgemma-27b-it", "Openai/Gpt-oss-120b"
@@ -44,7 +45,7 @@ async def sweep(bench: Bench, time: FrozenDateTimeFactory, *minutes: float) -> N
 async def changes(bench: Bench, user: str | None = ANN) -> list[Any]:
     """The changes of decision about the user's booking, or about the model, the oldest first."""
     async with bench.engine.connect() as connection:
-        records = await decisions.for_model(connection, MODEL, 100)
+        records = [record for record, _ in await decisions.for_model(connection, MODEL, 100)]
     return [one for one in reversed(records) if one.user_id == (UUID(user) if user else None)]
 
 
@@ -73,7 +74,7 @@ async def test_what_stands_is_told_however_many_changes_of_others_came_since(
     async with bench.engine.begin() as connection:
         for record in more:
             await decisions.record(connection, [record], dry_run=False)
-        found = await decisions.for_model(connection, MODEL, 2)
+        found = [record for record, _ in await decisions.for_model(connection, MODEL, 2)]
     assert {record.user_id for record in found} == {None, UUID(ANN)}
     assert [record.reason for record in found if record.user_id == one.user_id] == ["in_use", "quiet_hours"]
 
@@ -125,6 +126,17 @@ async def test_a_row_says_whether_it_was_a_dry_run(
     bench = await begin(make_bench, DRY_RUN=dry)
     await sweep(bench, time, 45)
     assert {row.dry_run for row in await bench.rows(tables.decision)} == {dry == "true"}
+    would = "would " if dry == "true" else ""
+    assert f": {would}warn (unused)" in (await ask(bench, {"command": "explain", "model": MODEL}))["detail"]
+
+
+async def test_nothing_stands_for_a_model_that_is_gone(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:
+    bench = await begin(make_bench)
+    await sweep(bench, time, 1)
+    bench.platform.remove_model(next(one for one in bench.platform.models if one.name == MODEL))
+    await sweep(bench, time, 2)
+    shown = (await ask(bench, {"command": "explain", "model": MODEL}))["detail"].split("changes, ")[0].splitlines()
+    assert [line.split(" 2026")[0] for line in shown] == ["stands:", *["runs no longer; last"] * 2]
 
 
 async def test_old_rows_are_forgotten(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 from loguru import logger
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from limiter.api.handlers import HANDLERS
 from limiter.api.messages import CONTROL_MESSAGE
@@ -305,6 +305,30 @@ async def test_a_withdrawn_warning_is_told_once_as_by_operator(
     assert (event["reservation"]["stage"], event["reservation"]["closing_reason"]) == ("withdrawn", "by_operator")
 
 
+@pytest.mark.parametrize("cancelled", [0, 1])
+async def test_what_a_person_closes_is_counted_and_logged_as_what_a_job_closes(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, cancelled: int
+) -> None:
+    bench = await make_bench()
+    (left,) = spell().steps
+    gone = replace(left, slot=replace(left.slot, id="s3"), state=StepState.DONE, attempts=1)
+    paused = spell(state=SpellState.ENFORCING, steps=(gone, replace(left, state=StepState.PLANNED)))
+    await begin(bench, paused if cancelled else spell())
+    if cancelled:
+        async with bench.engine.begin() as connection:
+            states = {one.slot.id: one.state for one in paused.steps}
+            for id, state in states.items():
+                of_slot = update(tables.cancellation).where(tables.cancellation.c.slot_id == id)
+                await connection.execute(of_slot.values(state=state))
+    with logged() as lines:
+        await ask(bench, {"command": "withdraw", "model": MODEL, "user_id": str(ANN)})
+    decision = "cancel" if cancelled else "withdraw"
+    assert bench.count("decisions_total", decision=decision, reason="by_operator") == 1
+    assert [bench.count(f"{what}_cancelled_total") for what in ("models", "slots")] == [cancelled, cancelled]
+    assert [line["decision"] for line in lines if line.get("event") == "decided"] == [decision]
+    assert len([line for line in lines if line.get("event") == "enforced"]) == cancelled
+
+
 async def test_withdraw_without_an_open_spell_fails(make_bench: MakeBench) -> None:
     bench = await make_bench()
     await begin(bench, spell(BEN), spell(ANN, model_id=UUID(int=9), model_name="another"))
@@ -363,6 +387,11 @@ async def test_explain_tells_keeps_spells_and_unfinished_commands(
         "unfinished commands:",
         f"model {UUID(int=7)}: scale_up to 3, planned, planned 5 min ago, not sent yet",
     ]
+    await ask(bench, {"command": "pause_job", "job": "idle_enforce"} | SIGNED)
+    *_, title, pause = (await ask(bench, {"command": "explain", "model": MODEL}))["detail"].splitlines()
+    assert (title, pause[:19]) == ("paused, for every model:", "idle_enforce since ")
+    assert pause.endswith(", by zoe: a demo")
+    assert (await ask(bench, {"command": "explain", "model": "none"}))["outcome"] == "failed"
     time.move_to(START + HOUR)
     assert "keeps in force" not in (await ask(bench, {"command": "explain", "model": MODEL}))["detail"]
 

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from datetime import UTC, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from freezegun.api import FrozenDateTimeFactory
@@ -23,6 +24,7 @@ from limiter.replay.summary import Summary, summarize
 from tests.bench import Bench
 from tests.conftest import ROOT, START, MakeBench
 from tests.service.day import SETTINGS, Day
+from tests.service.test_control import ask
 from tests.service.test_scaling_service import ANN, crowd, tick
 
 SHIPPED = ROOT / "docs" / "day.jsonl.gz"
@@ -152,3 +154,63 @@ async def test_a_replica_that_starts_on_what_another_remembered_records_too(
     await second.run(job)
     (began,) = [line for line in read(tmp_path / "day.jsonl") if isinstance(line, Began)]
     assert [dict(target.counters) for target in began.start.memory.targets.values()] != [{}]
+
+
+async def booked(bench: Bench, time: FrozenDateTimeFactory, users: int, *minutes: int) -> None:
+    """So many users have a model each, which they do not use, and the idle jobs run at these minutes."""
+    bench.platform.add_model("used")
+    bench.platform.call("used")
+    hours = [(START + timedelta(hours=hour), START + timedelta(hours=hour + 1)) for hour in range(4)]
+    for number in range(1, users + 1):
+        bench.platform.add_model(f"m{number}")
+        bench.platform.add_reservation(str(UUID(int=number)), f"u{number}", f"m{number}", slots=hours)
+    await bench.run(Job.RPS_CHECK)
+    await sweep(bench, time, *minutes)
+
+
+async def sweep(bench: Bench, time: FrozenDateTimeFactory, *minutes: int) -> None:
+    for minute in minutes:
+        time.move_to(START + timedelta(minutes=minute))
+        await bench.run(Job.RPS_CHECK, Job.IDLE_WARNING, Job.EVENT_DISPATCH, Job.IDLE_ENFORCE)
+
+
+async def test_a_replay_goes_on_as_people_allowed_a_surge_and_withdrew_a_warning(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, tmp_path: Path
+) -> None:
+    path = tmp_path / "recording.jsonl"
+    bench = await make_bench(RECORD_READINGS=path, IDLE_SURGE_MIN=2)
+    await booked(bench, time, 4, 45)
+    await ask(bench, {"command": "allow_surge"})
+    await sweep(bench, time, 46)
+    await ask(bench, {"command": "withdraw", "model": "m1", "user_id": str(UUID(int=1))})
+    await sweep(bench, time, 62)
+    replayed = as_recorded(path)
+    assert (replayed.missing, replayed.extra) == (Counter(), Counter())
+    held = [one.at - START for one in replayed.found if one.reason is Reason.SURGE]
+    assert held == [timedelta(minutes=45)] * 4 + [timedelta(minutes=62)]
+    cancelled = {one.user_id for one in replayed.acts if one.decision is Decision.CANCEL}
+    assert len(cancelled) == 2
+    assert UUID(int=1) not in cancelled
+
+
+async def test_a_recording_that_begins_with_rps_check_goes_on_from_the_open_spells(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, tmp_path: Path
+) -> None:
+    path = tmp_path / "recording.jsonl"
+    await booked(await make_bench(), time, 1, 45)
+    await sweep(await make_bench(RECORD_READINGS=path), time, 61)
+    replayed = as_recorded(path)
+    assert replayed.missing == Counter()
+    assert [(one.decision, one.at - START) for one in replayed.acts] == [("cancel", timedelta(minutes=61))]
+
+
+@pytest.mark.parametrize("dry", [True, False])
+async def test_what_was_recorded_in_a_dry_run_may_be_replayed_for_real_and_the_other_way_round(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, tmp_path: Path, dry: bool
+) -> None:
+    path = tmp_path / "recording.jsonl"
+    await booked(await make_bench(RECORD_READINGS=path, DRY_RUN=dry), time, 1, 45, 61)
+    other = summarize("other", PolicySettings(dry_run=not dry).policy(), read(path))
+    acts = [(one.decision, one.at - START) for one in other.acts]
+    assert acts == [("warn", timedelta(minutes=45)), ("cancel", timedelta(minutes=61))]
+    assert other.slots_cancelled == (3 if dry else 0)

@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from freezegun.api import FrozenDateTimeFactory
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from dev.fake_platform.platform import Platform
 from dev.servers.processes import free_port
@@ -92,6 +92,50 @@ async def test_the_same_is_told_to_a_control_message(make_bench: MakeBench, time
     assert f"  ann of {WICKED}: 1 slot, warned, warned" in reply["detail"]
     assert "fleet: 2 models, 2 replicas" in reply["detail"]
     assert "events that wait: 0" in reply["detail"]
+
+
+async def test_a_surge_is_told_with_whom_it_holds_back(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:
+    bench = await warned(make_bench, time, IDLE_SURGE_MIN=0, IDLE_SURGE_SHARE=0.5)
+    (surge,) = (await got(bench, "/status")).json()["surges"]
+    assert (surge["kind"], surge["allowed_at"]) == ("warning", None)
+    assert [(one["user_id"], one["model_name"]) for one in surge["held"]] == [(ANN, WICKED)]
+    text = (await got(bench, "/")).text
+    assert "Nobody: every booked model is used" not in text
+    assert f"Held back: user {ANN} of &lt;script&gt;" in text
+    await ask(bench, {"command": "allow_surge", "by": "eve"})
+    assert "surge of warnings, begun 8 min ago: allowed by eve\n" in (await ask(bench, {"command": "status"}))["detail"]
+
+
+async def test_before_its_delivery_a_warning_has_the_deadline_that_it_would_have_if_it_were_delivered_now(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await warned(make_bench, time)
+    async with bench.engine.begin() as connection:
+        pending = {"state": "warning_pending", "delivered_at": None}
+        await connection.execute(update(tables.idle_spell).values(pending))
+    time.move_to(START + timedelta(minutes=110))
+    (one,) = (await got(bench, "/status")).json()["next"]
+    assert one["not_before"] == (START + timedelta(minutes=125)).isoformat()
+    assert "warning not delivered, due in 15 min" in (await ask(bench, {"command": "status"}))["detail"]
+
+
+async def test_a_replica_whose_clock_is_off_says_that_its_times_are_wrong(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await make_bench(CLOCK_SKEW_LIMIT_SECONDS=60)  # the time stands still in the past
+    warning = "ages and times to come are wrong"
+    assert warning not in (await got(bench, "/")).text
+    await bench.scheduler.tick(Job.SAGA_POLL)
+    assert (await got(bench, "/status")).json()["clock_off"] is True
+    assert warning in (await got(bench, "/")).text
+    assert warning in (await ask(bench, {"command": "status"}))["detail"]
+
+
+async def test_a_job_with_a_calendar_has_no_interval(make_bench: MakeBench) -> None:
+    bench = await make_bench(IDLE_ENFORCE_CRON="0 9 * * mon")
+    jobs = {job["name"]: job["interval_seconds"] for job in (await got(bench, "/status")).json()["jobs"]}
+    assert (jobs["idle_enforce"], jobs["idle_warning"]) == (None, 60)
+    assert (await got(bench, "/")).text.count("by calendar") == 1
 
 
 async def test_the_page_is_read_again_unless_somebody_stops_that(make_bench: MakeBench) -> None:

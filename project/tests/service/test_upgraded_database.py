@@ -17,7 +17,8 @@ from limiter.db.engine import SchemaMissing
 from limiter.domain.job import Job
 from tests.bench import open_bench
 from tests.conftest import START, alembic
-from tests.old_database import MINUTE, Row, cancellation, command, connected, job_run, sighting, spell, write
+from tests.old_database import MINUTE, Row, cancellation, command, connected, decision, job_run, sighting, spell, write
+from tests.service.test_status import got
 
 ANN, BEN = UUID(int=1), UUID(int=2)
 HOUR = 60 * MINUTE
@@ -74,6 +75,7 @@ async def left_behind(platform: Platform) -> dict[str, list[Row]]:
         "spell": [anns, bens],
         "cancellation": [planned],
         "command": [await scaled(platform, busy, 3)],
+        "decision": [decision(NOW - MINUTE, dry_run=False, stands=True)],
         "job": [{"name": "idle_enforce", "epoch": 7, "next_due_at": NOW, "running_epoch": 7, "attempts": 1}],
         "job_run": [job_run(NOW - MINUTE, epoch=7)],
     }
@@ -109,6 +111,9 @@ async def test_a_begun_cancelling_goes_on_a_warning_that_named_nothing_is_withdr
         runs = {(row.job, row.epoch): row.state for row in await bench.rows(tables.job_run)}
         assert runs["idle_enforce", 7] == "lost"
         assert runs["idle_enforce", 8] == "completed"
+        await bench.run(Job.IDLE_WARNING)
+        shown = [(one["decision"], one["reason"]) for one in (await got(bench, "/status")).json()["decisions"]]
+        assert ("withdraw", "booking_gone") in shown
     assert platform.violations == []
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from limiter.api.status_page import lines
 
-AT = "2026-03-02T10:00:00+00:00"
+AT, PAUSED_AT = "2026-03-02T10:00:00+00:00", "2026-03-02T07:00:00+00:00"
+USER = "00000000-0000-0000-0000-0000000000a1"
 WICKED = "m\n  ghost of b: 9 slots\r\x1b[2J\u2028\ud800"
 SHOWN = "m\\n  ghost of b: 9 slots\\r\\x1b[2J\\u2028\\ud800"
 
@@ -13,14 +14,17 @@ def status(name: str) -> dict[str, Any]:
     """A status in which everything that somebody else names has this name."""
     spell = {"user_name": name, "model_name": name, "slots": 1, "state": "warned"}
     job = {"name": "rps_check", "paused": True, "paused_by": name, "paused_reason": name, "state": None}
+    surge = {"kind": "warning", "since": AT, "allowed_at": None, "held": [{"user_id": USER, "model_name": name}]}
     return {
         "version": "1",
         "at": AT,
         "shard": "0/1",
         "dry_run": False,
+        "clock_off": False,
         "next": [spell | {"not_before": AT, "delivered_at": AT}],
         "next_total": 1,
-        "jobs": [job | {"started_at": None}],
+        "surges": [surge, {"kind": "cancelling", "since": AT, "allowed_at": AT, "allowed_by": name, "held": []}],
+        "jobs": [job | {"started_at": None, "paused_at": PAUSED_AT}],
         "models_total": 1,
         "replicas": 1,
         "without_enough": 0,
@@ -35,8 +39,19 @@ def test_a_name_neither_makes_a_line_of_its_own_nor_moves_the_cursor() -> None:
     plain, wicked = lines(status("m")), lines(status(WICKED))
     assert len(wicked.split("\n")) == len(plain.split("\n"))
     assert wicked.replace("\n", "").isprintable()
-    assert wicked.count(SHOWN) == 7
+    assert wicked.count(SHOWN) == 9
 
 
 def test_words_of_every_language_stay_as_they_are() -> None:
     assert "модель 模型" in lines(status("модель 模型"))
+
+
+def test_a_pause_and_a_surge_say_since_when_by_whom_and_whom_they_concern() -> None:
+    shown = lines(status("m")).splitlines()
+    assert "  rps_check: never run, PAUSED 3.0 h ago by m: m" in shown
+    held = "nobody is warned or cancelled on its account until it is over, or allowed (allow-surge)"
+    first = shown.index(f"surge of warnings, begun in 0 s: {held}")
+    assert shown[first + 1 : first + 3] == [
+        f"  held back: user {USER} of m",
+        "surge of cancellings, begun in 0 s: allowed by m",
+    ]

@@ -32,7 +32,8 @@ def test_every_label_set_of_a_closed_list_is_there_with_0() -> None:
             assert f'job="{job}",outcome="{state}"' in series("job_runs_total")
     for reason in Reason:
         assert f'decision="hold",reason="{reason}"' in series("decisions_total")
-    assert f'decision="cancel",reason="{Reason.DEADLINE_PASSED}"' in series("decisions_total")
+    for reason in (Reason.DEADLINE_PASSED, Reason.REFUSED, Reason.USED_AGAIN, Reason.KEPT, Reason.BY_OPERATOR):
+        assert f'decision="cancel",reason="{reason}"' in series("decisions_total")
     assert f'decision="withdraw",reason="{Reason.USED_AGAIN}"' in series("decisions_total")
     assert {f'outcome="confirmed",stage="{stage}"' for stage in ("warning", "withdrawn", "cancelled")} <= series(
         "events_total"

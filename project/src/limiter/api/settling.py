@@ -31,11 +31,13 @@ async def withdraw(engine: AsyncEngine, closing: SpellClosing, request: Withdraw
         spells = await idle_spells.open_spells_of(connection, request.model)
         theirs = [one for one in spells if one.user.id == request.user_id]
         why = f"by hand: {request.signature}"
-        ends = [(one.model_id, await closing.withdraw_by_hand(connection, one, now, why)) for one in theirs]
-    closed = [f"model {id}: {how}" for id, how in ends if how is not None]
+        ends = [await closing.withdraw_by_hand(connection, one, now, why) for one in theirs]
+    closed = [one for one in ends if one is not None]
     if not closed:
         return Answer("failed", f"user {request.user_id} has no open idle spell of {request.model!r}")
-    return Answer("completed", "\n".join(closed))
+    for one in closed:
+        closing.committed_by_hand(one)
+    return Answer("completed", "\n".join(f"model {one.spell.model_id}: {one.how}" for one in closed))
 
 
 def _of(command: Command) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from limiter.domain.audit import DecisionRecord, in_words
 from limiter.domain.fleet_numbers import FleetNumbers
 from limiter.domain.policy import Policy
 from limiter.domain.shard import Shard
+from limiter.runner.scheduler import JobScheduler
 from limiter.runner.spec import JobSpec
 from limiter.telemetry import Telemetry
 
@@ -30,6 +32,7 @@ class StatusReader:
     engine: AsyncEngine
     telemetry: Telemetry
     specs: Sequence[JobSpec]
+    scheduler: JobScheduler
     clock: Callable[[], datetime]
     replica_id: UUID
     policy: Policy
@@ -56,6 +59,7 @@ class StatusReader:
             numbers = await fleet_numbers.numbers(connection, self.targets)
             jobs = await status.jobs(connection)
             spells = await status.who_is_next(connection, MOST)
+            surges = await status.surges(connection, MOST)
             models = await status.models(connection, PER_PAGE, PER_PAGE * (page - 1))
             commands = await status.commands(connection, MOST)
             targets = await status.targets(connection, self.targets)
@@ -68,8 +72,10 @@ class StatusReader:
             "shard": str(self.shard),
             "replica": str(self.replica_id),
             "at": now.isoformat(),
+            "clock_off": self.scheduler.skewed,
             "jobs": [self._job(row) for row in jobs],
-            "next": [_next(row, now) for row in spells],
+            "next": sorted((self._next(row, now) for row in spells), key=itemgetter("not_before")),
+            "surges": [_plain(row) | {"held": [_plain(one) for one in row["held"]]} for row in surges],
             "next_total": int(sum(numbers.spells.values())),
             "models": [self._model(row, measured, now) for row in models],
             "models_total": numbers.models,
@@ -90,7 +96,21 @@ class StatusReader:
         spec = next((one for one in self.specs if one.name == row["name"]), None)
         names = ("name", "next_due_at", "paused", "paused_at", "paused_by", "paused_reason", "state", "cause")
         more = ("started_at", "ended_at", "replica_id", "error")
-        return _plain({name: row[name] for name in (*names, *more)}) | {"interval_seconds": spec and spec.interval}
+        interval = spec.interval if spec and spec.calendar is None else None
+        return _plain({name: row[name] for name in (*names, *more)}) | {"interval_seconds": interval}
+
+    def _next(self, row: status.Row, now: datetime) -> dict[str, Any]:
+        """One open spell, and how far it is from its warning to its deadline, in per cent.
+
+        Before the delivery there is no such progress, and the deadline is what it would be if it were delivered now.
+        """
+        delivered, deadline = row["delivered_at"], row["not_before"]
+        if not delivered:
+            promised = self.policy.idle(row["model_name"]).earliest(deadline, now)
+            return _plain(row) | {"not_before": _value(promised), "progress": None}
+        whole = (deadline - delivered).total_seconds()
+        done = 100 if whole <= 0 else round(100 * (now - delivered).total_seconds() / whole)
+        return _plain(row) | {"progress": min(100, max(0, done))}
 
     def _model(self, row: status.Row, measured: fleet_numbers.Measured, now: datetime) -> dict[str, Any]:
         """One instance of a model: its name's calls, which way it wishes to go and since when, and why it stands so."""
@@ -103,14 +123,6 @@ class StatusReader:
             "wish_since": _value(up or down),
             "why": row["record"].why if row["record"] else None,
         }
-
-
-def _next(row: status.Row, now: datetime) -> dict[str, Any]:
-    """One open spell, and how far it is from its warning to its deadline, in per cent; None before the delivery."""
-    delivered, deadline = row["delivered_at"], row["not_before"]
-    whole = (deadline - delivered).total_seconds() if delivered else 0
-    done = None if not delivered else 100 if whole <= 0 else round(100 * (now - delivered).total_seconds() / whole)
-    return _plain(row) | {"progress": None if done is None else min(100, max(0, done))}
 
 
 def _decision(record: DecisionRecord, *, dry: bool) -> dict[str, Any]:

@@ -23,10 +23,17 @@ def _until(at: str | None, now: str) -> str:
     return f"in {duration(seconds)}" if seconds >= 0 else f"{duration(-seconds)} ago"
 
 
+def _allowed(surge: Mapping[str, Any]) -> str:
+    """Whether somebody has said that a surge is right."""
+    if surge["allowed_at"] is None:
+        return "nobody is warned or cancelled on its account until it is over, or allowed (allow-surge)"
+    return f"allowed by {surge['allowed_by'] or 'somebody'}"
+
+
 _PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
-_PAGES.filters |= {"moment": _moment, "until": _until, "duration": duration, "counted": counted}
+_PAGES.filters |= {"moment": _moment, "until": _until, "duration": duration, "counted": counted, "allowed": _allowed}
 
 
 def page(found: Mapping[str, Any], *, again: bool) -> str:
@@ -39,14 +46,20 @@ def lines(found: Mapping[str, Any]) -> str:
     at = found["at"]
     shard = "" if found["shard"] == "0/1" else f", share {found['shard']}"
     text = [f"rps-limiter {found['version']}{shard}{', DRY RUN: nothing is done' if found['dry_run'] else ''}"]
+    if found["clock_off"]:
+        text.append("THE CLOCK of the replica that tells this is off the database's: ages and times to come are wrong")
     text.append(f"who is next ({found['next_total']}):")
     for one in found["next"]:
         slots, deadline = counted(one["slots"], "slot"), _until(one["not_before"], at)
         warned = f"warned {_until(one['delivered_at'], at)}" if one["delivered_at"] else "warning not delivered"
         text.append(f"  {one['user_name']} of {one['model_name']}: {slots}, {one['state']}, {warned}, due {deadline}")
+    for one in found["surges"]:
+        text.append(f"surge of {one['kind']}s, begun {_until(one['since'], at)}: {_allowed(one)}")
+        text += [f"  held back: user {user['user_id']} of {user['model_name']}" for user in one["held"]]
     text.append("jobs:")
     for job in found["jobs"]:
-        paused = f", PAUSED by {job['paused_by'] or 'somebody'}: {job['paused_reason'] or 'no reason given'}"
+        by = f"by {job['paused_by'] or 'somebody'}: {job['paused_reason'] or 'no reason given'}"
+        paused = f", PAUSED {_until(job['paused_at'], at)} {by}"
         last = f"{job['state']} {_until(job['started_at'], at)}" if job["started_at"] else "never run"
         text.append(f"  {job['name']}: {last}{paused if job['paused'] else ''}")
     enough = f", {counted(found['without_enough'], 'model')} without enough" if found["without_enough"] else ""

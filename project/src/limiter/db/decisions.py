@@ -85,13 +85,19 @@ async def standing(connection: AsyncConnection) -> dict[BookingKey, str]:
 
 @cache
 def _standing(made: str, reason: str) -> str:
-    return standing_of(Decision(made), Reason(reason))
+    return standing_of(_decision(made), Reason(reason))
 
 
-async def for_model(connection: AsyncConnection, name: str, limit: int) -> list[DecisionRecord]:
-    """The latest changes of decision about every instance of a name and their bookings, the newest first.
+def _decision(made: str) -> Decision:
+    """The decision of a row; what 1.0.0 let expire is a withdrawal now."""
+    return Decision.WITHDRAW if made == "expire" else Decision(made)
 
-    What stands is among them, however many changes came since, and of a model that was renamed by whichever name.
+
+async def for_model(connection: AsyncConnection, name: str, limit: int) -> list[tuple[DecisionRecord, bool]]:
+    """The latest changes of decision about every instance of a name and their bookings, each with whether it was dry.
+
+    The newest first. What stands is among them, however many changes came since, and of a model that was renamed by
+    whichever name.
     """
     changes = select(decision.c.id).where(decision.c.model_name == name)
     of_models = select(func.max(decision.c.id).label("id")).where(
@@ -102,7 +108,7 @@ async def for_model(connection: AsyncConnection, name: str, limit: int) -> list[
     ids = union(*(part.order_by(desc("id")).limit(limit).subquery().select() for part in parts))
     found = bindparam(None, list((await connection.execute(ids)).scalars()), type_=ARRAY(BigInteger))
     query = select(decision).where(decision.c.id == any_(found)).order_by(decision.c.id.desc())
-    return [record_of(row) for row in await connection.execute(query)]
+    return [(record_of(row), row.dry_run) for row in await connection.execute(query)]
 
 
 def outdated(before: datetime, long_before: datetime) -> ColumnElement[bool]:
@@ -129,7 +135,7 @@ def record_of(row: Any) -> DecisionRecord:
         row.model_id,
         row.model_name,
         row.user_id,
-        Decision(row.decision),
+        _decision(row.decision),
         Reason(row.reason),
         row.numbers,
     )

@@ -1,8 +1,10 @@
 """Which jobs are paused, and when they were last resumed."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.tables import job as jobs
@@ -19,3 +21,9 @@ async def resumed_at(connection: AsyncConnection, *which: Job) -> datetime | Non
 async def is_paused(connection: AsyncConnection, which: Job) -> bool:
     """Whether the job is paused; a pause has to wait until this transaction has ended."""
     return bool(await connection.scalar(select(jobs.c.paused).where(jobs.c.name == which).with_for_update(read=True)))
+
+
+async def paused(connection: AsyncConnection) -> Sequence[Row[Any]]:
+    """The jobs that are paused, each with since when, by whom and why."""
+    columns = (jobs.c.name, jobs.c.paused_at, jobs.c.paused_by, jobs.c.paused_reason)
+    return (await connection.execute(select(*columns).where(jobs.c.paused).order_by(jobs.c.name))).all()

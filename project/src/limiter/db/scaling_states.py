@@ -72,6 +72,14 @@ def named(model_name: str) -> Select[tuple[UUID]]:
     return select(scaling_state.c.model_id).where(scaling_state.c.model_name == model_name)
 
 
+async def running(connection: AsyncConnection, ids: Iterable[UUID]) -> set[UUID]:
+    """Which of these models run, as far as the last run of rps_check knows."""
+    wanted = bindparam(None, list(ids), type_=ARRAY(Uuid()))
+    return set(
+        await connection.scalars(select(scaling_state.c.model_id).where(scaling_state.c.model_id == any_(wanted)))
+    )
+
+
 async def observed(connection: AsyncConnection) -> tuple[int, int, int]:
     """How many models are under observation, how many replicas they have, and how many models get no more of them."""
     full = func.count().filter(scaling_state.c.standing == FLEET_FULL)

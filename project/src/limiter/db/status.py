@@ -9,11 +9,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.bulk import texts
 from limiter.db.decisions import record_of
-from limiter.db.tables import cancellation, command, decision, idle_spell, job, job_run, outbox, scaling_state, target
+from limiter.db.outbox import HELD_BACK
+from limiter.db.tables import (
+    cancellation,
+    command,
+    decision,
+    idle_spell,
+    job,
+    job_run,
+    outbox,
+    scaling_state,
+    surge,
+    target,
+)
 from limiter.db.tables import usage as used
 from limiter.domain.audit import DecisionRecord
 from limiter.domain.command import UNFINISHED
+from limiter.domain.decision import Reason
 from limiter.domain.idle_spell import OPEN_STATES, StepState
+from limiter.domain.surge import SurgeKind
 
 Row = Mapping[str, Any]
 
@@ -48,6 +62,20 @@ async def who_is_next(connection: AsyncConnection, limit: int) -> Sequence[Row]:
     query = query.add_columns(named.c.first_start, named.c.last_end)
     query = query.outerjoin(named, named.c.spell_id == idle_spell.c.id).where(is_open)
     return await _rows(connection, query.order_by(idle_spell.c.not_before, idle_spell.c.id).limit(limit))
+
+
+async def surges(connection: AsyncConnection, limit: int) -> Sequence[Row]:
+    """The surges that stand, and some users whom one of warnings holds back; those of another have open spells."""
+    found = await _rows(connection, select(surge).order_by(surge.c.kind))
+    return [row | {"held": await _held(connection, row, limit)} for row in found]
+
+
+async def _held(connection: AsyncConnection, of: Row, limit: int) -> Sequence[Row]:
+    if of["kind"] != SurgeKind.WARNING or of["allowed_at"] is not None:
+        return []
+    names = ("user_id", "model_name", "decided_at")
+    query = select(*(decision.c[name] for name in names)).where(decision.c.stands, decision.c.reason == Reason.SURGE)
+    return await _rows(connection, query.where(decision.c.decided_at >= of["since"]).order_by(*names).limit(limit))
 
 
 async def models(connection: AsyncConnection, limit: int, offset: int) -> Sequence[Row]:
@@ -90,8 +118,11 @@ async def events(connection: AsyncConnection, limit: int) -> Sequence[Row]:
 
 
 async def last_event(connection: AsyncConnection) -> tuple[str | None, datetime | None]:
-    """What keeps the oldest waiting event, None if none was refused; and when the last one reached a queue."""
-    refused = select(outbox.c.error).where(outbox.c.published_at.is_(None), outbox.c.error.is_not(None))
+    """What keeps the oldest waiting event, None if none was refused; and when the last one reached a queue.
+
+    What we hold back ourselves, as in the quiet hours, was not refused.
+    """
+    refused = select(outbox.c.error).where(outbox.c.published_at.is_(None), ~outbox.c.error.startswith(HELD_BACK))
     error = await connection.scalar(refused.order_by(outbox.c.sequence).limit(1))
     return error, await connection.scalar(select(func.max(outbox.c.published_at)))
 
@@ -102,5 +133,5 @@ async def last_decisions(connection: AsyncConnection, limit: int) -> list[tuple[
     return [(record_of(row), row.dry_run) for row in found]
 
 
-async def _rows(connection: AsyncConnection, query: Any) -> Sequence[Row]:
+async def _rows(connection: AsyncConnection, query: Any) -> list[dict[str, Any]]:
     return [dict(row) for row in (await connection.execute(query)).mappings()]

@@ -1,6 +1,6 @@
 """Why a decision was taken, in numbers and words: one `DecisionRecord` per change of decision, not one per tick."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -156,18 +156,26 @@ def standing_of(decision: Decision, reason: Reason) -> str:
     return decision + ":" + reason
 
 
-def explanation(records: Sequence[DecisionRecord]) -> list[str]:
-    """Line by line what stands for each instance and booking of a model, and the changes before, the newest first."""
-    latest: dict[tuple[UUID, UUID | None], DecisionRecord] = {}
-    for record in records:
-        latest.setdefault((record.model_id, record.user_id), record)
-    stands = [f"since {_line(record)}" for record in latest.values()]
-    return ["stands:", *stands, "changes, the newest first:", *map(_line, records)]
+def explanation(records: Sequence[tuple[DecisionRecord, bool]], running: Collection[UUID]) -> list[str]:
+    """Line by line what stands for each instance and booking of a model, and the changes before, the newest first.
+
+    With each record comes whether it was of a dry run; nothing stands for an instance that is not `running` any more.
+    """
+    latest: dict[tuple[UUID, UUID | None], tuple[DecisionRecord, bool]] = {}
+    for record, dry in records:
+        latest.setdefault((record.model_id, record.user_id), (record, dry))
+    stands = [
+        ("since " if record.model_id in running else "runs no longer; last ") + _line(record, dry_run=dry)
+        for record, dry in latest.values()
+    ]
+    changes = (_line(record, dry_run=dry) for record, dry in records)
+    return ["stands:", *stands, "changes, the newest first:", *changes]
 
 
-def _line(found: DecisionRecord) -> str:
+def _line(found: DecisionRecord, *, dry_run: bool) -> str:
     whose = f"model {found.model_id}" + (f", user {found.user_id}" if found.user_id else "")
-    return f"{found.at:%Y-%m-%d %H:%M:%S}  {whose}: {found.decision} ({found.reason}): {found.why}"
+    decision = in_words(found.decision, dry_run=dry_run)
+    return f"{found.at:%Y-%m-%d %H:%M:%S}  {whose}: {decision} ({found.reason}): {found.why}"
 
 
 def counted(many: float, noun: str) -> str:

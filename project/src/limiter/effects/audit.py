@@ -73,9 +73,12 @@ class Audit:
         """Count and log the end of a cancelling: how many slots went, and whether the model did."""
         if tell.cancelled and not spell.dry_run:
             self.telemetry.cancelled(len(tell.cancelled), *hours_freed(spell, tell))
-        ended = logger.bind(event="enforced", reason=str(tell.reason), user_id=str(spell.user.id))
-        freed = "uninstalled" if tell.uninstalled else "not uninstalled"
-        ended.info("{} of {} cancelled, model {}", counted(len(tell.cancelled), "slot"), spell.model_name, freed)
+        ended = logger.bind(
+            event="enforced", reason=str(tell.reason), user_id=str(spell.user.id), dry_run=spell.dry_run
+        )
+        slots, freed = counted(len(tell.cancelled), "slot"), "uninstalled" if tell.uninstalled else "not uninstalled"
+        done = "would be cancelled: a dry run" if spell.dry_run else f"cancelled, model {freed}"
+        ended.info("{} of {} {}", slots, spell.model_name, done)
 
 
 def log_decisions(records: Iterable[DecisionRecord], *, dry_run: bool) -> None:

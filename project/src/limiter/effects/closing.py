@@ -25,6 +25,16 @@ UNSETTLED = f"nothing more is cancelled; a DELETE is not settled yet, {TOLD_LATE
 UNINSTALLING = f"nothing more is cancelled; the uninstall was sent already, {TOLD_LATER}"
 
 
+@dataclass(frozen=True, slots=True)
+class ClosedByHand:
+    """What became of a spell that a person closes, in words; what is decided, and told, if it is closed at once."""
+
+    spell: IdleSpell
+    how: str
+    record: DecisionRecord | None = None
+    tell: Tell | None = None
+
+
 @dataclass(frozen=True)
 class SpellClosing:
     """Closes a spell and says so to its user, where a warning may have reached him."""
@@ -48,37 +58,50 @@ class SpellClosing:
             outcome = Outcome(tell.cancelled, tell.already_gone, tell.failed, tell.uninstalled)
             await self._tell(connection, spell, events.CANCELLED, run.now, outcome)
             await self.audit.write_acts(connection, *records)
+        self.audit.enforced(spell, tell)
         return RunTrace.joined(self.audit.committed(record) for record in records)
 
     async def withdraw_by_hand(
         self, connection: AsyncConnection, spell: IdleSpell, at: datetime, why: str
-    ) -> str | None:
+    ) -> ClosedByHand | None:
         """Close a spell for an operator, and say how; None if it was closed meanwhile. What was cancelled is told.
 
         While a DELETE is not settled nobody can tell truly what was taken: then idle_enforce finds out, and closes it.
+        Once the transaction is committed, `committed_by_hand` counts and logs it.
         """
         spell = await idle_spells.locked(connection, spell)
         uninstalling = is_under_way(spell.uninstall)
         if uninstalling or any(step.is_unsettled for step in spell.steps):
             await idle_spells.stopped(connection, spell.id, Reason.BY_OPERATOR)
             await cancellations.stop(connection, spell.id, untried_alone=True)
-            return UNINSTALLING if uninstalling else UNSETTLED
-        return f"closed, was {spell.state}" if await self._close_by_hand(connection, spell, at, why) else None
+            return ClosedByHand(spell, UNINSTALLING if uninstalling else UNSETTLED)
+        return await self._close_by_hand(connection, spell, at, why)
 
-    async def _close_by_hand(self, connection: AsyncConnection, spell: IdleSpell, at: datetime, why: str) -> bool:
+    def committed_by_hand(self, closed: ClosedByHand) -> None:
+        """Count and log it as what a job closes."""
+        if closed.record is not None:
+            self.audit.committed(closed.record)
+        if closed.tell is not None:
+            self.audit.enforced(closed.spell, closed.tell)
+
+    async def _close_by_hand(
+        self, connection: AsyncConnection, spell: IdleSpell, at: datetime, why: str
+    ) -> ClosedByHand | None:
+        how = f"closed, was {spell.state}"
         gone = spell.uninstall is not None and spell.uninstall.state is CommandState.COMPLETED
         tell = what_was_done(spell, Reason.BY_OPERATOR, uninstalled=gone)
         if spell.state is not SpellState.ENFORCING or not is_told(spell, tell):
             record = spell_record(spell, Decision.WITHDRAW, Reason.BY_OPERATOR, at, {"why": why})
-            return await self._withdraw(connection, spell, record, at)
+            closed = await self._withdraw(connection, spell, record, at)
+            return ClosedByHand(spell, how, record) if closed else None
         if not await idle_spells.move(connection, spell.id, SpellState.ENFORCED, Reason.BY_OPERATOR, at):
-            return False
+            return None
         await cancellations.stop(connection, spell.id)
         outcome = Outcome(tell.cancelled, tell.already_gone, tell.failed, tell.uninstalled)
         await self._tell(connection, spell, events.CANCELLED, at, outcome)
-        numbers = {"why": why} | counts(spell)
-        await self.audit.write_acts(connection, spell_record(spell, Decision.CANCEL, Reason.BY_OPERATOR, at, numbers))
-        return True
+        record = spell_record(spell, Decision.CANCEL, Reason.BY_OPERATOR, at, {"why": why} | counts(spell))
+        await self.audit.write_acts(connection, record)
+        return ClosedByHand(spell, how, record, tell)
 
     async def _withdraw(
         self, connection: AsyncConnection, spell: IdleSpell, record: DecisionRecord, at: datetime

@@ -19,6 +19,8 @@ from limiter.recording.lines import Began, Idle, Line, RecordedSnapshot, Tick
 # What a line that is not one of ours leads to: other types and values than expected, too large or too deep.
 BAD_LINE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 
+CUT = "; the last line is cut: without it, the recording can be replayed (head --lines=-1)"
+
 
 class WrongRecording(Exception):
     """A line of a recording that cannot be read; the text names file, line and what is wrong."""
@@ -32,6 +34,8 @@ def read(path: Path) -> Iterator[Line]:
             line = json.loads(raw.decode())
             reader = readers.setdefault(line["by"], Reader())
             yield reader.read(line)
+        except json.JSONDecodeError as error:
+            raise _wrong(path, number, error, "" if raw.endswith(b"\n") else CUT) from error
         except BAD_LINE as error:
             raise _wrong(path, number, error) from error
 
@@ -47,8 +51,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             raise _wrong(path, number + 1, error) from error
 
 
-def _wrong(path: Path, number: int, error: Exception) -> WrongRecording:
-    return WrongRecording(f"{path}:{number}: {type(error).__name__}: {' '.join(str(error).split())}")
+def _wrong(path: Path, number: int, error: Exception, hint: str = "") -> WrongRecording:
+    return WrongRecording(f"{path}:{number}: {type(error).__name__}: {' '.join(str(error).split())}{hint}")
 
 
 class Reader:

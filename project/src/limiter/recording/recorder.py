@@ -20,6 +20,8 @@ from limiter.recording.encoder import Encoder, slot_fields
 from limiter.recording.format import RECORDS, START, VERSION, Start, plain
 from limiter.recording.trace import RunTrace
 
+HEAD_BYTES = 30  # of a file: `{"v":4,"by":"` and which process began it
+
 
 class Recorder:
     """Appends to the file while it is smaller than `limit` bytes; records nothing without a path."""
@@ -32,9 +34,8 @@ class Recorder:
         self._path = Path(path) if path else None
         self._limit = limit
         self._settings = settings
-        self._by = uuid4().hex[:8]
-        self._number = 0
-        self._encoder = Encoder()
+        self._by, self._number, self._encoder = uuid4().hex[:8], 0, Encoder()
+        self._head = b""  # how the file begins that has our lines
 
     @property
     def on(self) -> bool:
@@ -85,9 +86,22 @@ class Recorder:
         self._write(line)
 
     def _begin(self, start: Start) -> None:
-        if self._number == 0:
+        """Begin with all that is remembered, in each file anew: somebody may have moved ours away, or emptied it."""
+        if self._number == 0 or self._beginning() != self._head:
+            self._by, self._number, self._encoder = uuid4().hex[:8], 0, Encoder()
             state = START.dump_python(replace(start, memory=plain(start.memory)), mode="json")
             self._write({"kind": "start", "settings": self._settings, "state": state})
+            self._head = self._beginning()
+
+    def _beginning(self) -> bytes:
+        """The first bytes of the file, which tell who began it; nothing of one that is gone, or is a pipe."""
+        try:
+            if self._path is not None and self._path.is_file():
+                with self._path.open("rb") as file:
+                    return file.read(HEAD_BYTES)
+        except OSError:
+            pass  # the next write says what is wrong
+        return b""
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._path is None:
@@ -101,13 +115,20 @@ class Recorder:
                 size = os.fstat(file).st_size
                 if size + len(raw) > self._limit:
                     return self._stop(f"{size} bytes of at most {self._limit} are used")
-                if os.write(file, raw) < len(raw):
+                if not self._append(file, raw):
                     return self._stop("a line could not be written whole")
             finally:
                 os.close(file)
         except OSError as error:
             self._stop(str(error))
         return None
+
+    def _append(self, file: int, raw: bytes) -> bool:
+        """Write a line at the end; false, and nothing of it, if there is no room for all of it."""
+        written = os.write(file, raw)
+        if written < len(raw) and os.fstat(file).st_size == (end := os.lseek(file, 0, os.SEEK_CUR)):
+            os.ftruncate(file, end - written)  # a part of a line would make the whole file unreadable
+        return written == len(raw)
 
     def _stop(self, why: str) -> None:
         """A recording that cannot go on must not disturb the jobs, but its end must be known."""

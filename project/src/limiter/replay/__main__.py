@@ -46,6 +46,8 @@ def _replay(file: Path, against: str, picture: str) -> int:
         print(f"{name}: {hours:.1f} h in {seconds:.1f} s, {hours / seconds:.1f} simulated hours per second")
         for change in _changes(recorded, settings):
             print(f"  {change}")
+    for line in _resettings(recorded, summaries[0]):
+        print(line)
     print("\n".join(report.lines(summaries)))
     if picture:
         _draw(summaries, Path(picture))
@@ -86,6 +88,14 @@ def _changes(recorded: PolicySettings, settings: PolicySettings) -> Iterator[str
         then, now = getattr(recorded, name), getattr(settings, name)
         if then != now:
             yield f"{name.upper()}={now} (recorded with {then})"
+
+
+def _resettings(recorded: PolicySettings, summary: Summary) -> Iterator[str]:
+    """What was recorded under other settings than the recording begins with: no column shows these."""
+    for at, settings in summary.resettings:
+        yield f"recorded after {at:%Y-%m-%d %H:%M:%S} UTC under:"
+        changes = [f"  {change}" for change in _changes(recorded, load_as(PolicySettings, **settings))]
+        yield from changes or ["  the settings that it begins with"]
 
 
 def _first(file: Path) -> Began:

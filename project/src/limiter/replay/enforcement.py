@@ -23,6 +23,7 @@ from limiter.domain.idle_spell import (
 from limiter.domain.reservations import Slot
 from limiter.domain.snapshot import BookingKey, Snapshot
 from limiter.domain.step_facts import step_facts
+from limiter.domain.surge import is_surge
 from limiter.domain.verdict import Verdict
 from limiter.replay.state import Cut, SimulatedState
 
@@ -43,12 +44,14 @@ class SimulatedEnforcement(SimulatedState):
     """idle_enforce over that state; every action succeeds at once.
 
     Unless `refuses` says what becomes of a DELETE instead (`PLANNED`: refused for now), or `braked` that no step is to
-    be taken. `closings` is how each spell ended.
+    be taken. `closings` is how each spell ended, `surging` whom a surge held back that nobody has allowed.
     """
 
     refuses: Callable[[Delete], StepState | None] = _carried_out
     braked: Callable[[], bool] = _free
     closings: list[tuple[IdleSpell, Tell | Close]] = field(default_factory=list)
+    surging: set[BookingKey] = field(default_factory=set)
+    begun_at: list[datetime] = field(default_factory=list)
 
     def enforce(
         self, sweep: Snapshot | None, again: Again, at: datetime, of: Collection[BookingKey] | None = None
@@ -76,6 +79,8 @@ class SimulatedEnforcement(SimulatedState):
         verdict = sweep.verdict_on(spell)
         if verdict.decision is Decision.CANCEL and begun >= self.policy.enforce_per_run:
             verdict = replace(verdict, decision=Decision.HOLD, reason=Reason.RUN_LIMIT)
+        elif verdict.decision is Decision.CANCEL and spell.key in self.surging and self._is_surge(sweep, at):
+            verdict = replace(verdict, decision=Decision.HOLD, reason=Reason.SURGE)
         fresh = (again(spell.key) if verdict.decision is Decision.CANCEL else None) or sweep
         verdict = fresh.verdict_on(spell) if verdict.decision is Decision.CANCEL else verdict
         if verdict.decision is not Decision.CANCEL:
@@ -86,8 +91,15 @@ class SimulatedEnforcement(SimulatedState):
         steps = planned_steps(booked.steps, verdict.slots, booked_elsewhere(spell, fresh.bookings), fresh.at)
         spell = replace(spell, state=SpellState.ENFORCING, steps=steps, enforcing_at=at)
         self.spells[spell.key] = spell
+        self.begun_at.append(at)
         self._go_on(found, spell, again, at)
         return True
+
+    def _is_surge(self, sweep: Snapshot, at: datetime) -> bool:
+        """Whether one more cancelling would be too many at once."""
+        policy = self.policy
+        many = 1 + sum(begun > at - policy.surge_window for begun in self.begun_at)
+        return is_surge(many, len(sweep.active_bookings), policy.surge_min, policy.surge_share)
 
     def _go_on(self, found: Found, spell: IdleSpell, again: Again, at: datetime) -> None:
         """Take steps until the spell is closed or has to wait."""

@@ -50,6 +50,8 @@ class Player:
     _replicas: Replicas = field(default_factory=Replicas)
     _slots: Slots = field(default_factory=Slots)
     _followed: set[BookingKey] = field(default_factory=set)  # whose spells were recorded too
+    _decided: set[BookingKey] = field(default_factory=set)  # whose warning a recorded run has withdrawn or enforced
+    _met: bool = False  # whether a run of an idle job was played
 
     def __post_init__(self) -> None:
         self.simulation = Simulation(self.policy)
@@ -77,8 +79,10 @@ class Player:
         simulation.spells = {spell.key: spell for spell in start.spells}
         simulation.closed = {(model, user): at for model, user, at in start.closed}
         simulation.standing = {(model, user): stands for model, user, stands in start.standing}
-        without = standing_of(Decision.HOLD, Reason.ADDRESS_UNKNOWN)
-        self._unaddressed = {key for key, stands in simulation.standing.items() if stands == without}
+        self._unaddressed, simulation.surging = (
+            {key for key, stands in simulation.standing.items() if stands == standing_of(Decision.HOLD, reason)}
+            for reason in (Reason.ADDRESS_UNKNOWN, Reason.SURGE)
+        )
         self._sagas.begin(start.commands)
         self._memories = {_stamp(start.memory): start.memory}
 
@@ -101,7 +105,9 @@ class Player:
 
     def _idle(self, run: Idle) -> Moment:
         sweep = next((snapshot for snapshot in run.snapshots if snapshot.of is None), None)
+        self._take_over(run.snapshots[0])
         self._follow(run.snapshots[0])
+        self._note(run.found)
         again: dict[BookingKey, deque[RecordedSnapshot]] = {}
         for snapshot in run.snapshots:
             if snapshot.of is not None:
@@ -131,21 +137,37 @@ class Player:
 
     def _warn(self, run: Idle, sweep: RecordedSnapshot) -> list[DecisionRecord]:
         """A user who had no address when recorded, and has none yet, cannot be warned."""
-        for one in run.found:
+        return self.simulation.warn(self._snapshot(sweep), self._unaddressed, delivers=False)
+
+    def _note(self, found: Iterable[DecisionRecord]) -> None:
+        """What the recorded run found of each user, in the way of a warning or a cancelling."""
+        for one in found:
             if one.user_id is not None:
                 key = (one.model_id, one.user_id)
                 (self._unaddressed.add if one.reason is Reason.ADDRESS_UNKNOWN else self._unaddressed.discard)(key)
-        return self.simulation.warn(self._snapshot(sweep), self._unaddressed, delivers=False)
+                surging = self.simulation.surging
+                (surging.add if one.reason is Reason.SURGE else surging.discard)(key)
+                if one.decision in (Decision.WARN, Decision.WITHDRAW, Decision.CANCEL):
+                    (self._decided.discard if one.decision is Decision.WARN else self._decided.add)(key)
 
     def _alone(self, now: datetime) -> set[BookingKey]:
         """Whose spells, open before this run, were not recorded."""
         spells = self.simulation.spells.items()
         return {key for key, spell in spells if spell.opened_at < now and key not in self._followed}
 
+    def _take_over(self, first: RecordedSnapshot) -> None:
+        """What is open when a recording begins: only the first run of an idle job tells, if rps_check came before."""
+        if not self._met:
+            self.simulation.spells = first.spells | self.simulation.spells
+            self.simulation.closed = first.closed | self.simulation.closed
+        self._met = True
+
     def _follow(self, snapshot: RecordedSnapshot) -> None:
         """A spell that was recorded in the same state goes on as recorded; any other warning is delivered at once."""
         simulation = self.simulation
         simulation.resumed_at, simulation.keeps = snapshot.resumed_at, snapshot.keeps
+        for key in self._followed - snapshot.spells.keys() - self._decided:
+            simulation.closed_by_hand(key, snapshot.closed.get(key, snapshot.at))
         self._followed = {key for key in list(simulation.spells) if self._follow_spell(key, snapshot)}
         for key in simulation.spells.keys() - self._followed:
             simulation.delivered(key, simulation.spells[key].opened_at)
@@ -155,6 +177,8 @@ class Player:
         spell, recorded = self.simulation.spells.get(key), snapshot.spells.get(key)
         if spell is None or recorded is None or recorded.opened_at != spell.opened_at:
             return False
+        if recorded.dry_run != spell.dry_run:
+            return False  # what is played is another run than what was recorded: real, or dry
         delivered = spell.state is SpellState.WARNING_PENDING and recorded.state is SpellState.WARNED
         if recorded.state is spell.state or delivered:
             self.simulation.adopt(key, replace(recorded, id=spell.id))

@@ -1,6 +1,6 @@
 """The service without its external services: the policy and what it remembers, in the memory of one process."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -11,6 +11,7 @@ from limiter.domain.fleet import Fleet, last_known_fleet
 from limiter.domain.folding import fold
 from limiter.domain.idle_spell import SpellState
 from limiter.domain.snapshot import BookingKey, Snapshot
+from limiter.domain.surge import is_surge
 from limiter.domain.usage import Scrape
 from limiter.domain.verdict import Verdict, open_spell
 from limiter.replay.enforcement import Found, SimulatedEnforcement
@@ -45,9 +46,13 @@ class Simulation(SimulatedEnforcement):
         self.lasting = self.lasting.after(snapshot)
         spells = snapshot.prior.spells
         on_spells = {k: snapshot.verdict_on(one) for k, one in spells.items() if one.state is not SpellState.ENFORCING}
-        for key, verdict in (self.lasting.verdicts() | on_spells).items():
+        verdicts = self.lasting.verdicts() | on_spells
+        surging = self.surging if self.surging and self._turn_idle_at_once(snapshot, verdicts.values()) else ()
+        for key, verdict in verdicts.items():
             spell = spells.get(key)
-            if verdict.decision is Decision.WARN and key in unaddressed:
+            if verdict.decision is Decision.WARN and key in surging:
+                self._wait(found, snapshot, key, replace(verdict, decision=Decision.HOLD, reason=Reason.SURGE))
+            elif verdict.decision is Decision.WARN and key in unaddressed:
                 record = snapshot.verdict_record(key, verdict)
                 self._hold(found, key, replace(record, decision=Decision.HOLD, reason=Reason.ADDRESS_UNKNOWN))
             elif verdict.decision is Decision.WARN:
@@ -58,6 +63,11 @@ class Simulation(SimulatedEnforcement):
             elif verdict.decision is Decision.HOLD and not self._stands(key, verdict):
                 self._wait(found, snapshot, key, self.lasting.renewed(snapshot, key, verdict))
         return found
+
+    def _turn_idle_at_once(self, snapshot: Snapshot, verdicts: Iterable[Verdict]) -> bool:
+        """Whether too many would be warned."""
+        new, policy = sum(one.decision is Decision.WARN for one in verdicts), self.policy
+        return is_surge(new, len(snapshot.active_bookings), policy.surge_min, policy.surge_share)
 
     def _open(self, snapshot: Snapshot, key: BookingKey, verdict: Verdict, *, delivers: bool) -> None:
         booking, dry = snapshot.users[key].at(snapshot.at), self.policy.dry_run

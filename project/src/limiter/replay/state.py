@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from limiter.domain.audit import DecisionRecord, standing_of
 from limiter.domain.command import Command, CommandKind, new_command
 from limiter.domain.deciding import FleetDecisions
+from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
 from limiter.domain.idle_spell import IdleSpell, SpellState, StepState
 from limiter.domain.keep import Keep
@@ -113,6 +114,13 @@ class SimulatedState:
         still_planned = {(slot.reservation_id, slot.id) for slot in recorded.slots(StepState.PLANNED)}
         if still_planned and any(cut.key == key and cut.slot_key in still_planned for cut in self.cuts):
             self.cuts = [cut for cut in self.cuts if cut.key != key or cut.slot_key not in still_planned]
+
+    def closed_by_hand(self, key: BookingKey, at: datetime) -> None:
+        """A person has withdrawn the warning, whatever the policy says."""
+        spell = self.spells.get(key)
+        if spell is not None and spell.state in (SpellState.WARNING_PENDING, SpellState.WARNED):
+            self._close(key, at)
+            self.standing[key] = standing_of(Decision.WITHDRAW, Reason.BY_OPERATOR)
 
     def _close(self, key: BookingKey, at: datetime) -> None:
         del self.spells[key]

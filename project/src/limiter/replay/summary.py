@@ -2,11 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from limiter.config.policy import PolicySettings
@@ -14,7 +15,7 @@ from limiter.domain.audit import DecisionRecord
 from limiter.domain.decision import Decision
 from limiter.domain.fleet import Fleet
 from limiter.domain.policy import Policy
-from limiter.recording.lines import Line
+from limiter.recording.lines import Began, Line
 from limiter.recording.reader import read
 from limiter.replay.player import Moment, Player
 
@@ -39,6 +40,7 @@ class Summary:
     missing: Counter[RecordKey] = field(default_factory=Counter)  # decisions that were recorded, and not come to
     extra: Counter[RecordKey] = field(default_factory=Counter)  # decisions that were come to, and not recorded
     recorded: int = 0
+    resettings: list[tuple[datetime, dict[str, Any]]] = field(default_factory=list)  # since when it had which settings
 
     @property
     def acts(self) -> list[DecisionRecord]:
@@ -63,7 +65,7 @@ def summarize(name: str, policy: Policy, lines: Iterable[Line]) -> Summary:
     """Replay the lines under a policy."""
     player, total = Player(policy), Summary(name)
     last: tuple[datetime, Fleet] | None = None
-    for moment in player.play(lines):
+    for moment in player.play(_noting_settings(total, lines)):
         total.began_at = total.began_at or moment.at
         total.ended_at = max(total.ended_at or moment.at, moment.at)
         _compare(total, moment)
@@ -74,6 +76,20 @@ def summarize(name: str, policy: Policy, lines: Iterable[Line]) -> Summary:
     total.slots_cancelled = len(player.simulation.cuts)
     total.booked_hours_freed = sum((cut.slot.end - cut.slot.start) / HOUR for cut in player.simulation.cuts)
     return total
+
+
+def _noting_settings(total: Summary, lines: Iterable[Line]) -> Iterator[Line]:
+    """The lines; a process that began with other settings than the last one is noted, with the time of the last run."""
+    settings: dict[str, Any] | None = None
+    at: datetime | None = None
+    for line in lines:
+        if isinstance(line, Began):
+            if at is not None and line.settings != settings:
+                total.resettings.append((at, line.settings))
+            settings = line.settings
+        else:
+            at = line.at
+        yield line
 
 
 def summarize_file(name: str, settings: PolicySettings, file: Path) -> tuple[Summary, float]:

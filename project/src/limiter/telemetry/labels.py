@@ -34,11 +34,13 @@ CRITICALS = (
     "saga_stuck",
     "shares_mixed",
 )
+# Why a cancelling ends before its end.
+STOPPED = (Reason.USED_AGAIN, Reason.KEPT, Reason.EXEMPT, Reason.MODE_CHANGED, Reason.BY_OPERATOR)
 OF_ACTS = (
     (Decision.SCALE_UP, (Reason.OVERLOADED, Reason.EXPECTED_OVERLOAD, Reason.BURST, Reason.BELOW_MIN)),
     (Decision.SCALE_DOWN, (Reason.UNDERUSED, Reason.ABOVE_MAX)),
     (Decision.WARN, (Reason.UNUSED,)),
-    (Decision.CANCEL, (Reason.DEADLINE_PASSED, Reason.REFUSED)),
+    (Decision.CANCEL, (Reason.DEADLINE_PASSED, Reason.REFUSED, *STOPPED)),
     (Decision.UNINSTALL, (Reason.DEADLINE_PASSED,)),
 )
 WITHDRAWN = (

@@ -65,11 +65,13 @@ class Api(Provider):
         specs: Sequence[JobSpec],
         table: JobTable,
         policy: Policy,
+        scheduler: JobScheduler,
     ) -> StatusReader:
         return StatusReader(
             engine=engine,
             telemetry=telemetry,
             specs=specs,
+            scheduler=scheduler,
             clock=utc_now,
             replica_id=table.replica_id,
             policy=policy,

@@ -13,7 +13,19 @@ from alembic.script import ScriptDirectory
 from dev.servers.services import Services
 from limiter.db.tables import REVISION
 from tests.conftest import ROOT, START, alembic
-from tests.old_database import MINUTE, Row, cancellation, command, connected, job_run, read, sighting, spell, write
+from tests.old_database import (
+    MINUTE,
+    Row,
+    cancellation,
+    command,
+    connected,
+    decision,
+    job_run,
+    read,
+    sighting,
+    spell,
+    write,
+)
 
 
 def test_four_upgrades_at_once_all_succeed(services: Services) -> None:
@@ -92,6 +104,17 @@ async def test_a_database_filled_at_0003_keeps_its_rows_up_and_down(services: Se
     await migrate(services, schema, "downgrade", "0003")
     async with connected(services, schema) as connection:
         await assert_holds(connection, old)
+
+
+async def test_what_1_0_0_cannot_read_is_gone_when_it_comes_back(services: Services) -> None:
+    schema = f"back_{uuid4().hex[:6]}"
+    await migrate(services, schema, "upgrade", "0005")
+    both = {"decision": "hold", "dry_run": False, "stands": True}
+    async with connected(services, schema) as connection:
+        await write(connection, {"decision": [decision(START, reason=why, **both) for why in ("kept", "in_use")]})
+    await migrate(services, schema, "downgrade", "0003")
+    async with connected(services, schema) as connection:
+        assert [row["reason"] for row in await read(connection, "decision")] == ["in_use"]
 
 
 async def test_rules_on_the_renamed_tables_still_hold_for_the_rows_of_0003(services: Services) -> None:

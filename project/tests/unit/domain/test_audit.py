@@ -186,7 +186,7 @@ def test_an_explanation_says_first_what_stands_for_each_and_then_how_it_came_to_
     early = replace(record(Reason.IN_USE), at=AT - timedelta(minutes=30))
     late = record(Reason.NOTHING_TO_CANCEL)
     of_model = replace(record(Reason.WITHIN_TARGET), user_id=None, at=AT - timedelta(hours=1))
-    lines = explanation([late, early, of_model])
+    lines = explanation([(late, False), (early, False), (of_model, False)], {MODEL})
     assert lines == [
         "stands:",
         f"since 2026-03-02 11:02:00  model {MODEL}, user {USER}: hold (nothing_to_cancel): {late.why}",
@@ -195,6 +195,17 @@ def test_an_explanation_says_first_what_stands_for_each_and_then_how_it_came_to_
         f"2026-03-02 11:02:00  model {MODEL}, user {USER}: hold (nothing_to_cancel): {late.why}",
         f"2026-03-02 10:32:00  model {MODEL}, user {USER}: hold (in_use): {early.why}",
         f"2026-03-02 10:02:00  model {MODEL}: hold (within_target): {of_model.why}",
+    ]
+
+
+def test_an_explanation_does_not_say_that_a_dry_run_did_anything_or_that_something_stands_for_what_is_gone() -> None:
+    done = record(Reason.BY_OPERATOR, decision=Decision.CANCEL)
+    line = f"2026-03-02 11:02:00  model {MODEL}, user {USER}: would cancel (by_operator): {done.why}"
+    assert explanation([(done, True)], ()) == [
+        "stands:",
+        f"runs no longer; last {line}",
+        "changes, the newest first:",
+        line,
     ]
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -348,6 +349,34 @@ def test_it_stops_before_it_grows_beyond_its_limit(tmp_path: Path) -> None:
     assert len(list(read(path))) > 3
 
 
+@pytest.mark.parametrize(
+    "away", [lambda path: path.rename(path.with_name("old.jsonl")), lambda path: os.truncate(path, 0)]
+)
+def test_where_the_file_was_moved_away_or_emptied_every_process_begins_anew(tmp_path: Path, away: Any) -> None:
+    path = tmp_path / "r.jsonl"
+    one, other = recorder(path), recorder(path)
+    tick(one, 15, m=1.0)
+    tick(other, 30, m=2.0)
+    away(path)
+    tick(other, 45, m=3.0)
+    tick(one, 60, m=4.0)
+    tick(other, 75, m=5.0)
+    lines = list(read(path))
+    assert sum(isinstance(line, Began) for line in lines) == 2
+    assert [line.at for line in lines if isinstance(line, Tick)] == [at(45), at(60), at(75)]
+
+
+def test_of_a_line_for_which_there_is_no_room_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "r.jsonl"
+    to = recorder(path)
+    tick(to, 15, m=1.0)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, raw: write(file, raw[:-20]))  # as on a disk that is full
+    tick(to, 30, m=2.0)
+    assert not to.on
+    assert len(list(read(path))) == 2
+
+
 def test_a_place_that_cannot_be_written_stops_the_recording_and_nothing_else(tmp_path: Path) -> None:
     to = recorder(tmp_path / "missing" / "r.jsonl")
     tick(to, 15, m=1.0)
@@ -400,3 +429,20 @@ def test_the_command_prints_what_would_be_done_and_says_what_is_wrong(
     assert main([str(tmp_path / "none.jsonl")]) == 1
     assert main([str(path), "none.env"]) == 1
     assert "there is no such file" in capsys.readouterr().err
+
+
+def test_the_command_says_from_when_on_other_settings_were_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "r.jsonl"
+    other = Recorder(str(path), 10**6, SETTINGS | {"scale_max_replicas": 5})
+    for now, to in ((0, recorder(path)), (15, recorder(path)), (30, other), (45, recorder(path))):
+        tick(to, now, m=1.0)
+    assert main([str(path)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    first = shown.index(f"recorded after {at(15):%Y-%m-%d %H:%M:%S} UTC under:")
+    assert shown[first + 1 : first + 4] == [
+        "  SCALE_MAX_REPLICAS=5 (recorded with 8)",
+        f"recorded after {at(30):%Y-%m-%d %H:%M:%S} UTC under:",
+        "  the settings that it begins with",
+    ]

@@ -67,6 +67,18 @@ def test_a_packed_file_that_is_damaged_is_named_with_its_line(
     assert 1 <= int(number) <= 202
 
 
+def test_a_cut_last_line_is_named_and_what_to_do(
+    tmp_path: Path, recorded: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, lines = tmp_path / "r.jsonl", recorded.splitlines(keepends=True)
+    line = said(path, recorded[:-20], capsys)
+    assert line.startswith(f"{path}:{len(lines)}: JSONDecodeError: ")
+    assert line.endswith("; the last line is cut: without it, the recording can be replayed (head --lines=-1)")
+    assert "head" not in said(path, b"".join([*lines[:-2], lines[-2][:-20] + b"\n", lines[-1]]), capsys)
+    path.write_bytes(b"".join(lines[:-1]))
+    assert main([str(path)]) == 0
+
+
 def test_a_file_that_is_not_utf_8_is_named_with_its_line(
     tmp_path: Path, recorded: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
