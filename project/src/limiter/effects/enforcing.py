@@ -189,9 +189,7 @@ class Enforcing:
         records = closing_records(spell, step, base.at)
         if isinstance(step, Close):
             return await self.closing.withdraw(run, spell, records[0])
-        trace = await self.closing.finish(run, spell, step, *records)
-        self.audit.enforced(spell, step)
-        return trace
+        return await self.closing.finish(run, spell, step, *records)
 
 
 def _waiting_for(step: Wait | Delete | Uninstall) -> Reason:
