@@ -77,6 +77,13 @@ def named(model_name: str) -> Select[tuple[UUID]]:
     return select(scaling_state.c.model_id).where(scaling_state.c.model_name == model_name)
 
 
+async def is_unknown(connection: AsyncConnection, model_name: str) -> bool:
+    """Whether models are observed, and none of this name; while there are none at all, nothing can be said."""
+    query = select(func.count(), func.count().filter(scaling_state.c.model_name == model_name))
+    all, of_name = (await connection.execute(query.select_from(scaling_state))).one()
+    return bool(all and not of_name)
+
+
 async def observed(connection: AsyncConnection) -> tuple[int, int, int]:
     """How many models are under observation, how many replicas they have, and how many models get no more of them."""
     full = func.count().filter(scaling_state.c.standing == FLEET_FULL)
