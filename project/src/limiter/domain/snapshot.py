@@ -195,6 +195,6 @@ def take_snapshot(
 ) -> Snapshot:
     """The snapshot at `at`; `memory` is of the last tick. With `only`, it has the bookings of that user alone."""
     read = fold(memory, scrapes, fleet.replicas_by_name.keys(), at, policy.window, between_ticks=True)
-    observation = with_former_use(read, fleet, prior.scaling_states)
+    observation = with_former_use(read, fleet, prior.scaling_states, only=only and only[0])
     users = slots_by_user(fleet, bookings if only is None else bookings.of_user(only[1]), policy.row_gap)
     return Snapshot(at, policy, fleet, bookings, observation, prior, users, scrapes, memory)

@@ -40,6 +40,13 @@ def test_a_model_that_kept_its_name_or_is_new_changes_nothing() -> None:
     assert with_former_use(observed(), RENAMED, STATES) == observed()
 
 
+def test_with_only_one_model_no_other_is_looked_at() -> None:
+    found = observed(old=30)
+    assert "new" in with_former_use(found, RENAMED, STATES, only=served(1).id).memory.usage
+    assert with_former_use(found, RENAMED, STATES, only=served(2).id) is found
+    assert with_former_use(found, RENAMED, STATES, only=served(3).id) is found
+
+
 def test_of_the_very_fleet_that_was_decided_about_nothing_is_looked_at() -> None:
     found, last = observed(old=30), Settled(None, RENAMED, STATES, frozenset())  # type: ignore[arg-type]
     assert with_former_use(found, RENAMED, STATES, last) is found
