@@ -19,7 +19,6 @@ from limiter.db import tables
 from limiter.domain.job import Job
 from tests.bench import Bench
 from tests.conftest import START, MakeBench
-from tests.service.stories import Stage, Story
 from tests.service.test_status import ANN, got
 
 MINUTE = timedelta(minutes=1)
@@ -60,20 +59,6 @@ async def test_what_a_cancelling_freed_is_counted_in_hours(make_bench: MakeBench
     assert found["slots_cancelled_total"][()] == 2
     assert found["slot_hours_freed_total"][()] == 2.5
     assert found["replica_hours_freed_total"][()] == 7.5
-
-
-async def test_what_was_cancelled_before_an_operator_closed_the_spell_is_counted_once(
-    make_bench: MakeBench, time: FrozenDateTimeFactory
-) -> None:
-    stage = Stage(await make_bench(), time)
-    happens = """0 ann books 0-120 120-180 180-240
-        50 after the first cancellation: the operator pauses the idle jobs
-        61 the operator withdraws ann's warning
-        62 the operator resumes the idle jobs"""
-    await stage.play(Story("closed by hand", happens, "", runs=(0, 45, 60, 62)))
-    found = await page(stage.bench)
-    assert (found["models_cancelled_total"][()], found["slots_cancelled_total"][()]) == (1, 1)
-    assert found["slot_hours_freed_total"][()] == 1
 
 
 async def test_a_dry_run_frees_nothing(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:

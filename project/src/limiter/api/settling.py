@@ -31,11 +31,8 @@ async def withdraw(engine: AsyncEngine, closing: SpellClosing, request: Withdraw
         spells = await idle_spells.open_spells_of(connection, request.model)
         theirs = [one for one in spells if one.user.id == request.user_id]
         why = f"by hand: {request.signature}"
-        ends = [(one, *await closing.withdraw_by_hand(connection, one, now, why)) for one in theirs]
-    for spell, _, tell in ends:
-        if tell is not None:
-            closing.audit.enforced(spell, tell)
-    closed = [f"model {spell.model_id}: {how}" for spell, how, _ in ends if how is not None]
+        ends = [(one.model_id, await closing.withdraw_by_hand(connection, one, now, why)) for one in theirs]
+    closed = [f"model {id}: {how}" for id, how in ends if how is not None]
     if not closed:
         return Answer("failed", f"user {request.user_id} has no open idle spell of {request.model!r}")
     return Answer("completed", "\n".join(closed))

@@ -48,42 +48,37 @@ class SpellClosing:
             outcome = Outcome(tell.cancelled, tell.already_gone, tell.failed, tell.uninstalled)
             await self._tell(connection, spell, events.CANCELLED, run.now, outcome)
             await self.audit.write_acts(connection, *records)
-        self.audit.enforced(spell, tell)
         return RunTrace.joined(self.audit.committed(record) for record in records)
 
     async def withdraw_by_hand(
         self, connection: AsyncConnection, spell: IdleSpell, at: datetime, why: str
-    ) -> tuple[str | None, Tell | None]:
+    ) -> str | None:
         """Close a spell for an operator, and say how; None if it was closed meanwhile. What was cancelled is told.
 
-        It is returned too, to be counted once it is committed. While a DELETE is not settled nobody can tell truly what
-        was taken: then idle_enforce finds out, and closes it.
+        While a DELETE is not settled nobody can tell truly what was taken: then idle_enforce finds out, and closes it.
         """
         spell = await idle_spells.locked(connection, spell)
         uninstalling = is_under_way(spell.uninstall)
         if uninstalling or any(step.is_unsettled for step in spell.steps):
             await idle_spells.stopped(connection, spell.id, Reason.BY_OPERATOR)
             await cancellations.stop(connection, spell.id, untried_alone=True)
-            return UNINSTALLING if uninstalling else UNSETTLED, None
-        closed, tell = await self._close_by_hand(connection, spell, at, why)
-        return f"closed, was {spell.state}" if closed else None, tell
+            return UNINSTALLING if uninstalling else UNSETTLED
+        return f"closed, was {spell.state}" if await self._close_by_hand(connection, spell, at, why) else None
 
-    async def _close_by_hand(
-        self, connection: AsyncConnection, spell: IdleSpell, at: datetime, why: str
-    ) -> tuple[bool, Tell | None]:
+    async def _close_by_hand(self, connection: AsyncConnection, spell: IdleSpell, at: datetime, why: str) -> bool:
         gone = spell.uninstall is not None and spell.uninstall.state is CommandState.COMPLETED
         tell = what_was_done(spell, Reason.BY_OPERATOR, uninstalled=gone)
         if spell.state is not SpellState.ENFORCING or not is_told(spell, tell):
             record = spell_record(spell, Decision.WITHDRAW, Reason.BY_OPERATOR, at, {"why": why})
-            return await self._withdraw(connection, spell, record, at), None
+            return await self._withdraw(connection, spell, record, at)
         if not await idle_spells.move(connection, spell.id, SpellState.ENFORCED, Reason.BY_OPERATOR, at):
-            return False, None
+            return False
         await cancellations.stop(connection, spell.id)
         outcome = Outcome(tell.cancelled, tell.already_gone, tell.failed, tell.uninstalled)
         await self._tell(connection, spell, events.CANCELLED, at, outcome)
         numbers = {"why": why} | counts(spell)
         await self.audit.write_acts(connection, spell_record(spell, Decision.CANCEL, Reason.BY_OPERATOR, at, numbers))
-        return True, tell
+        return True
 
     async def _withdraw(
         self, connection: AsyncConnection, spell: IdleSpell, record: DecisionRecord, at: datetime

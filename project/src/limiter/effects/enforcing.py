@@ -189,7 +189,9 @@ class Enforcing:
         records = closing_records(spell, step, base.at)
         if isinstance(step, Close):
             return await self.closing.withdraw(run, spell, records[0])
-        return await self.closing.finish(run, spell, step, *records)
+        trace = await self.closing.finish(run, spell, step, *records)
+        self.audit.enforced(spell, step)
+        return trace
 
 
 def _waiting_for(step: Wait | Delete | Uninstall) -> Reason:
