@@ -54,15 +54,6 @@ def from_file(name: str) -> str | None:
         raise ValueError(f"{name}_FILE={path!r}: {why}") from None
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; raises ValueError if a name stands in it twice: all but the last would be lost."""
-    names = [name for name, _ in pairs]
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        raise ValueError(f"{twice!r} stands in it twice")
-    return dict(pairs)
-
-
 def given(own: Value | None, fleets: Value) -> Value:
     """A model's own value, or the fleet's where it has none: 0 and false are values."""
     return fleets if own is None else own

@@ -11,7 +11,6 @@ from apscheduler.triggers.cron import CronTrigger
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from limiter.config.base import once
 from limiter.domain.shard import Shard
 
 Value = TypeVar("Value")
@@ -127,7 +126,7 @@ def _header(value: SecretStr) -> SecretStr:
 
 def _json(value: Any) -> Any:
     try:
-        return json.loads(value, object_pairs_hook=once) if isinstance(value, str) else value
+        return json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError) as error:
         raise ValueError(f"must be a JSON object: {error}") from None
 

@@ -80,17 +80,6 @@ def test_the_longest_idle_limit_of_any_model_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ('{"m": {"exempt": true}, "n": {}, "m": {"max_replicas": 4}}', "m"),
-        ('{"m": {"exempt": true, "exempt": false}}', "exempt"),
-    ],
-)
-def test_a_name_that_stands_twice_is_refused_since_the_first_would_be_lost(text: str, name: str) -> None:
-    assert f"must be a JSON object: {name!r} stands in it twice" in refused(POLICY_OVERRIDES=text)
-
-
-@pytest.mark.parametrize(
     ("variables", "warned"),
     [
         ({}, True),
