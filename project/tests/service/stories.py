@@ -229,6 +229,13 @@ class Stage:
         for model in [one for one in self.platform.models if one.name == name]:
             self.platform.remove_model(model)
 
+    def rename(self, old: str, new: str) -> None:
+        """The model of this name has another one from now on, and so have the bookings of it, by its id."""
+        (model,) = [one for one in self.platform.models if one.name == old]
+        model.name = new
+        for booked in (one for one in self.platform.reservations if one.model_name == old):
+            booked.model_name, booked.model_id = new, str(model.id)
+
     async def command(self, **words: object) -> None:
         """Send a control message; it must be carried out."""
         answer = await ask(self.bench, words)
@@ -304,6 +311,7 @@ VERBS: dict[str, Callable[..., object]] = {
     r"(\w+) moves (\S+) to (\S+)": Stage.move,
     r"(\w+) takes over (\S+) of (\w+)": Stage.take_over,
     r"(\w+) disappears": Stage.remove,
+    r"(\w+) is renamed (\w+)": Stage.rename,
     r"the operator keeps (\w+)(?: for (\w+))? until (\d+)": Stage.keep,
     r"the operator ends the keep of (\w+)": Stage.unkeep,
     r"the operator withdraws (\w+)'s warning": Stage.withdraw,

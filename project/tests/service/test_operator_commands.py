@@ -120,6 +120,17 @@ async def test_a_keep_without_a_user_is_for_all_and_takes_unix_seconds(
     assert (row.user_id, row.until, row.by, row.reason) == (None, START + HOUR, None, None)
 
 
+@pytest.mark.parametrize(("model", "doubt"), [(MODEL, ""), (MODEL.lower(), "; no model of that name runs now")])
+async def test_a_keep_of_a_name_that_no_running_model_has_says_so(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, model: str, doubt: str
+) -> None:
+    bench = await make_bench()
+    bench.platform.add_model(MODEL)
+    await bench.run(Job.RPS_CHECK)
+    how, detail = await outcome(bench, KEEP | {"model": model, "until": (START + HOUR).isoformat()})
+    assert (how, detail.partition(" UTC")[2].partition(":")[0]) == ("completed", doubt)
+
+
 async def test_a_shorter_keep_beside_a_longer_one_says_until_when_it_holds(
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:

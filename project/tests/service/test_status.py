@@ -45,6 +45,21 @@ async def warned(make_bench: MakeBench, time: FrozenDateTimeFactory, **settings:
     return bench
 
 
+@pytest.mark.parametrize("limits", [{}, {"POLICY_OVERRIDES": json.dumps({WICKED: {"idle_limit_seconds": 5400}})}])
+async def test_after_a_pause_the_deadline_is_where_a_full_idle_limit_ends(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, limits: dict[str, str]
+) -> None:
+    bench = await warned(make_bench, time)
+    if limits:
+        bench = await make_bench(**limits)
+    for command in ("pause_job", "resume_job"):
+        await ask(bench, {"command": command, "job": "idle_enforce"})
+    due = START + timedelta(minutes=52, seconds=30) + timedelta(minutes=90 if limits else 60)
+    (one,) = (await got(bench, "/status")).json()["next"]
+    assert (one["not_before"], one["progress"]) == (due.isoformat(), 8 if limits else 11)
+    assert (await bench.replica.health.status_reader.numbers()).next_deadline == due.timestamp()
+
+
 async def test_it_tells_who_loses_what_and_when(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:
     bench = await warned(make_bench, time)
     found = (await got(bench, "/status")).json()

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from limiter.api.answers import Answer, Refused
 from limiter.api.explaining import moment
 from limiter.api.messages import KeepRequest, UnkeepRequest
-from limiter.db import keeps
+from limiter.db import keeps, scaling_states
 from limiter.domain.audit import counted
 from limiter.domain.keep import Keep
 
@@ -19,7 +19,9 @@ async def keep(engine: AsyncEngine, request: KeepRequest, now: datetime, longest
     new = Keep(request.model, request.user_id, now, request.until, request.reason, request.by)
     async with engine.begin() as connection:
         until = await keeps.add(connection, new)
-    return Answer("completed", f"{request.model} is kept for {_whose(request.user_id)} until {moment(until)} UTC")
+        unknown = await scaling_states.is_unknown(connection, request.model)
+    detail = f"{request.model} is kept for {_whose(request.user_id)} until {moment(until)} UTC"
+    return Answer("completed", f"{detail}; no model of that name runs now: is it spelled right?" if unknown else detail)
 
 
 def _check_until(until: datetime, now: datetime, longest: timedelta) -> None:

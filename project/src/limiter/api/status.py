@@ -43,7 +43,7 @@ class StatusReader:
     async def numbers(self) -> FleetNumbers:
         """The numbers that the metrics tell; raises what the database raises."""
         async with self.engine.connect() as connection:
-            found = await fleet_numbers.numbers(connection, self.targets)
+            found = await fleet_numbers.numbers(connection, self.targets, self.policy)
             if self.metrics_per_model:
                 models = await fleet_numbers.by_model(connection, self.targets, self.clock(), self._window)
                 found = replace(found, by_model=models)
@@ -56,9 +56,9 @@ class StatusReader:
         """The status as values that JSON knows, models from this page on; raises what the database raises."""
         now = self.clock()
         async with self.engine.connect() as connection:
-            numbers = await fleet_numbers.numbers(connection, self.targets)
+            numbers = await fleet_numbers.numbers(connection, self.targets, self.policy)
             jobs = await status.jobs(connection)
-            spells = await status.who_is_next(connection, MOST)
+            spells = await status.who_is_next(connection, MOST, self.policy)
             surges = await status.surges(connection, MOST)
             models = await status.models(connection, PER_PAGE, PER_PAGE * (page - 1))
             commands = await status.commands(connection, MOST)

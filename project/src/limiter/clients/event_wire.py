@@ -27,7 +27,12 @@ class ListedSlot(TypedDict):
 class CancelledSlot(ListedSlot):
     """A slot that is not booked any more."""
 
-    already_gone: NotRequired[Annotated[Literal[True], Field(description="somebody else had cancelled it before")]]
+    # Which of the two it was, nobody can tell: a DELETE may be carried out though its answer is lost.
+    already_gone: NotRequired[
+        Annotated[
+            Literal[True], Field(description="gone before: by somebody else, or by a DELETE of ours without an answer")
+        ]
+    ]
 
 
 class EventUser(TypedDict):

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import idle_spells, ledger, scaling_states
 from limiter.db.bulk import texts
+from limiter.db.due import due_at
 from limiter.db.outbox import HELD_BACK
 from limiter.db.tables import command, decision, idle_spell, job, outbox, scaling_state, target
 from limiter.db.tables import usage as used
@@ -18,6 +19,7 @@ from limiter.domain.command import UNFINISHED
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet_numbers import FleetNumbers, ModelNumbers
 from limiter.domain.idle_spell import OPEN_STATES, SpellState
+from limiter.domain.policy import Policy
 from limiter.domain.rates import Sample, mean_rate
 
 NOW = func.now()
@@ -25,14 +27,14 @@ FLAPPING_WITHIN, FLAPPING_EACH = timedelta(hours=1), 2  # within an hour, twice 
 Window = Callable[[str], timedelta]
 
 
-async def numbers(connection: AsyncConnection, targets: Collection[str]) -> FleetNumbers:
-    """The numbers about the whole fleet, and how old the readings of these targets are."""
+async def numbers(connection: AsyncConnection, targets: Collection[str], policy: Policy) -> FleetNumbers:
+    """The numbers about the whole fleet, under this policy, and how old the readings of these targets are."""
     models, replicas, without = await scaling_states.observed(connection)
     in_progress = await ledger.in_progress(connection)
     in_progress["cancel_booking"] = await idle_spells.enforcing(connection)
     states = select(command.c.state, func.count()).where(command.c.state.in_(UNFINISHED)).group_by(command.c.state)
     spells = select(idle_spell.c.state, func.count()).where(idle_spell.c.state.in_(OPEN_STATES))
-    due = select(extract("epoch", func.min(idle_spell.c.not_before))).where(idle_spell.c.state == SpellState.WARNED)
+    due = select(extract("epoch", func.min(due_at(policy)))).where(idle_spell.c.state == SpellState.WARNED)
     waiting = select(func.count(), _oldest_age()).where(_late())
     pending, oldest = (await connection.execute(waiting)).one()
     return FleetNumbers(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.tables import keep as keeps
@@ -33,6 +33,16 @@ async def end(connection: AsyncConnection, model_name: str, user_id: UUID | None
     """End the keeps in force of exactly this model and user, None being all users; returns how many there were."""
     open_ones = update(keeps).where(*_of(model_name, user_id), keeps.c.until > at)
     return (await connection.execute(open_ones.values(until=at))).rowcount
+
+
+async def go_along(connection: AsyncConnection, was: str, now: str) -> None:
+    """Keep a renamed model by its new name as by the old one, which another instance may have still."""
+    names = ("model_name", "user_id", "since", "until", "reason", "by")
+    there = keeps.alias("there")
+    same = and_(there.c.user_id.is_not_distinct_from(keeps.c.user_id), there.c.until == keeps.c.until)
+    known = exists().where(there.c.model_name == now, same)
+    old = select(literal(now), *(keeps.c[name] for name in names[1:])).where(keeps.c.model_name == was, ~known)
+    await connection.execute(insert(keeps).from_select(names, old))
 
 
 async def active_or_ended_since(connection: AsyncConnection, since: datetime) -> list[Keep]:

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Select, Uuid, any_, bindparam, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from limiter.db import keeps
 from limiter.db.bulk import streamed, upsert
 from limiter.db.tables import scaling_state
 from limiter.domain.audit import standing_of
@@ -36,10 +37,11 @@ async def load(connection: AsyncConnection) -> dict[UUID, ScalingState]:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The states that a tick changes, and the models that are gone."""
+    """The states that a tick changes, the models that are gone, and of renamed ones the name before and now."""
 
     states: Sequence[ScalingState]
     gone: Collection[UUID]
+    renamed: Collection[tuple[str, str]] = ()
 
     def after(self, before: Mapping[UUID, ScalingState]) -> Mapping[UUID, ScalingState]:
         """All states with these changes."""
@@ -53,10 +55,11 @@ class Changed:
 
 def changed(before: Mapping[UUID, ScalingState], after: Iterable[ScalingState], fleet: Fleet) -> Changed:
     """What to write, and only that; pure work, for a thread."""
-    return Changed(
-        [state for state in after if before.get(state.model_id) is not state and before.get(state.model_id) != state],
-        [id for id in before if id not in fleet.by_id and fleet.is_gone(id)],
-    )
+    pairs = ((before.get(state.model_id), state) for state in after)
+    states = [state for was, state in pairs if was is not state and was != state]
+    gone = [id for id in before if id not in fleet.by_id and fleet.is_gone(id)]
+    names = {(before[state.model_id].name, state.name) for state in states if state.model_id in before}
+    return Changed(states, gone, {(was, now) for was, now in names if was != now})
 
 
 async def save(connection: AsyncConnection, rows: Changed) -> None:
@@ -65,6 +68,8 @@ async def save(connection: AsyncConnection, rows: Changed) -> None:
         ids = bindparam(None, list(rows.gone), type_=ARRAY(Uuid()))
         await connection.execute(delete(scaling_state).where(scaling_state.c.model_id == any_(ids)))
     await upsert(connection, scaling_state, COLUMNS, map(_row, rows.states))
+    for was, now in rows.renamed:
+        await keeps.go_along(connection, was, now)
 
 
 def named(model_name: str) -> Select[tuple[UUID]]:
@@ -78,6 +83,13 @@ async def running(connection: AsyncConnection, ids: Iterable[UUID]) -> set[UUID]
     return set(
         await connection.scalars(select(scaling_state.c.model_id).where(scaling_state.c.model_id == any_(wanted)))
     )
+
+
+async def is_unknown(connection: AsyncConnection, model_name: str) -> bool:
+    """Whether models are observed, and none of this name; while there are none at all, nothing can be said."""
+    query = select(func.count(), func.count().filter(scaling_state.c.model_name == model_name))
+    all, of_name = (await connection.execute(query.select_from(scaling_state))).one()
+    return bool(all and not of_name)
 
 
 async def observed(connection: AsyncConnection) -> tuple[int, int, int]:

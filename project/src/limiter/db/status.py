@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.bulk import texts
 from limiter.db.decisions import record_of
+from limiter.db.due import due_at
 from limiter.db.outbox import HELD_BACK
 from limiter.db.tables import (
     cancellation,
@@ -27,6 +28,7 @@ from limiter.domain.audit import DecisionRecord
 from limiter.domain.command import UNFINISHED
 from limiter.domain.decision import Reason
 from limiter.domain.idle_spell import OPEN_STATES, StepState
+from limiter.domain.policy import Policy
 from limiter.domain.surge import SurgeKind
 
 Row = Mapping[str, Any]
@@ -42,8 +44,11 @@ async def jobs(connection: AsyncConnection) -> Sequence[Row]:
     return await _rows(connection, query)
 
 
-async def who_is_next(connection: AsyncConnection, limit: int) -> Sequence[Row]:
-    """The open spells, the nearest deadline first, with how many named slots are left and when they are."""
+async def who_is_next(connection: AsyncConnection, limit: int, policy: Policy) -> Sequence[Row]:
+    """The open spells, the nearest deadline first, with how many named slots are left and when they are.
+
+    Their `not_before` is the deadline as it stands under this policy.
+    """
     is_open = idle_spell.c.state.in_(OPEN_STATES)
     left = cancellation.c.state.in_((StepState.NAMED, StepState.PLANNED))
     named = (
@@ -57,11 +62,12 @@ async def who_is_next(connection: AsyncConnection, limit: int) -> Sequence[Row]:
         .group_by(cancellation.c.spell_id)
         .subquery("named")
     )
-    names = ("user_name", "model_name", "state", "idle_since", "delivered_at", "not_before", "dry_run", "reason")
+    names = ("user_name", "model_name", "state", "idle_since", "delivered_at", "dry_run", "reason")
+    due = due_at(policy)
     query = select(*(idle_spell.c[name] for name in names), func.coalesce(named.c.slots, 0).label("slots"))
-    query = query.add_columns(named.c.first_start, named.c.last_end)
+    query = query.add_columns(due.label("not_before"), named.c.first_start, named.c.last_end)
     query = query.outerjoin(named, named.c.spell_id == idle_spell.c.id).where(is_open)
-    return await _rows(connection, query.order_by(idle_spell.c.not_before, idle_spell.c.id).limit(limit))
+    return await _rows(connection, query.order_by(due, idle_spell.c.id).limit(limit))
 
 
 async def surges(connection: AsyncConnection, limit: int) -> Sequence[Row]:

@@ -1,7 +1,7 @@
 """One snapshot of the platform: who has booked what, whether it is used, and what is to be done about it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from uuid import UUID
@@ -11,13 +11,15 @@ from limiter.domain.audit import DecisionRecord, Numbers
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
 from limiter.domain.folding import fold
+from limiter.domain.idle_rule import IdleRule
 from limiter.domain.idle_spell import IdleSpell
 from limiter.domain.idleness import Facts, judge, judge_spell
 from limiter.domain.keep import Keep, by_model, keep_ended_at, kept
 from limiter.domain.policy import Policy
+from limiter.domain.renaming import with_former_use
 from limiter.domain.reservations import Bookings, UnbookingMode, barred, other_users_claim, own_slot_soon
 from limiter.domain.usage import Memory, Observation, Scrape
-from limiter.domain.verdict import Verdict
+from limiter.domain.verdict import UNKNOWN, Verdict
 
 BookingKey = tuple[UUID, UUID]  # model id, user id
 
@@ -73,7 +75,7 @@ class Snapshot:
         """What to do about a booking without an open spell."""
         if booking.model.id not in self.fleet.by_id:
             return UNKNOWN  # it is only known as it was
-        return judge(self.policy.idle(booking.model.name), booking, self._facts(booking.model, key, self.at), self.at)
+        return judge(self.policy.idle(booking.model.name), booking, self._facts(booking.model, key), self.at)
 
     def verdict_on(self, spell: IdleSpell) -> Verdict:
         """The verdict on one open spell: to wait while what it depends on is not known."""
@@ -83,10 +85,10 @@ class Snapshot:
         if model is None:
             gone = self.fleet.is_gone(spell.model_id)
             return Verdict(Decision.WITHDRAW, Reason.MODEL_GONE) if gone else UNKNOWN
-        rule, facts = self.policy.idle(spell.model_name), self._facts(model, spell.key, spell.idle_since)
-        return judge_spell(rule, self.booking(spell.key), spell, facts, self.at)
+        facts = replace(self._facts(model, spell.key), kept=self.is_kept(spell))
+        return judge_spell(self.rule_of(spell), self.booking(spell.key), spell, facts, self.at)
 
-    def _facts(self, model: ServedModel, key: BookingKey, kept_since: datetime) -> Facts:
+    def _facts(self, model: ServedModel, key: BookingKey) -> Facts:
         name = model.name
         state, memory = self.prior.scaling_states.get(model.id), self.observation.memory
         measured, rule = memory.measured_since, self.policy.idle(name)
@@ -103,7 +105,7 @@ class Snapshot:
             bookings_readable=self.bookings.readable(model.id, name),
             freeable=freeable,
             barred=barred(model, key[1], self.bookings, rule.uninstall_guard) if freeable else (),
-            kept=kept(self._keeps.get(name, ()), name, key[1], kept_since),
+            kept=kept(self._keeps.get(name, ()), name, key[1], self.at),
         )
 
     def used_at(self, name: str) -> datetime | None:
@@ -116,6 +118,11 @@ class Snapshot:
         model = self.fleet.by_id.get(spell.model_id)
         return model.name if model else spell.model_name
 
+    def rule_of(self, spell: IdleSpell) -> IdleRule:
+        """The rule that the spell began with; exempt by that name or by the one that its model has now."""
+        rule = self.policy.idle(spell.model_name)
+        return replace(rule, exempt=True) if self.policy.idle(self.name_of(spell)).exempt else rule
+
     def used_since(self, spell: IdleSpell) -> bool:
         """True if the model was called since the spell's idle time began, by its name then or now."""
         used = (self.used_at(name) for name in {spell.model_name, self.name_of(spell)})
@@ -123,8 +130,8 @@ class Snapshot:
 
     def is_kept(self, spell: IdleSpell) -> bool:
         """True if somebody keeps this booking, or did since its idle time began: then that counts anew."""
-        name = self.name_of(spell)
-        return kept(self._keeps.get(name, ()), name, spell.user.id, spell.idle_since)
+        names = {spell.model_name, self.name_of(spell)}
+        return any(kept(self._keeps.get(name, ()), name, spell.user.id, spell.idle_since) for name in names)
 
     def claim_on(self, model: ServedModel, user_id: UUID) -> Reason | None:
         """Why the model must not be uninstalled on account of this user; None: it may be."""
@@ -145,8 +152,7 @@ class Snapshot:
             return Reason.USED_AGAIN
         if model is None:
             return Reason.MODEL_GONE
-        guard = self.policy.idle(model.name).uninstall_guard
-        if own_slot_soon(model, spell.user.id, self.bookings, guard, self.at):
+        if own_slot_soon(model, spell.user.id, self.bookings, self.policy.idle(model.name).uninstall_guard, self.at):
             return Reason.KEEPS_SLOT
         return self.claim_on(model, spell.user.id)
 
@@ -161,7 +167,6 @@ class Snapshot:
     def verdict_record(self, key: BookingKey, verdict: Verdict) -> DecisionRecord:
         """The record of a verdict, with the numbers that led to it."""
         spell, plain = self.prior.spells.get(key), self.record(key, verdict.decision, verdict.reason)
-        row = self.policy.idle(plain.model_name).mode is UnbookingMode.IN_ROW
         moments = {
             "idle_since_at": verdict.idle_since,
             "not_before_at": verdict.not_before,
@@ -172,13 +177,10 @@ class Snapshot:
         numbers: dict[str, float | int | str] = {
             "idle_seconds": verdict.idle.total_seconds(),
             "slots": len(verdict.slots),
-            "mode": "in row" if row else "in all",
+            "mode": "in row" if self.policy.idle(plain.model_name).mode is UnbookingMode.IN_ROW else "in all",
         }
         numbers |= {name: moment.timestamp() for name, moment in moments.items() if moment is not None}
         return self.record(key, verdict.decision, verdict.reason, numbers)
-
-
-UNKNOWN = Verdict(Decision.HOLD, Reason.READING_UNKNOWN)
 
 
 def take_snapshot(
@@ -191,10 +193,8 @@ def take_snapshot(
     at: datetime,
     only: BookingKey | None = None,
 ) -> Snapshot:
-    """The snapshot at `at`; `memory` is what the last tick remembered.
-
-    With `only`, it has the bookings of that user and no other's.
-    """
-    observation = fold(memory, scrapes, fleet.replicas_by_name.keys(), at, policy.window, between_ticks=True)
+    """The snapshot at `at`; `memory` is of the last tick. With `only`, it has the bookings of that user alone."""
+    read = fold(memory, scrapes, fleet.replicas_by_name.keys(), at, policy.window, between_ticks=True)
+    observation = with_former_use(read, fleet, prior.scaling_states, only=only and only[0])
     users = slots_by_user(fleet, bookings if only is None else bookings.of_user(only[1]), policy.row_gap)
     return Snapshot(at, policy, fleet, bookings, observation, prior, users, scrapes, memory)

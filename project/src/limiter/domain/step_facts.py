@@ -26,7 +26,7 @@ def _ended(snapshot: Snapshot, spell: IdleSpell) -> Reason | None:
     """Why nothing more of this cancelling may be done."""
     if spell.dry_run and not snapshot.policy.dry_run:
         return Reason.MODE_CHANGED
-    if snapshot.policy.idle(spell.model_name).exempt:
+    if snapshot.rule_of(spell).exempt:
         return Reason.EXEMPT
     if snapshot.is_kept(spell):
         return Reason.KEPT

@@ -22,6 +22,9 @@ class Verdict:
     slots: tuple[Slot, ...] = ()
 
 
+UNKNOWN = Verdict(Decision.HOLD, Reason.READING_UNKNOWN)
+
+
 def open_spell(
     id: UUID, booking: ActiveBooking, verdict: Verdict, now: datetime, *, delivered: bool, dry_run: bool
 ) -> IdleSpell:

@@ -22,6 +22,7 @@ from limiter.domain.decision import Reason
 from limiter.domain.fleet import Fleet, ScalingState, last_known_fleet
 from limiter.domain.folding import fold
 from limiter.domain.policy import Policy
+from limiter.domain.renaming import with_former_use
 from limiter.domain.settled import Settled
 from limiter.domain.usage import Memory, Observation, Scrape
 from limiter.effects.audit import log_decisions
@@ -116,8 +117,8 @@ class RpsCheck:
         """The fleet, as last known where it cannot be read, and the readings folded into what is remembered."""
         states = before.scaling_states.values()
         running = fleet.with_last_known(states) if isinstance(fleet, Fleet) else last_known_fleet(states)
-        names = running.replicas_by_name.keys()
-        return running, fold(before.memory, scrapes, names, run.now, self.policy.window)
+        observation = fold(before.memory, scrapes, running.replicas_by_name.keys(), run.now, self.policy.window)
+        return running, with_former_use(observation, running, before.scaling_states, before.settled)
 
     async def _booked(self, run: Run, fleet: Fleet) -> frozenset[UUID]:
         """Of which models a slot runs now; if that cannot be read, it gives none precedence."""

@@ -10,6 +10,7 @@ from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, last_known_fleet
 from limiter.domain.folding import fold
 from limiter.domain.idle_spell import SpellState
+from limiter.domain.renaming import with_former_use
 from limiter.domain.snapshot import BookingKey, Snapshot
 from limiter.domain.surge import is_surge
 from limiter.domain.usage import Scrape
@@ -28,6 +29,7 @@ class Simulation(SimulatedEnforcement):
         states = self.scaling_states
         known = last_known_fleet(states.values()) if fleet is None else fleet.with_last_known(states.values())
         observation = fold(self.memory, scrapes, known.replicas_by_name.keys(), at, self.policy.window)
+        observation = with_former_use(observation, known, states, self.settled)
         self.memory = observation.memory
         if fleet is None:
             return []

@@ -82,6 +82,17 @@ async def test_in_force_are_those_of_the_model_that_are_not_over_the_longest_fir
     assert await keeps.in_force(connection, "m", END - TICK, 1) == [keep(None, END + HOUR)]
 
 
+async def test_keeps_go_along_to_a_new_name_and_back_without_growing_in_number(connection: AsyncConnection) -> None:
+    mine = [keep(), keep(None, END + HOUR)]
+    for one in (*mine, keep(BEN, model="other")):
+        await keeps.add(connection, one)
+    for was, now in (("m", "k"), ("k", "m"), ("m", "k")):
+        await keeps.go_along(connection, was, now)
+    for name in ("m", "k"):
+        of_name = [keep(None, END + HOUR, name), keep(model=name)]
+        assert await keeps.in_force(connection, name, START, 10) == of_name
+
+
 async def test_a_surge_begins_once_and_is_forgotten_when_it_ends(connection: AsyncConnection) -> None:
     warning = SurgeKind.WARNING
     assert await surges.begin(connection, warning, START)
