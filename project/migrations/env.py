@@ -39,6 +39,17 @@ def migrate(connection: Connection, schema: str) -> None:
         context.run_migrations()
 
 
+def write(schema: str) -> None:
+    """Print the statements (`--sql`), for somebody else to run: what stands above for a connection is part of them."""
+    context.configure(dialect_name="postgresql", target_metadata=metadata, literal_binds=True)
+    quoted = context.get_context().dialect.identifier_preparer.quote(schema)
+    with context.begin_transaction():
+        if context.get_starting_revision_argument() is None:
+            context.execute(CreateSchema(schema, if_not_exists=True))
+        context.execute(f"SET LOCAL search_path TO {quoted}")
+        context.run_migrations()
+
+
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[AsyncConnection]:
     """A connection of its own; ends the program with one line if there is none to be had."""
@@ -58,14 +69,21 @@ async def connected(url: str) -> AsyncIterator[AsyncConnection]:
         await engine.dispose()
 
 
-async def run() -> None:
+def settings_or_end() -> MigrationSettings:
     try:
-        settings = load_as(MigrationSettings)
+        return load_as(MigrationSettings)
     except WrongSettings as error:
         print("\n".join(f"wrong setting: {line}" for line in str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
+
+
+async def run(settings: MigrationSettings) -> None:
     async with connected(settings.url) as connection, connection.begin():
         await connection.run_sync(migrate, settings.database_schema)
 
 
-asyncio.run(run())
+known = settings_or_end()
+if context.is_offline_mode():
+    write(known.database_schema)
+else:
+    asyncio.run(run(known))

@@ -18,6 +18,8 @@ def check_amqp(url: str) -> None:
     if not url.startswith(("amqp://", "amqps://")):
         raise ValueError("must start with amqp:// or amqps://")
     check_port(url)
+    if not urlsplit(url).hostname:
+        raise ValueError("must name a host")
     check_host(urlsplit(url).hostname)
 
 

@@ -1,5 +1,6 @@
 """The settings of Postgres."""
 
+from inspect import signature
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,9 +16,19 @@ def _asyncpg_url(value: SecretStr) -> SecretStr:
         raise ValueError("must start with postgresql+asyncpg://")
     check_port(value.get_secret_value())
     check_host(urlsplit(value.get_secret_value()).hostname)
-    if "sslmode" in parse_qs(urlsplit(value.get_secret_value()).query):
+    options = set(parse_qs(urlsplit(value.get_secret_value()).query, keep_blank_values=True))
+    if "sslmode" in options:
         raise ValueError("sslmode is libpq's word: asyncpg takes ?ssl=require or ?ssl=verify-full")
+    if options and not options <= _options():  # by name it could be part of a password
+        raise ValueError("asyncpg lacks an option behind its ?; a ? in a password must be written as %3F")
     return value
+
+
+def _options() -> set[str]:
+    """What may stand behind the ? of a URL."""
+    from asyncpg import connect  # not for who needs no database, and whose URL has no options
+
+    return {*signature(connect).parameters, "prepared_statement_cache_size"}
 
 
 def _schema(name: str) -> str:

@@ -117,6 +117,8 @@ def _header(value: SecretStr) -> SecretStr:
     token = value.get_secret_value()
     if not (token.isascii() and token.isprintable()):
         raise ValueError("must be printable ASCII: it is sent in a header")
+    if token.lower().startswith("bearer "):
+        raise ValueError("must stand without the word Bearer, which is put before it")
     return value
 
 

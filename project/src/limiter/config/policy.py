@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -21,7 +21,7 @@ from limiter.domain.scaling_rule import ScalingRule
 class PolicySettings(IdlenessSettings, ScalingSettings):
     """What decides about scaling, warning and cancelling; `example.env` says what each means."""
 
-    policy_overrides: Json[dict[str, Override]] = Field(default_factory=dict)
+    policy_overrides: Json[dict[Annotated[str, Field(min_length=1)], Override]] = Field(default_factory=dict)
     dry_run: bool = False
     history_retention_seconds: kind.Seconds = 604_800
 

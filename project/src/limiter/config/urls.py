@@ -12,6 +12,8 @@ WRONG_HOST = "its host must be an address or a name, with 1 to 63 characters bet
 
 
 def _http_url(value: str) -> str:
+    if any(character.isspace() for character in value):
+        raise ValueError("must have no space in it; of several URLs each ends with a comma")
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an http:// or https:// URL")

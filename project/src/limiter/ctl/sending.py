@@ -6,7 +6,10 @@ from typing import Any
 
 import aio_pika
 import click
+from pydantic import ValidationError
 
+from limiter.api.messages import CONTROL_MESSAGE
+from limiter.clients.decoding import describe_validation
 from limiter.config.base import from_file
 from limiter.config.broker import check_amqp
 from limiter.ctl.asking import ask
@@ -16,7 +19,7 @@ DONE = ("completed", "paused", "resumed")
 
 def send(options: dict[str, Any], fields: dict[str, Any]) -> None:
     """Send the message without the fields that are not given, print the reply, end with its exit code."""
-    request = {name: str(value) for name, value in fields.items() if value is not None}
+    request = _understood({name: str(value) for name, value in fields.items() if value is not None})
     queue, timeout = options["queue"], options["timeout"]
     url = _checked(options["url"] or _url_in_file())
     try:
@@ -32,6 +35,15 @@ def send(options: dict[str, Any], fields: dict[str, Any]) -> None:
     is_text = request["command"] in ("explain", "status") and reply.get("outcome") == "completed"
     click.echo(reply["detail"] if is_text else _shown(reply))
     click.get_current_context().exit(0 if reply.get("outcome") in DONE else 1)
+
+
+def _understood(request: dict[str, str]) -> dict[str, str]:
+    """What replicas reject would lie among the dead letters, and raise an alarm: so it is not sent."""
+    try:
+        CONTROL_MESSAGE.validate_json(json.dumps(request))
+    except ValidationError as error:
+        raise click.UsageError(describe_validation(error)) from None
+    return request
 
 
 def _shown(reply: dict[str, Any]) -> str:

@@ -178,3 +178,16 @@ async def test_a_role_that_may_not_make_schemas_migrates_the_one_it_was_given(
     monkeypatch.setenv("MIGRATIONS_DATABASE_URL", own)
     await migrate(services, name, "upgrade", "head")
     await migrate(services, name, "check")
+
+
+async def test_statements_that_somebody_else_runs_make_the_same_schema(services: Services) -> None:
+    printed = await asyncio.to_thread(alembic, services, "user", "upgrade", "head", "--sql")
+    assert printed.returncode == 0, printed.stderr
+    connection = await asyncpg.connect(services.direct_database_url.replace("+asyncpg", ""))
+    try:
+        assert await connection.fetchval("SELECT to_regnamespace('user')") is None, "they were only to be printed"
+        await connection.execute(printed.stdout)
+        await migrate(services, "user", "check")
+    finally:
+        await connection.execute('DROP SCHEMA IF EXISTS "user" CASCADE')
+        await connection.close()

@@ -1,0 +1,48 @@
+"""Values that would only fail, or mislead, once a replica runs: each stops the start by variable, value and rule."""
+
+import pytest
+
+from tests.unit.config.test_settings import refused, settings
+
+SPACE = "must have no space in it; of several URLs each ends with a comma"
+OPTION = "asyncpg lacks an option behind its ?; a ? in a password must be written as %3F"
+START = "postgresql+asyncpg://u:s3cret@h/d"
+
+
+@pytest.mark.parametrize("url", ["http://x ", "http://x/ base", "http://x y/", "http://x\N{NO-BREAK SPACE}/"])
+def test_a_url_with_a_space_in_it(url: str) -> None:
+    assert refused(MODEL_REGISTRY_URL=url) == f"MODEL_REGISTRY_URL={url!r}: {SPACE}"
+
+
+def test_urls_that_are_separated_by_spaces() -> None:
+    urls = "http://one/metrics http://two/metrics"
+    assert refused(ENTRYPOINT_METRICS_URLS=urls) == f"ENTRYPOINT_METRICS_URLS [0]={urls!r}: {SPACE}"
+    assert len(settings(ENTRYPOINT_METRICS_URLS=urls.replace(" ", " , ")).entrypoint_metrics_urls) == 2
+
+
+@pytest.mark.parametrize("token", ["Bearer s3cret", "bearer  s3cret"])
+def test_a_token_with_the_word_that_is_put_before_it(token: str) -> None:
+    rule = "must stand without the word Bearer, which is put before it"
+    assert refused(BOOKING_SERVICE_TOKEN=token) == f"BOOKING_SERVICE_TOKEN=(hidden): {rule}"
+    assert settings(BOOKING_SERVICE_TOKEN="Bearers3cret")
+
+
+@pytest.mark.parametrize("query", ["connect_timeout=4", "ssl=require&options", "application_name="])
+@pytest.mark.parametrize("name", ["DATABASE_URL", "MIGRATIONS_DATABASE_URL"])
+def test_an_option_that_the_driver_does_not_have(name: str, query: str) -> None:
+    assert refused(**{name: f"{START}?{query}"}) == f"{name}=(hidden): {OPTION}"
+
+
+def test_options_that_the_driver_has() -> None:
+    options = "ssl=require&host=/run/postgresql&prepared_statement_cache_size=0&target_session_attrs=any"
+    assert settings(DATABASE_URL=f"{START}?{options}", MIGRATIONS_DATABASE_URL=START)
+
+
+@pytest.mark.parametrize("url", ["amqp:///", "amqp://u:s3cret@/v", "amqps://"])
+def test_a_rabbitmq_nowhere(url: str) -> None:
+    assert refused(RABBITMQ_URL=url) == "RABBITMQ_URL=(hidden): must name a host"
+
+
+def test_rules_for_a_model_without_a_name() -> None:
+    """They would stand in the place of the fleet's own, which no rule would then be asked about."""
+    assert "POLICY_OVERRIDES" in refused(POLICY_OVERRIDES='{"": {"min_replicas": 1}}', SCALE_MIN_REPLICAS="9")
