@@ -7,11 +7,11 @@ from uuid import UUID
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 
-from limiter.db import tables
+from limiter.db import contacts, tables
 from limiter.domain.job import Job
 from tests.bench import Bench
 from tests.conftest import START, MakeBench
-from tests.service.stories import Stage, Story, lines, text
+from tests.service.stories import USERS, Stage, Story, lines, text
 from tests.service.test_control import ask
 
 ALL, UNINSTALL = {"UNBOOKING_MODE": "ALL"}, {"UNINSTALL_ON_IDLE": "true"}
@@ -286,6 +286,22 @@ async def test_a_later_attempt_of_an_unroutable_warning_says_a_later_deadline(
     assert [event["reservation"]["cancel_not_before"] for event in events] == ["2026-03-02T11:25:00+00:00"]
     (spell,) = await bench.rows(tables.idle_spell)
     assert spell.delivered_at == START + minutes(70)
+
+
+async def test_a_warning_that_had_to_wait_goes_to_the_address_announced_meanwhile_and_so_does_its_closing(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    stage = Stage(await make_bench(), time)
+    for words in ("ann books 0-180 180-240", "the platform announces ann's address"):
+        await stage.happen(words)
+    assert await run_at(stage.bench, time, 0, Job.RPS_CHECK) == []
+    await run_at(stage.bench, time, 45, Job.RPS_CHECK, Job.IDLE_WARNING)
+    for email in ("new@example.org", "too-late@example.org"):
+        await contacts.learn(stage.bench.engine, USERS["ann"], "ann", email, [])
+        time.tick(60 * 15)
+        await stage.bench.run(Job.RPS_CHECK, Job.EVENT_DISPATCH, Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+    heard = [(event["reservation"]["stage"], event["user"]["email"]) for event in await stage.bench.events()]
+    assert heard == [("warning", "new@example.org"), ("cancelled", "new@example.org")]
 
 
 @pytest.mark.parametrize("why", ["used", "kept"])

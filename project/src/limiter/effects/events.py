@@ -1,7 +1,7 @@
 """The events for users, as the Notificator reads them, and the addresses they go to."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID, uuid5
@@ -131,12 +131,6 @@ def _reservation(spell: IdleSpell, stage: Stage, now: datetime, outcome: Outcome
         "failed_slots": [listed(slot) for slot in outcome.failed],
         "uninstalled": outcome.uninstalled,
     }
-
-
-def with_deadline(event: Event, deadline: datetime) -> Event:
-    """The warning as it goes out: it says the earliest cancelling as it will be held."""
-    reservation = event.body["reservation"] | {"cancel_not_before": time_view(deadline)}
-    return replace(event, body=event.body | {"reservation": reservation})
 
 
 def warned_of(events: Collection[Event]) -> set[UUID]:

@@ -11,14 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.clients.errors import Rejected, ServiceError
 from limiter.clients.notifier import Notifier
-from limiter.db import idle_spells, keeps, outbox, readings
+from limiter.db import contacts, idle_spells, keeps, outbox, readings
 from limiter.db.outbox import Event
 from limiter.domain.command import backoff
 from limiter.domain.decision import Reason
-from limiter.domain.idle_spell import IdleSpell
+from limiter.domain.idle_spell import IdleSpell, SpellState
 from limiter.domain.overtaken import held_back
 from limiter.domain.policy import Policy
-from limiter.effects.events import STARTED, warned_of, with_deadline
+from limiter.effects.events import STARTED, warned_of
+from limiter.effects.going_out import as_it_goes_out, whole_second
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
@@ -84,7 +85,10 @@ class EventDispatch:
     async def _with_deadlines(
         self, connection: AsyncConnection, events: list[Event], spells: Mapping[UUID, IdleSpell], now: datetime
     ) -> list[Event]:
-        """A warning says the deadline as it will be held, however late it goes out; whole seconds, rounded up."""
+        """A warning says the deadline as it will be held, however late it goes out; whole seconds, rounded up.
+
+        And it goes to the address that its user has by now.
+        """
         deadlines = {
             id: whole_second(self.policy.idle(spell.model_name).earliest(spell.not_before, now))
             for id in warned_of(events)
@@ -93,9 +97,16 @@ class EventDispatch:
         if not deadlines:
             return events
         await idle_spells.promised(connection, deadlines)
-        dated = [_dated(event, deadlines) for event in events]
+        emails = await self._emails(connection, spells)
+        dated = [as_it_goes_out(event, deadlines, emails) for event in events]
         await outbox.rewrite(connection, [new for new, old in zip(dated, events, strict=True) if new is not old])
         return dated
+
+    async def _emails(self, connection: AsyncConnection, spells: Mapping[UUID, IdleSpell]) -> dict[UUID, str]:
+        """Where the warnings of pending spells go by now: one may have been announced since they were written."""
+        users = {id: one.user.id for id, one in spells.items() if one.state is SpellState.WARNING_PENDING}
+        known = await contacts.emails(connection, set(users.values()))
+        return {id: known[user_id] for id, user_id in users.items() if user_id in known}
 
     async def _publish(self, event: Event) -> ServiceError | None:
         try:
@@ -127,13 +138,3 @@ class EventDispatch:
 
     def _wait(self, event: Event) -> timedelta:
         return backoff(event.attempts, self.retry_first, self.retry_longest)
-
-
-def _dated(event: Event, deadlines: Mapping[UUID, datetime]) -> Event:
-    deadline = deadlines.get(event.spell_id) if event.spell_id and event.stage == outbox.WARNING else None
-    return event if deadline is None else with_deadline(event, deadline)
-
-
-def whole_second(at: datetime) -> datetime:
-    """The moment, rounded up to a whole second: a confirmation that takes less than the rest changes nothing."""
-    return at if at.microsecond == 0 else at.replace(microsecond=0) + timedelta(seconds=1)
