@@ -115,14 +115,17 @@ class StatusReader:
     def _model(self, row: status.Row, measured: fleet_numbers.Measured, now: datetime) -> dict[str, Any]:
         """One instance of a model: its name's calls, which way it wishes to go and since when, and why it stands so."""
         rate = measured.rps(row["samples"], self._window(row["model_name"]), now)
-        up, down = row["overloaded_since"], row["underused_since"]
+        up, down, last = row["overloaded_since"], row["underused_since"], row["record"]
         names = ("model_name", "replicas", "standing", "first_seen_at", "overloaded_since", "underused_since")
-        return _plain({name: row[name] for name in (*names, "last_used_at")}) | {
-            "rps": None if rate is None else round(rate, 3),
-            "wish": "up" if up else "down" if down else "none",
-            "wish_since": _value(up or down),
-            "why": row["record"].why if row["record"] else None,
-        }
+        return (
+            _plain({name: row[name] for name in (*names, "last_used_at")})
+            | {
+                "rps": None if rate is None else round(rate, 3),
+                "wish": "up" if up else "down" if down else "none",
+                "wish_since": _value(up or down),
+            }
+            | ({"why": last.why, "why_at": _value(last.at)} if last else {"why": None, "why_at": None})
+        )
 
 
 def _decision(record: DecisionRecord, *, dry: bool) -> dict[str, Any]:
