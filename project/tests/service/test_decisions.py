@@ -147,7 +147,7 @@ async def test_nothing_stands_for_a_model_that_is_gone(make_bench: MakeBench, ti
     bench.platform.remove_model(next(one for one in bench.platform.models if one.name == MODEL))
     await sweep(bench, time, 2)
     shown = (await ask(bench, {"command": "explain", "model": MODEL}))["detail"].split("changes, ")[0].splitlines()
-    assert [line.split(" 2026")[0] for line in shown] == ["stands:", *["runs no longer; last"] * 2]
+    assert [line.split(" 2026")[0] for line in shown] == ["stands:", *["not known to run; last"] * 2]
 
 
 async def test_old_rows_are_forgotten(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:
