@@ -159,7 +159,7 @@ def standing_of(decision: Decision, reason: Reason) -> str:
 def explanation(records: Sequence[tuple[DecisionRecord, bool]], running: Collection[UUID]) -> list[str]:
     """Line by line what stands for each instance and booking of a model, and the changes before, the newest first.
 
-    With each record comes whether it was of a dry run; nothing stands for an instance that is not known to be `running`.
+    With each record comes whether it was of a dry run. Nothing stands for an instance that is not known as `running`.
     """
     latest: dict[tuple[UUID, UUID | None], tuple[DecisionRecord, bool]] = {}
     for record, dry in records:
