@@ -130,13 +130,24 @@ async def test_a_row_says_whether_it_was_a_dry_run(
     assert f": {would}warn (unused)" in (await ask(bench, {"command": "explain", "model": MODEL}))["detail"]
 
 
+@pytest.mark.parametrize("dry", [True, False])
+async def test_a_spell_is_closed_for_real_or_not_as_it_began(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, dry: bool
+) -> None:
+    await sweep(await begin(make_bench, DRY_RUN=dry), time, 45)
+    switched = await make_bench(DRY_RUN=not dry)
+    await sweep(switched, time, 46)
+    (closed,) = [row for row in await switched.rows(tables.decision) if row.reason == "mode_changed"]
+    assert (closed.decision, closed.dry_run) == ("withdraw", dry)
+
+
 async def test_nothing_stands_for_a_model_that_is_gone(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:
     bench = await begin(make_bench)
     await sweep(bench, time, 1)
     bench.platform.remove_model(next(one for one in bench.platform.models if one.name == MODEL))
     await sweep(bench, time, 2)
     shown = (await ask(bench, {"command": "explain", "model": MODEL}))["detail"].split("changes, ")[0].splitlines()
-    assert [line.split(" 2026")[0] for line in shown] == ["stands:", *["runs no longer; last"] * 2]
+    assert [line.split(" 2026")[0] for line in shown] == ["stands:", *["not known to run; last"] * 2]
 
 
 async def test_old_rows_are_forgotten(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:

@@ -9,6 +9,7 @@ from uuid import uuid4
 import aio_pika
 import pytest
 from freezegun.api import FrozenDateTimeFactory
+from loguru import logger
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, insert, select
 
@@ -61,8 +62,12 @@ async def test_what_a_cancelling_freed_is_counted_in_hours(make_bench: MakeBench
     assert found["replica_hours_freed_total"][()] == 7.5
 
 
-async def test_a_dry_run_frees_nothing(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:
+async def test_a_dry_run_frees_nothing_and_says_so(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:
+    lines: list[str] = []
+    handle = logger.add(lambda message: lines.append(message.record["message"]))
     bench = await idle(make_bench, time, DRY_RUN="true")
+    logger.remove(handle)
+    assert "2 slots of idle would be cancelled: a dry run" in lines
     time.tick(60)
     await bench.run(Job.SAGA_POLL, Job.RPS_CHECK, Job.IDLE_ENFORCE)
     found = await page(bench)

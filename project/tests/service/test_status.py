@@ -146,6 +146,15 @@ async def test_a_replica_whose_clock_is_off_says_that_its_times_are_wrong(
     assert warning in (await ask(bench, {"command": "status"}))["detail"]
 
 
+async def test_the_numbers_of_a_decision_are_told_with_their_time(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await warned(make_bench, time)
+    model = next(one for one in (await got(bench, "/status")).json()["models"] if one["model_name"] == "used")
+    assert (model["why"][:7], model["why_at"]) == ("1.0 RPS", (START + timedelta(minutes=45)).isoformat())
+    assert "neither too much nor too little (decided 03-02 10:45:00)" in (await got(bench, "/")).text
+
+
 async def test_a_job_with_a_calendar_has_no_interval(make_bench: MakeBench) -> None:
     bench = await make_bench(IDLE_ENFORCE_CRON="0 9 * * mon")
     jobs = {job["name"]: job["interval_seconds"] for job in (await got(bench, "/status")).json()["jobs"]}

@@ -50,8 +50,20 @@ def test_a_pause_and_a_surge_say_since_when_by_whom_and_whom_they_concern() -> N
     shown = lines(status("m")).splitlines()
     assert "  rps_check: never run, PAUSED 3.0 h ago by m: m" in shown
     held = "nobody is warned or cancelled on its account until it is over, or allowed (allow-surge)"
-    first = shown.index(f"surge of warnings, begun in 0 s: {held}")
+    first = shown.index(f"surge of warnings, begun 0 s ago: {held}")
     assert shown[first + 1 : first + 3] == [
         f"  held back: user {USER} of m",
-        "surge of cancellings, begun in 0 s: allowed by m",
+        "surge of cancellings, begun 0 s ago: allowed by m",
     ]
+
+
+def test_what_the_database_says_has_just_been_is_not_to_come_and_a_wrong_clock_shows() -> None:
+    found = status("m")
+    job = {"name": "idle_warning", "paused": False, "paused_by": None, "paused_reason": None, "state": "completed"}
+    found["jobs"] = [
+        job | {"started_at": f"2026-03-02T{started}+00:00", "paused_at": None}
+        for started in ("10:00:01", "10:02:00", "09:58:00")
+    ]
+    shown = [line for line in lines(found).splitlines() if "idle_warning" in line]
+    assert [line.split(": completed ")[1] for line in shown] == ["0 s ago", "in 2 min", "2 min ago"]
+    assert "  scale_up m: planned, planned 0 s ago" in lines(found).splitlines()

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import decisions, idle_spells, keeps, ledger, pauses, scaling_states
@@ -47,7 +46,7 @@ def _keep(keep: Keep) -> str:
     return f"{whose}, {moment(keep.since)} to {moment(keep.until)}, by {keep.by or 'somebody unnamed'}{why}"
 
 
-def _pause(row: Row[Any]) -> str:
+def _pause(row: Any) -> str:
     since = moment(row.paused_at.astimezone(UTC)) if row.paused_at else "no time that is known"
     return f"{row.name} since {since}, by {row.paused_by or 'somebody'}: {row.paused_reason or 'no reason given'}"
 

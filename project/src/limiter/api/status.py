@@ -100,28 +100,26 @@ class StatusReader:
         return _plain({name: row[name] for name in (*names, *more)}) | {"interval_seconds": interval}
 
     def _next(self, row: status.Row, now: datetime) -> dict[str, Any]:
-        """One open spell, and how far it is from its warning to its deadline, in per cent.
-
-        Before the delivery there is no such progress, and the deadline is what it would be if it were delivered now.
-        """
+        """One open spell, in per cent of its way to the deadline; before its delivery, as if it were delivered now."""
         delivered, deadline = row["delivered_at"], row["not_before"]
         if not delivered:
             promised = self.policy.idle(row["model_name"]).earliest(deadline, now)
             return _plain(row) | {"not_before": _value(promised), "progress": None}
-        whole = (deadline - delivered).total_seconds()
-        done = 100 if whole <= 0 else round(100 * (now - delivered).total_seconds() / whole)
+        whole, passed = ((at - delivered).total_seconds() for at in (deadline, now))
+        done = 100 if whole <= 0 else round(100 * passed / whole)
         return _plain(row) | {"progress": min(100, max(0, done))}
 
     def _model(self, row: status.Row, measured: fleet_numbers.Measured, now: datetime) -> dict[str, Any]:
         """One instance of a model: its name's calls, which way it wishes to go and since when, and why it stands so."""
         rate = measured.rps(row["samples"], self._window(row["model_name"]), now)
-        up, down = row["overloaded_since"], row["underused_since"]
+        up, down, last = row["overloaded_since"], row["underused_since"], row["record"]
         names = ("model_name", "replicas", "standing", "first_seen_at", "overloaded_since", "underused_since")
         return _plain({name: row[name] for name in (*names, "last_used_at")}) | {
             "rps": None if rate is None else round(rate, 3),
             "wish": "up" if up else "down" if down else "none",
             "wish_since": _value(up or down),
-            "why": row["record"].why if row["record"] else None,
+            "why": last and last.why,
+            "why_at": last and _value(last.at),
         }
 
 

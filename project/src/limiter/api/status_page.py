@@ -1,7 +1,7 @@
 """The status as a person reads it: as a page, and as lines of text."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from limiter.domain.audit import counted, duration
 from limiter.logs.lines import printable
+
+A_LITTLE = timedelta(minutes=1)  # more is no jitter, but a wrong clock, and must show
 
 
 def _moment(at: str | None) -> str:
@@ -23,6 +25,12 @@ def _until(at: str | None, now: str) -> str:
     return f"in {duration(seconds)}" if seconds >= 0 else f"{duration(-seconds)} ago"
 
 
+def _ago(at: str | None, now: str) -> str:
+    """How long ago something was; the clock that told when may be a little ahead of ours."""
+    ahead = datetime.fromisoformat(at) - datetime.fromisoformat(now) if at else A_LITTLE
+    return "0 s ago" if timedelta(0) <= ahead < A_LITTLE else _until(at, now)
+
+
 def _allowed(surge: Mapping[str, Any]) -> str:
     """Whether somebody has said that a surge is right."""
     if surge["allowed_at"] is None:
@@ -33,7 +41,14 @@ def _allowed(surge: Mapping[str, Any]) -> str:
 _PAGES = Environment(
     loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
 )
-_PAGES.filters |= {"moment": _moment, "until": _until, "duration": duration, "counted": counted, "allowed": _allowed}
+_PAGES.filters |= {
+    "moment": _moment,
+    "until": _until,
+    "ago": _ago,
+    "duration": duration,
+    "counted": counted,
+    "allowed": _allowed,
+}
 
 
 def page(found: Mapping[str, Any], *, again: bool) -> str:
@@ -51,21 +66,21 @@ def lines(found: Mapping[str, Any]) -> str:
     text.append(f"who is next ({found['next_total']}):")
     for one in found["next"]:
         slots, deadline = counted(one["slots"], "slot"), _until(one["not_before"], at)
-        warned = f"warned {_until(one['delivered_at'], at)}" if one["delivered_at"] else "warning not delivered"
+        warned = f"warned {_ago(one['delivered_at'], at)}" if one["delivered_at"] else "warning not delivered"
         text.append(f"  {one['user_name']} of {one['model_name']}: {slots}, {one['state']}, {warned}, due {deadline}")
     for one in found["surges"]:
-        text.append(f"surge of {one['kind']}s, begun {_until(one['since'], at)}: {_allowed(one)}")
+        text.append(f"surge of {one['kind']}s, begun {_ago(one['since'], at)}: {_allowed(one)}")
         text += [f"  held back: user {user['user_id']} of {user['model_name']}" for user in one["held"]]
     text.append("jobs:")
     for job in found["jobs"]:
         by = f"by {job['paused_by'] or 'somebody'}: {job['paused_reason'] or 'no reason given'}"
-        paused = f", PAUSED {_until(job['paused_at'], at)} {by}"
-        last = f"{job['state']} {_until(job['started_at'], at)}" if job["started_at"] else "never run"
+        paused = f", PAUSED {_ago(job['paused_at'], at)} {by}"
+        last = f"{job['state']} {_ago(job['started_at'], at)}" if job["started_at"] else "never run"
         text.append(f"  {job['name']}: {last}{paused if job['paused'] else ''}")
     enough = f", {counted(found['without_enough'], 'model')} without enough" if found["without_enough"] else ""
     text.append(f"fleet: {counted(found['models_total'], 'model')}, {counted(found['replicas'], 'replica')}{enough}")
     for one in found["commands"]:
-        text.append(f"  {one['kind']} {one['model_name']}: {one['state']} since {_until(one['planned_at'], at)}")
+        text.append(f"  {one['kind']} {one['model_name']}: {one['state']}, planned {_ago(one['planned_at'], at)}")
     for one in found["targets"]:
         marks = "".join(f", {mark}" for mark in ("stale", "silent") if one[mark])
         read = "never read" if one["read_at"] is None else f"read {duration(one['age_seconds'])} ago{marks}"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.tables import job as jobs
@@ -23,7 +23,7 @@ async def is_paused(connection: AsyncConnection, which: Job) -> bool:
     return bool(await connection.scalar(select(jobs.c.paused).where(jobs.c.name == which).with_for_update(read=True)))
 
 
-async def paused(connection: AsyncConnection) -> Sequence[Row[Any]]:
+async def paused(connection: AsyncConnection) -> Sequence[Any]:
     """The jobs that are paused, each with since when, by whom and why."""
     columns = (jobs.c.name, jobs.c.paused_at, jobs.c.paused_by, jobs.c.paused_reason)
     return (await connection.execute(select(*columns).where(jobs.c.paused).order_by(jobs.c.name))).all()

@@ -159,13 +159,13 @@ def standing_of(decision: Decision, reason: Reason) -> str:
 def explanation(records: Sequence[tuple[DecisionRecord, bool]], running: Collection[UUID]) -> list[str]:
     """Line by line what stands for each instance and booking of a model, and the changes before, the newest first.
 
-    With each record comes whether it was of a dry run; nothing stands for an instance that is not `running` any more.
+    With each record comes whether it was of a dry run. Nothing stands for an instance that is not known as `running`.
     """
     latest: dict[tuple[UUID, UUID | None], tuple[DecisionRecord, bool]] = {}
     for record, dry in records:
         latest.setdefault((record.model_id, record.user_id), (record, dry))
     stands = [
-        ("since " if record.model_id in running else "runs no longer; last ") + _line(record, dry_run=dry)
+        ("since " if record.model_id in running else "not known to run; last ") + _line(record, dry_run=dry)
         for record, dry in latest.values()
     ]
     changes = (_line(record, dry_run=dry) for record, dry in records)

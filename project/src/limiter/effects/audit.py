@@ -29,15 +29,20 @@ class Audit:
     policy: Policy
     telemetry: Telemetry
 
-    async def write_acts(self, connection: AsyncConnection, *records: DecisionRecord) -> None:
-        """Write decisions that this transaction carries out."""
-        await decisions.record(connection, records, dry_run=self.policy.dry_run)
+    async def write_acts(
+        self, connection: AsyncConnection, *records: DecisionRecord, closed: IdleSpell | None = None
+    ) -> None:
+        """Write decisions that this transaction carries out; a spell is `closed` for real, or not, as it began."""
+        await decisions.record(connection, records, dry_run=self._is_dry(closed))
 
-    def committed(self, record: DecisionRecord) -> RunTrace:
+    def committed(self, record: DecisionRecord, closed: IdleSpell | None = None) -> RunTrace:
         """Count and log a decision whose transaction is committed."""
         self.telemetry.decided(record.decision, record.reason)
-        log_decision(record, dry_run=self.policy.dry_run)
+        log_decision(record, dry_run=self._is_dry(closed))
         return RunTrace(acted=(record,))
+
+    def _is_dry(self, closed: IdleSpell | None) -> bool:
+        return self.policy.dry_run if closed is None else closed.dry_run
 
     def changed(self, snapshot: Snapshot, verdicts: Mapping[BookingKey, Verdict]) -> dict[BookingKey, Verdict]:
         """The verdicts without those that wait as before, most of a large fleet's; these are counted."""

@@ -48,7 +48,7 @@ class SpellClosing:
         async with run.write() as connection:
             if not await self._withdraw(connection, spell, record, run.now):
                 return RunTrace()
-        return self.audit.committed(record)
+        return self.audit.committed(record, spell)
 
     async def finish(self, run: Run, spell: IdleSpell, tell: Tell, *records: DecisionRecord) -> RunTrace:
         """Close an enforced spell, and tell what was cancelled."""
@@ -57,9 +57,9 @@ class SpellClosing:
                 return RunTrace()
             outcome = Outcome(tell.cancelled, tell.already_gone, tell.failed, tell.uninstalled)
             await self._tell(connection, spell, events.CANCELLED, run.now, outcome)
-            await self.audit.write_acts(connection, *records)
+            await self.audit.write_acts(connection, *records, closed=spell)
         self.audit.enforced(spell, tell)
-        return RunTrace.joined(self.audit.committed(record) for record in records)
+        return RunTrace.joined(self.audit.committed(record, spell) for record in records)
 
     async def withdraw_by_hand(
         self, connection: AsyncConnection, spell: IdleSpell, at: datetime, why: str
@@ -80,7 +80,7 @@ class SpellClosing:
     def committed_by_hand(self, closed: ClosedByHand) -> None:
         """Count and log it as what a job closes."""
         if closed.record is not None:
-            self.audit.committed(closed.record)
+            self.audit.committed(closed.record, closed.spell)
         if closed.tell is not None:
             self.audit.enforced(closed.spell, closed.tell)
 
@@ -100,7 +100,7 @@ class SpellClosing:
         outcome = Outcome(tell.cancelled, tell.already_gone, tell.failed, tell.uninstalled)
         await self._tell(connection, spell, events.CANCELLED, at, outcome)
         record = spell_record(spell, Decision.CANCEL, Reason.BY_OPERATOR, at, {"why": why} | counts(spell))
-        await self.audit.write_acts(connection, record)
+        await self.audit.write_acts(connection, record, closed=spell)
         return ClosedByHand(spell, how, record, tell)
 
     async def _withdraw(
@@ -113,7 +113,7 @@ class SpellClosing:
         if not await outbox.retract_warning(connection, spell.id):
             outcome = Outcome(closing_reason=closing_reason(record.reason))
             await self._tell(connection, spell, events.WITHDRAWN, at, outcome)
-        await self.audit.write_acts(connection, record)
+        await self.audit.write_acts(connection, record, closed=spell)
         return True
 
     async def _tell(

@@ -203,7 +203,7 @@ def test_an_explanation_does_not_say_that_a_dry_run_did_anything_or_that_somethi
     line = f"2026-03-02 11:02:00  model {MODEL}, user {USER}: would cancel (by_operator): {done.why}"
     assert explanation([(done, True)], ()) == [
         "stands:",
-        f"runs no longer; last {line}",
+        f"not known to run; last {line}",
         "changes, the newest first:",
         line,
     ]
