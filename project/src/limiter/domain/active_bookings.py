@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import attrgetter
 from uuid import UUID
 
 from limiter.domain.fleet import Fleet, ServedModel
 from limiter.domain.reservations import Bookings, Reservation, Slot, User
 
+_place = attrgetter("start", "end", "id", "reservation_id")  # the order of slots, which compare slowly themselves
 GapOf = Callable[[str], timedelta]  # a model's name -> the pause up to which a row of its slots is unbroken
 
 
@@ -71,7 +73,8 @@ def _slots_by_user(
             found.setdefault(key, (model, reservation.user, []))[2].extend(reservation.slots)
     result = {}
     for key, (model, user, slots) in found.items():
-        ordered = tuple(sorted(set(slots)))
+        once = {_place(slot): slot for slot in slots}
+        ordered = tuple(once[place] for place in sorted(once))
         cut = [(row[0].start, max(slot.end for slot in row), row) for row in rows(ordered, gap_of(model.name))]
         result[key] = UserSlots(model, user, ordered, cut)
     return result

@@ -76,6 +76,7 @@ class Slots:
 
     _kept: dict[SlotKey, Reservation] = field(default_factory=dict)
     _cut: set[SlotKey] = field(default_factory=set)
+    _cut_of: set[str] = field(default_factory=set)  # their reservations
     _counted: tuple[Sequence[Cut], int] = ((), 0)  # the cuts that these are the keys of, and how many of them
     _last: tuple[Bookings, int, int, Bookings] | None = None
 
@@ -88,7 +89,7 @@ class Slots:
 
     def _without_and_with(self, recorded: Bookings, cut: set[SlotKey]) -> Bookings:
         kept = {key: one for key, one in self._kept.items() if key not in cut}
-        booked = recorded.by_id.keys() & {reservation for reservation, _ in cut}  # few: what is cancelled goes
+        booked = recorded.by_id.keys() & self._cut_of  # few: what is cancelled goes
         touched = any((id, slot.id) in cut for id in booked for slot in recorded.by_id[id].slots)
         if not touched and all(_has(recorded, key) for key in kept):
             return recorded
@@ -111,8 +112,10 @@ class Slots:
         """The slots of the cuts; a list of them only grows, or another takes its place."""
         before, many = self._counted
         if before is not cuts:
-            self._cut, many = set(), 0
-        self._cut.update(cut.slot_key for cut in islice(cuts, many, None))
+            self._cut, self._cut_of, many = set(), set(), 0
+        new = [cut.slot_key for cut in islice(cuts, many, None)]
+        self._cut.update(new)
+        self._cut_of.update(reservation for reservation, _ in new)
         self._counted = (cuts, len(cuts))
         return self._cut
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import takewhile
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from limiter.domain.audit import DecisionRecord, standing_of
@@ -19,6 +21,8 @@ from limiter.domain.settled import Settled
 from limiter.domain.snapshot import BookingKey, PriorState, Snapshot, take_snapshot
 from limiter.domain.usage import Memory, Scrape
 from limiter.domain.verdict import Verdict
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +87,9 @@ class SimulatedState:
         """The snapshot of an idle job at `at`; `memory` is what was remembered then, where that differs from now."""
         prior = PriorState(
             scaling_states=self.scaling_states,
-            spells={key: self._with_uninstall(spell) for key, spell in self.spells.items()},
-            closed=dict(self.closed),
-            standing=dict(self.standing),
+            spells={key: self._with_uninstall(spell) for key, spell in _of(self.spells, only).items()},
+            closed=_of(self.closed, only),
+            standing=_of(self.standing, only),
             resumed_at=self.resumed_at,
             keeps=self.keeps,
         )
@@ -112,7 +116,8 @@ class SimulatedState:
         if ours is not None and theirs is not None and ours.spell_id == recorded.id:
             self.commands[recorded.model_id] = replace(theirs, spell_id=recorded.id)
         still_planned = {(slot.reservation_id, slot.id) for slot in recorded.slots(StepState.PLANNED)}
-        if still_planned and any(cut.key == key and cut.slot_key in still_planned for cut in self.cuts):
+        lately = takewhile(lambda cut: cut.at >= recorded.opened_at, reversed(self.cuts)) if still_planned else ()
+        if any(cut.slot_key in still_planned and cut.key == key for cut in lately):
             self.cuts = [cut for cut in self.cuts if cut.key != key or cut.slot_key not in still_planned]
 
     def closed_by_hand(self, key: BookingKey, at: datetime) -> None:
@@ -140,3 +145,8 @@ class SimulatedState:
     def _hold(self, found: list[DecisionRecord], key: BookingKey, record: DecisionRecord) -> None:
         if self.standing.get(key) != standing_of(record.decision, record.reason):
             self._act(found, key, record)
+
+
+def _of(all: Mapping[BookingKey, Value], only: BookingKey | None) -> dict[BookingKey, Value]:
+    """A copy of what is known of all bookings, or of one alone."""
+    return dict(all) if only is None else {only: all[only]} if only in all else {}
