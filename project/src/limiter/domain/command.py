@@ -145,6 +145,8 @@ class CommandPacing:
             return Reason.COMMAND_UNFINISHED
         ended = last.finished_at or last.planned_at
         if last.state is CommandState.FAILED:
+            if not last.failures:
+                return None  # it was never sent, for a rule forbade it
             wait = backoff(last.failures, self.backoff_first, self.backoff_longest)
             return Reason.BACKING_OFF if now < ended + wait else None
         return Reason.COOLING_DOWN if now < ended + self.cooldown else None
