@@ -112,7 +112,7 @@ class SagaPoll:
             await self._watch_age(run, command, f"saga {command.saga_id} cannot be asked: {error}")
             raise
         if saga.end is SagaEnd.UNKNOWN:
-            self.telemetry.critical("saga_status_unknown", f"saga {saga.id} is {saga.status!r}")
+            self.telemetry.goes_on("saga_status_unknown", f"saga {saga.id} is {saga.status!r}")
         if saga.end in ENDS:
             # One that seems to have lasted longer has ended while nobody asked.
             followed = not command.older_than(self.policy.saga_timeout, run.now)
