@@ -61,6 +61,20 @@ async def test_a_scale_up_never_sent_is_not_sent_beyond_a_budget_that_is_smaller
     assert bench.criticals() == {}
 
 
+async def test_what_the_budget_forbade_is_asked_for_again_as_soon_as_it_grants_it(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    small, large = await make_bench(SCALE_FLEET_MAX_REPLICAS=2), await make_bench(SCALE_FLEET_MAX_REPLICAS=9)
+    await plan(small, failures=3)
+    platform.set_rate("m", 36)
+    await large.run(Job.RPS_CHECK)
+    await poll(small, time, 15)
+    (row,) = await small.rows(tables.command)
+    assert (row.state, row.failures) == ("failed", 0)
+    await large.run(Job.RPS_CHECK)
+    assert asked(platform) == [4]
+
+
 @pytest.mark.parametrize(("seconds", "replicas"), [(59, []), (61, [3])])
 async def test_what_the_registry_may_be_late_to_show_takes_its_part_of_the_budget(
     make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, seconds: float, replicas: list[int]

@@ -10,6 +10,7 @@ from limiter.db import tables
 from limiter.domain.job import Job
 from tests.bench import Bench
 from tests.conftest import MakeBench
+from tests.integration.clients.wire import edited
 from tests.service.commanding import SETTINGS, TIMEOUT, asked, calls, command, poll, under_way
 
 
@@ -42,6 +43,17 @@ async def test_a_forgotten_saga_is_asked_for_until_the_timeout_and_then_settled_
     assert (row.state, row.failures) == ("failed", 1)
     assert row.error == "the dispatcher has forgotten the saga, and no effect in the registry"
     assert bench.criticals() == {"command_failed": 1}
+
+
+async def test_a_saga_of_unknown_status_is_waited_for_and_told_once_not_at_each_poll(
+    bench: Bench, time: FrozenDateTimeFactory
+) -> None:
+    await followed(bench)
+    bench.platform.fault("dispatcher", edited(lambda saga: saga | {"status": "resting"}), path="/saga/")
+    for _ in range(3):
+        await poll(bench, time, 5)
+    assert (await command(bench)).state == "submitted"
+    assert bench.criticals() == {"saga_status_unknown": 1}
 
 
 async def test_a_forgotten_saga_whose_effect_shows_is_settled_as_completed(

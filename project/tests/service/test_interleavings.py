@@ -185,7 +185,7 @@ async def test_a_replica_that_froze_between_two_attempts_of_a_call_makes_no_furt
 ) -> None:
     plain, frozen = Guard.check, list[int]()
 
-    async def freeze(self: ServiceClient, attempt: int) -> None:
+    async def freeze(self: ServiceClient, attempt: int, at_least: float) -> None:
         frozen.append(attempt)
 
     def check(self: Guard) -> None:

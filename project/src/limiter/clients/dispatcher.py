@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter
 
-from limiter.clients.decoding import Storable, decode
+from limiter.clients.decoding import Key, decode
 from limiter.clients.errors import ContractBroken, Rejected
 from limiter.clients.http import Check, ServiceClient
 from limiter.domain.command import Command, CommandKind
@@ -45,7 +45,7 @@ class Saga:
 
 class _Saga(BaseModel):
     id: UUID
-    status: Storable
+    status: Key
 
 
 _SAGA = TypeAdapter(_Saga)

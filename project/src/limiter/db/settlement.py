@@ -34,12 +34,15 @@ async def settle(
     error: str | None = None,
     *,
     followed: bool = False,
+    forbidden: bool = False,
 ) -> bool:
     """End an unfinished command; false if it has ended already, or is not as it was judged.
 
-    One whose saga was `followed` to its end tells how long sagas take.
+    One whose saga was `followed` to its end tells how long sagas take. One that was `forbidden` before it was sent has
+    failed without a failure, and no other has to wait for it.
     """
-    ended = update(command).where(_as_judged(judged)).values(_end(state, at, error)).returning(command)
+    values = _end(state, at, error) | ({"failures": 0} if forbidden else {})
+    ended = update(command).where(_as_judged(judged)).values(values).returning(command)
     row = (await connection.execute(ended)).first()
     if row is not None and followed and state is CommandState.COMPLETED:
         await saga_times.note(connection, command_of(row))

@@ -33,7 +33,7 @@ UNFINISHED = (CommandState.PLANNED, CommandState.SUBMITTED, CommandState.STUCK)
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command to the dispatcher, as the ledger remembers it; `failures` counts consecutive failed ones.
+    """One command to the dispatcher, as the ledger remembers it; `failures` in a row, 0 if it was forbidden.
 
     `replicas` are those asked for; of an uninstall, those that the model had.
     `sent_at` is set right before the call: with it and without `saga_id`, the call is under way or its answer is lost.
@@ -145,6 +145,6 @@ class CommandPacing:
             return Reason.COMMAND_UNFINISHED
         ended = last.finished_at or last.planned_at
         if last.state is CommandState.FAILED:
-            wait = backoff(last.failures, self.backoff_first, self.backoff_longest)
+            wait = backoff(last.failures, self.backoff_first, self.backoff_longest) if last.failures else timedelta(0)
             return Reason.BACKING_OFF if now < ended + wait else None
         return Reason.COOLING_DOWN if now < ended + self.cooldown else None

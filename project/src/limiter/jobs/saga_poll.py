@@ -112,7 +112,7 @@ class SagaPoll:
             await self._watch_age(run, command, f"saga {command.saga_id} cannot be asked: {error}")
             raise
         if saga.end is SagaEnd.UNKNOWN:
-            self.telemetry.critical("saga_status_unknown", f"saga {saga.id} is {saga.status!r}")
+            self.telemetry.goes_on("saga_status_unknown", f"saga {saga.id} is {saga.status!r}")
         if saga.end in ENDS:
             # One that seems to have lasted longer has ended while nobody asked.
             followed = not command.older_than(self.policy.saga_timeout, run.now)
@@ -145,12 +145,13 @@ class SagaPoll:
         if why is None:
             await self.commands.send(run, command)
         else:
-            await self._drop(run, command, f"never sent: {why}")
+            await self._drop(run, command, f"never sent: {why}", forbidden=True)
 
-    async def _drop(self, run: Run, command: Command, why: str) -> None:
+    async def _drop(self, run: Run, command: Command, why: str, *, forbidden: bool = False) -> None:
         """Its sender was paused, or died, and it is not sent any more: nothing failed that a person must look at."""
         async with run.write() as connection:
-            dropped = await settlement.settle(connection, command, CommandState.FAILED, run.now, why)
+            state = CommandState.FAILED
+            dropped = await settlement.settle(connection, command, state, run.now, why, forbidden=forbidden)
         if dropped:
             logger.bind(event="command_dropped", kind=str(command.kind)).warning(
                 "{} of {} was {}", command.kind, command.model_name, why

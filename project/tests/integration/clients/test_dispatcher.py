@@ -160,11 +160,12 @@ async def test_an_answer_about_another_saga_is_not_believed(platform: Platform, 
         await dispatcher.saga(saga.id)
 
 
+@pytest.mark.parametrize("status", ["\\u0000", "x" * 301], ids=["NUL", "long"])
 async def test_a_status_that_cannot_be_stored_breaks_the_contract(
-    platform: Platform, make_service: MakeService
+    platform: Platform, make_service: MakeService, status: str
 ) -> None:
     dispatcher = Dispatcher(make_service("dispatcher"))
     saga = await dispatcher.send(command(CommandKind.SCALE_UP, platform.add_model("m").id, 2))
-    platform.fault("dispatcher", Fault.rewrite(lambda _: f'{{"id": "{saga.id}", "status": "\\u0000"}}'))
+    platform.fault("dispatcher", Fault.rewrite(lambda _: f'{{"id": "{saga.id}", "status": "{status}"}}'))
     with pytest.raises(ContractBroken, match="status"):
         await dispatcher.saga(saga.id)

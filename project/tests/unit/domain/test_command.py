@@ -68,6 +68,10 @@ def test_a_failed_command_blocks_for_its_backoff_to_the_second(failures: int, se
     assert PACING.blocks(failed, at(100 + seconds)) is None
 
 
+def test_a_command_that_was_forbidden_before_it_was_sent_blocks_nothing() -> None:
+    assert PACING.blocks(command(CommandState.FAILED, finished=100, failures=0), at(100)) is None
+
+
 def test_a_command_whose_end_is_not_recorded_cools_down_from_its_plan() -> None:
     unended = command(CommandState.COMPLETED, planned=100)
     assert PACING.blocks(unended, at(159)) is Reason.COOLING_DOWN
