@@ -13,6 +13,7 @@ from sqlalchemy import insert, update
 
 from dev.fake_platform.platform import Platform
 from dev.servers.processes import free_port
+from limiter.api import status
 from limiter.api.http import http_app
 from limiter.db import tables
 from limiter.domain.job import Job
@@ -21,6 +22,7 @@ from tests.conftest import START, MakeBench
 from tests.service.test_control import ask
 
 ANN = "00000000-0000-0000-0000-0000000000a1"
+HOUR = timedelta(hours=1)
 WICKED = '<script>alert(1)</script>&"quoted"'
 
 
@@ -132,6 +134,20 @@ async def test_before_its_delivery_a_warning_has_the_deadline_that_it_would_have
     (one,) = (await got(bench, "/status")).json()["next"]
     assert one["not_before"] == (START + timedelta(minutes=125)).isoformat()
     assert "warning not delivered, due in 15 min" in (await ask(bench, {"command": "status"}))["detail"]
+
+
+async def test_where_not_all_are_shown_the_nearest_are_those_of_which_the_deadline_is_shown(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await warned(make_bench, time)
+    (row,) = await bench.rows(tables.idle_spell)
+    long_ago = {"id": uuid4(), "user_id": uuid4(), "not_before": START, "idle_since": row.idle_since - HOUR}
+    waits = row._asdict() | long_ago | {"state": "warning_pending", "delivered_at": None}
+    async with bench.engine.begin() as connection:
+        await connection.execute(insert(tables.idle_spell).values(waits))
+    monkeypatch.setattr(status, "MOST", 1)
+    (one,) = (await got(bench, "/status")).json()["next"]
+    assert (one["state"], one["not_before"]) == ("warned", (START + HOUR).isoformat())
 
 
 async def test_a_replica_whose_clock_is_off_says_that_its_times_are_wrong(

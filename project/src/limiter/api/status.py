@@ -58,7 +58,7 @@ class StatusReader:
         async with self.engine.connect() as connection:
             numbers = await fleet_numbers.numbers(connection, self.targets, self.policy)
             jobs = await status.jobs(connection)
-            spells = await status.who_is_next(connection, MOST, self.policy)
+            spells = await status.who_is_next(connection, MOST, self.policy, now)
             surges = await status.surges(connection, MOST)
             models = await status.models(connection, PER_PAGE, PER_PAGE * (page - 1))
             commands = await status.commands(connection, MOST)

@@ -1,12 +1,14 @@
 """Keeps, in force and ended: an ended one excuses idle time before its end."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, exists, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from limiter.db.bulk import texts
 from limiter.db.tables import keep as keeps
 from limiter.domain.keep import Keep
 
@@ -35,14 +37,21 @@ async def end(connection: AsyncConnection, model_name: str, user_id: UUID | None
     return (await connection.execute(open_ones.values(until=at))).rowcount
 
 
-async def go_along(connection: AsyncConnection, was: str, now: str) -> None:
-    """Keep a renamed model by its new name as by the old one, which another instance may have still."""
-    names = ("model_name", "user_id", "since", "until", "reason", "by")
+async def go_along(connection: AsyncConnection, renamed: Collection[tuple[str, str]]) -> None:
+    """Keep renamed models by their new names as by the old ones, which other instances may have still.
+
+    All at once: in `m` to `k` and `k` to `j`, what was kept as `m` is not kept as `j`.
+    """
+    if not renamed:
+        return
+    was, now = zip(*renamed, strict=True)
+    pairs = func.unnest(texts(was), texts(now)).table_valued("was", "now").render_derived(name="pairs")
+    names = ("user_id", "since", "until", "reason", "by")
     there = keeps.alias("there")
     same = and_(there.c.user_id.is_not_distinct_from(keeps.c.user_id), there.c.until == keeps.c.until)
-    known = exists().where(there.c.model_name == now, same)
-    old = select(literal(now), *(keeps.c[name] for name in names[1:])).where(keeps.c.model_name == was, ~known)
-    await connection.execute(insert(keeps).from_select(names, old))
+    known = exists().where(there.c.model_name == pairs.c.now, same)
+    old = select(pairs.c.now, *(keeps.c[name] for name in names)).where(keeps.c.model_name == pairs.c.was)
+    await connection.execute(insert(keeps).from_select(("model_name", *names), old.where(~known)))
 
 
 async def active_or_ended_since(connection: AsyncConnection, since: datetime) -> list[Keep]:

@@ -68,8 +68,7 @@ async def save(connection: AsyncConnection, rows: Changed) -> None:
         ids = bindparam(None, list(rows.gone), type_=ARRAY(Uuid()))
         await connection.execute(delete(scaling_state).where(scaling_state.c.model_id == any_(ids)))
     await upsert(connection, scaling_state, COLUMNS, map(_row, rows.states))
-    for was, now in rows.renamed:
-        await keeps.go_along(connection, was, now)
+    await keeps.go_along(connection, rows.renamed)
 
 
 def named(model_name: str) -> Select[tuple[UUID]]:

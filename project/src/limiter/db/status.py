@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.bulk import texts
 from limiter.db.decisions import record_of
-from limiter.db.due import due_at
+from limiter.db.due import due_at, due_if_delivered
 from limiter.db.outbox import HELD_BACK
 from limiter.db.tables import (
     cancellation,
@@ -44,7 +44,7 @@ async def jobs(connection: AsyncConnection) -> Sequence[Row]:
     return await _rows(connection, query)
 
 
-async def who_is_next(connection: AsyncConnection, limit: int, policy: Policy) -> Sequence[Row]:
+async def who_is_next(connection: AsyncConnection, limit: int, policy: Policy, now: datetime) -> Sequence[Row]:
     """The open spells, the nearest deadline first, with how many named slots are left and when they are.
 
     Their `not_before` is the deadline as it stands under this policy.
@@ -63,11 +63,10 @@ async def who_is_next(connection: AsyncConnection, limit: int, policy: Policy) -
         .subquery("named")
     )
     names = ("user_name", "model_name", "state", "idle_since", "delivered_at", "dry_run", "reason")
-    due = due_at(policy)
     query = select(*(idle_spell.c[name] for name in names), func.coalesce(named.c.slots, 0).label("slots"))
-    query = query.add_columns(due.label("not_before"), named.c.first_start, named.c.last_end)
+    query = query.add_columns(due_at(policy).label("not_before"), named.c.first_start, named.c.last_end)
     query = query.outerjoin(named, named.c.spell_id == idle_spell.c.id).where(is_open)
-    return await _rows(connection, query.order_by(due, idle_spell.c.id).limit(limit))
+    return await _rows(connection, query.order_by(due_if_delivered(policy, now), idle_spell.c.id).limit(limit))
 
 
 async def surges(connection: AsyncConnection, limit: int) -> Sequence[Row]:

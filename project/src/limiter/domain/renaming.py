@@ -1,10 +1,11 @@
-"""A model that has another name now: what was known of its use by the name before goes along."""
+"""A model that has another name now: what was known of its use by the name before goes along, and so do its keeps."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from uuid import UUID
 
 from limiter.domain.fleet import Fleet, ScalingState
+from limiter.domain.keep import Keep, by_model
 from limiter.domain.settled import Settled
 from limiter.domain.usage import Observation, Usage
 
@@ -24,14 +25,30 @@ def with_former_use(
     if last is not None and last.fleet is fleet and last.scaling_states is scaling_states:
         return observation
     usage, moved = observation.memory.usage, dict[str, Usage]()
-    models = fleet.models if only is None else [fleet.by_id[only]] if only in fleet.by_id else []
-    for model in models:
-        remembered = scaling_states.get(model.id)
-        if remembered is None or remembered.name == model.name:
-            continue
-        before, now = usage.get(remembered.name), moved.get(model.name) or usage.get(model.name)
+    for was, name in _renamed(fleet, scaling_states, only):
+        before, now = usage.get(was), moved.get(name) or usage.get(name)
         if before is not None and (now is None or now.last_used_at < before.last_used_at):
-            moved[model.name] = Usage(before.last_used_at, now.samples if now else ())
+            moved[name] = Usage(before.last_used_at, now.samples if now else ())
     if not moved:
         return observation
     return replace(observation, memory=replace(observation.memory, usage={**usage, **moved}))
+
+
+def with_former_keeps(
+    keeps: Sequence[Keep], fleet: Fleet, scaling_states: Mapping[UUID, ScalingState], only: UUID | None = None
+) -> Sequence[Keep]:
+    """The keeps, and those of each renamed model by its new name too, until rps_check has written them down."""
+    if not keeps:
+        return keeps
+    of, known = by_model(keeps), set(keeps)
+    names = dict.fromkeys(_renamed(fleet, scaling_states, only))
+    more = dict.fromkeys(replace(keep, model_name=now) for was, now in names for keep in of.get(was, ()))
+    return (*keeps, *(keep for keep in more if keep not in known))
+
+
+def _renamed(fleet: Fleet, scaling_states: Mapping[UUID, ScalingState], only: UUID | None) -> Iterator[tuple[str, str]]:
+    """The names, before and now, of the models that are remembered by another one than they have."""
+    for model in fleet.models if only is None else [fleet.by_id[only]] if only in fleet.by_id else []:
+        remembered = scaling_states.get(model.id)
+        if remembered is not None and remembered.name != model.name:
+            yield remembered.name, model.name

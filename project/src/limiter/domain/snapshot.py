@@ -16,7 +16,7 @@ from limiter.domain.idle_spell import IdleSpell
 from limiter.domain.idleness import Facts, judge, judge_spell
 from limiter.domain.keep import Keep, by_model, keep_ended_at, kept
 from limiter.domain.policy import Policy
-from limiter.domain.renaming import with_former_use
+from limiter.domain.renaming import with_former_keeps, with_former_use
 from limiter.domain.reservations import Bookings, UnbookingMode, barred, other_users_claim, own_slot_soon
 from limiter.domain.usage import Memory, Observation, Scrape
 from limiter.domain.verdict import UNKNOWN, Verdict
@@ -83,8 +83,7 @@ class Snapshot:
             return Verdict(Decision.WITHDRAW, Reason.MODE_CHANGED)
         model = self.fleet.by_id.get(spell.model_id)
         if model is None:
-            gone = self.fleet.is_gone(spell.model_id)
-            return Verdict(Decision.WITHDRAW, Reason.MODEL_GONE) if gone else UNKNOWN
+            return Verdict(Decision.WITHDRAW, Reason.MODEL_GONE) if self.fleet.is_gone(spell.model_id) else UNKNOWN
         facts = replace(self._facts(model, spell.key), kept=self.is_kept(spell))
         return judge_spell(self.rule_of(spell), self.booking(spell.key), spell, facts, self.at)
 
@@ -196,5 +195,6 @@ def take_snapshot(
     """The snapshot at `at`; `memory` is of the last tick. With `only`, it has the bookings of that user alone."""
     read = fold(memory, scrapes, fleet.replicas_by_name.keys(), at, policy.window, between_ticks=True)
     observation = with_former_use(read, fleet, prior.scaling_states, only=only and only[0])
+    prior = replace(prior, keeps=with_former_keeps(prior.keeps, fleet, prior.scaling_states, only and only[0]))
     users = slots_by_user(fleet, bookings if only is None else bookings.of_user(only[1]), policy.row_gap)
     return Snapshot(at, policy, fleet, bookings, observation, prior, users, scrapes, memory)

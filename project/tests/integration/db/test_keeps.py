@@ -86,11 +86,23 @@ async def test_keeps_go_along_to_a_new_name_and_back_without_growing_in_number(c
     mine = [keep(), keep(None, END + HOUR)]
     for one in (*mine, keep(BEN, model="other")):
         await keeps.add(connection, one)
-    for was, now in (("m", "k"), ("k", "m"), ("m", "k")):
-        await keeps.go_along(connection, was, now)
+    for names in (("m", "k"), ("k", "m"), ("m", "k")):
+        await keeps.go_along(connection, [names])
     for name in ("m", "k"):
         of_name = [keep(None, END + HOUR, name), keep(model=name)]
         assert await keeps.in_force(connection, name, START, 10) == of_name
+
+
+@pytest.mark.parametrize("renamed", [(("m", "k"), ("k", "j")), (("k", "j"), ("m", "k"))])
+async def test_of_names_that_move_up_together_each_takes_its_own_keeps_along(
+    connection: AsyncConnection, renamed: tuple[tuple[str, str], ...]
+) -> None:
+    for one in (keep(), keep(BEN, model="k")):
+        await keeps.add(connection, one)
+    await keeps.go_along(connection, renamed)
+    assert await keeps.in_force(connection, "j", START, 10) == [keep(BEN, model="j")]
+    assert {one.user_id for one in await keeps.in_force(connection, "k", START, 10)} == {ANN, BEN}
+    await keeps.go_along(connection, ())
 
 
 async def test_a_surge_begins_once_and_is_forgotten_when_it_ends(connection: AsyncConnection) -> None:

@@ -1,15 +1,16 @@
-"""What was known of a model's use by its former name goes along to its new one."""
+"""What was known of a model's use by its former name, and its keeps, go along to its new one."""
 
 from dataclasses import replace
 
 import pytest
 
 from limiter.domain.fleet import Fleet, ScalingState
+from limiter.domain.keep import Keep
 from limiter.domain.rates import Sample
-from limiter.domain.renaming import with_former_use
+from limiter.domain.renaming import with_former_keeps, with_former_use
 from limiter.domain.settled import Settled
 from limiter.domain.usage import Memory, Observation, Usage
-from tests.unit.domain.build import at, served
+from tests.unit.domain.build import ANNA, at, served
 
 STATES = {one.id: ScalingState(one.id, "old", 1, at(0)) for one in (served(1), served(2))}
 RENAMED = Fleet((served(1, "new"), served(2, "old")))
@@ -51,3 +52,11 @@ def test_of_the_very_fleet_that_was_decided_about_nothing_is_looked_at() -> None
     found, last = observed(old=30), Settled(None, RENAMED, STATES, frozenset())  # type: ignore[arg-type]
     assert with_former_use(found, RENAMED, STATES, last) is found
     assert with_former_use(found, replace(RENAMED), STATES, last) is not found
+
+
+def test_a_keep_goes_along_once() -> None:
+    old, other = Keep("old", ANNA.id, at(0), at(90)), Keep("other", None, at(0), at(90))
+    kept = with_former_keeps((old, other), RENAMED, STATES)
+    assert kept == (old, other, replace(old, model_name="new"))
+    assert with_former_keeps(kept, RENAMED, STATES) == kept
+    assert with_former_keeps(kept[:2], RENAMED, STATES, only=served(2).id) == kept[:2]

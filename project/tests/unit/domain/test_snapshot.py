@@ -98,6 +98,14 @@ def reason(found: Snapshot) -> tuple[Decision, Reason] | None:
     return (verdict.decision, verdict.reason) if verdict else None
 
 
+def test_a_keep_by_the_name_that_rps_check_remembers_keeps_a_model_that_has_another_by_now() -> None:
+    renamed = Fleet((replace(M, name="k"), *FLEET.models[1:]))
+    kept, over = ([keep(until)] for until in (2 * HOUR, 901))
+    assert reason(snapshot(2700, fleet=renamed)) == (Decision.WARN, Reason.UNUSED)
+    assert reason(snapshot(2700, fleet=renamed, keeps=kept)) == (Decision.HOLD, Reason.KEPT)
+    assert reason(snapshot(3600, fleet=renamed, keeps=over)) == (Decision.HOLD, Reason.IN_USE)
+
+
 def test_a_booking_is_judged_by_what_is_known_of_it() -> None:
     assert reason(snapshot(2699)) == (Decision.HOLD, Reason.IN_USE)
     assert reason(snapshot(2700)) == (Decision.WARN, Reason.UNUSED)
