@@ -40,9 +40,10 @@ def read_list(pages: Sequence[ReadPage], page_size: int) -> ReadList:
     models = {model.id: model for page in pages for model in page.running}
     understood = frozenset[UUID]().union(*(page.understood for page in pages))
     unreadable = frozenset[UUID]().union(*(page.refused for page in pages)) - understood
-    # Short of an id, somebody else may be running, or an id stands twice and hides another.
-    listed = len(understood) + len(unreadable) + sum(page.repeated for page in pages)
-    complete = listed == pages[0].total
+    # Short of an id, somebody else may be running, or an id stands twice and hides another. Whether the total counts an
+    # entry that is repeated once or twice, is the registry's affair.
+    ids, repeated = len(understood) + len(unreadable), sum(page.repeated for page in pages)
+    complete = pages[0].total in (ids, ids + repeated)
     fleet = Fleet(tuple(models.values()), complete, unreadable)
     if complete and not unreadable:
         return ReadList(fleet)

@@ -187,17 +187,21 @@ async def test_a_model_listed_twice_counts_once_and_another_is_missing(
     assert not fleet.complete
 
 
-async def test_an_entry_that_a_page_repeats_hides_no_other(platform: Platform, make_service: MakeService) -> None:
+@pytest.mark.parametrize("total", [3, 4], ids=["each once", "as listed"])
+async def test_an_entry_that_a_page_repeats_hides_no_other(
+    platform: Platform, make_service: MakeService, total: int
+) -> None:
     grow(platform, 3)
 
     def change(body: dict[str, Any]) -> None:
         body["items"].append(body["items"][1])
-        body["total"] = 4
+        body["total"] = total
 
     platform.fault("registry", edited(change))
-    fleet = await Registry(make_service("registry"), 100).running()
+    registry = Registry(make_service("registry"), 100)
+    fleet = await registry.running()
     assert [model.id.int for model in fleet.models] == [1, 2, 3]
-    assert fleet.complete
+    assert (fleet.complete, registry.flaw) == (True, None)
 
 
 def shifted(body: dict[str, Any]) -> None:
