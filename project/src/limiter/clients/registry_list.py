@@ -44,9 +44,9 @@ def read_list(pages: Sequence[ReadPage], page_size: int) -> ReadList:
     understood = frozenset[UUID]().union(*(page.understood for page in pages))
     unreadable = frozenset[UUID]().union(*(page.refused for page in pages)) - understood
     # Short of an id, somebody else may be running, or an id stands twice and hides another. Whether the total counts an
-    # entry that is repeated once or twice, is the registry's affair.
+    # entry that is repeated once or twice, is the registry's affair; but it may have pushed another out of a full page.
     ids, repeated = len(understood) + len(unreadable), sum(page.repeated for page in pages)
-    complete = pages[0].total in (ids, ids + repeated)
+    complete = pages[0].total in ((ids, ids + repeated) if pages[-1].lists < page_size else (ids,))
     fleet = Fleet(tuple(models.values()), complete, unreadable)
     if complete and not unreadable:
         return ReadList(fleet)

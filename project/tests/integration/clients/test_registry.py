@@ -207,6 +207,19 @@ async def test_an_entry_that_a_page_repeats_hides_no_other(
     assert (fleet.complete, registry.flaw) == (True, None)
 
 
+async def test_an_entry_that_a_full_page_repeats_may_have_pushed_another_out_of_it(
+    platform: Platform, make_service: MakeService
+) -> None:
+    grow(platform, 3)
+
+    def change(body: dict[str, Any]) -> None:
+        body["items"] = [body["items"][0], *body["items"][:2]]
+
+    platform.fault("registry", edited(change))
+    fleet = await Registry(make_service("registry"), 3).running()
+    assert not fleet.is_gone(UUID(int=3))
+
+
 def shifted(body: dict[str, Any]) -> None:
     """The first model on both pages of two, as of a list into which another came in front while it was read."""
     body["items"][0]["id"] = str(UUID(int=1))
