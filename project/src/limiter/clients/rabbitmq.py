@@ -51,7 +51,7 @@ async def is_blocked(broker: RabbitBroker) -> bool:
 async def answered(broker: RabbitBroker) -> bool:
     """Wait until RabbitMQ has answered; false if it went away. A frozen one keeps its connections for minutes."""
     try:
-        async with aio_pika.Channel(await broker.connect()):
+        async with aio_pika.Channel(await broker.connect(), publisher_confirms=False):  # which would be asked for, too
             return True
     except (*CONNECTION_EXCEPTIONS, asyncio.CancelledError):  # by the driver, when the connection is lost meanwhile
         return False

@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 from uuid import UUID
 
 from limiter.domain.fleet import Fleet, ServedModel
 from limiter.telemetry import Telemetry
 
-IN_A_ROW = 3  # readings: a list that changes while it is read is short once, and nobody's mistake
+# Readings, and seconds: a list that changes while it is read is short once, and nobody's mistake; but jobs that are due
+# together, and a cancelling before each of its steps, read it several times in one moment.
+IN_A_ROW, LASTING = 3, 5.0
 REASON = "registry_contract_broken"
 
 
@@ -40,9 +43,10 @@ def read_list(pages: Sequence[ReadPage], page_size: int) -> ReadList:
     models = {model.id: model for page in pages for model in page.running}
     understood = frozenset[UUID]().union(*(page.understood for page in pages))
     unreadable = frozenset[UUID]().union(*(page.refused for page in pages)) - understood
-    # Short of an id, somebody else may be running, or an id stands twice and hides another.
-    listed = len(understood) + len(unreadable) + sum(page.repeated for page in pages)
-    complete = listed == pages[0].total
+    # Short of an id, somebody else may be running, or an id stands twice and hides another. Whether the total counts an
+    # entry that is repeated once or twice, is the registry's affair; but it may have pushed another out of a full page.
+    ids, repeated = len(understood) + len(unreadable), sum(page.repeated for page in pages)
+    complete = pages[0].total in ((ids, ids + repeated) if pages[-1].lists < page_size else (ids,))
     fleet = Fleet(tuple(models.values()), complete, unreadable)
     if complete and not unreadable:
         return ReadList(fleet)
@@ -72,12 +76,17 @@ class Flaws:
     def __init__(self, telemetry: Telemetry) -> None:
         """Nothing is known to be wrong yet."""
         self._telemetry = telemetry
-        self._in_a_row = 0
+        self._in_a_row, self._since = 0, 0.0
 
     def found(self, flaw: str | None) -> None:
         """Note what is wrong with one more reading; None: nothing."""
-        self._in_a_row = self._in_a_row + 1 if flaw else 0
         if flaw is None:
+            self._in_a_row = 0
             self._telemetry.is_over(REASON)
-        elif self._in_a_row >= IN_A_ROW:
+            return
+        now = monotonic()
+        if self._in_a_row == 0:
+            self._since = now
+        self._in_a_row += 1
+        if self._in_a_row >= IN_A_ROW and now - self._since >= LASTING:
             self._telemetry.goes_on(REASON, f"the list of running models: {flaw}")

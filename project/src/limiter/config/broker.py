@@ -14,12 +14,13 @@ DEAD = ".dead"  # added to a queue's name, it is the name of its dead-letter que
 
 
 def check_amqp(url: str) -> None:
-    """Raise ValueError if RabbitMQ cannot be reached by the URL; the message shows no part of it."""
+    """Raise ValueError if RabbitMQ cannot be reached by the URL; the message shows no part of it.
+
+    Without a host, as AMQP's URLs may be, it is that of this machine.
+    """
     if not url.startswith(("amqp://", "amqps://")):
         raise ValueError("must start with amqp:// or amqps://")
     check_port(url)
-    if not urlsplit(url).hostname:
-        raise ValueError("must name a host")
     check_host(urlsplit(url).hostname)
 
 

@@ -74,14 +74,6 @@ class Settings(PlatformSettings, BrokerSettings, DatabaseSettings, PolicySetting
         return self
 
     @model_validator(mode="after")
-    def _pause_rules(self) -> Self:
-        first, longest = self.command_backoff_first_seconds, self.command_backoff_longest_seconds
-        ordered("COMMAND_BACKOFF_FIRST_SECONDS <= COMMAND_BACKOFF_LONGEST_SECONDS", first, longest)
-        first, longest = self.event_retry_first_seconds, self.event_retry_longest_seconds
-        ordered("EVENT_RETRY_FIRST_SECONDS <= EVENT_RETRY_LONGEST_SECONDS", first, longest)
-        return self
-
-    @model_validator(mode="after")
     def _budget_rules(self) -> Self:
         """A model whose minimum no budget could ever grant would wait for it for good."""
         minimums = {of: scaling.min_replicas for of, scaling, _ in self.named_rules() if not scaling.exempt}

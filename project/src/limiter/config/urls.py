@@ -1,5 +1,6 @@
 """The kinds of URLs that are called by HTTP, each with its rule."""
 
+import re
 from importlib.util import find_spec
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -8,12 +9,13 @@ import httpx
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
+SPACE = "must have no space before or behind it, or in its host; several URLs are separated by commas"
 WRONG_HOST = "its host must be an address or a name, with 1 to 63 characters between two dots"
 
 
 def _http_url(value: str) -> str:
-    if any(character.isspace() for character in value):
-        raise ValueError("must have no space in it; of several URLs each ends with a comma")
+    if value != value.strip() or re.search(r"\s", urlsplit(value).netloc) or re.search(r"\shttps?://", value):
+        raise ValueError(SPACE)
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an http:// or https:// URL")

@@ -32,8 +32,7 @@ class Recorder:
         """`stopped` is called once if it cannot go on."""
         self._stopped = stopped
         self._path = Path(path) if path else None
-        self._limit = limit
-        self._settings = settings
+        self._limit, self._settings = limit, settings
         self._by, self._number, self._encoder = uuid4().hex[:8], 0, Encoder()
         self._head = b""  # how the file begins that has our lines
 
@@ -113,15 +112,16 @@ class Recorder:
             file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
                 size = os.fstat(file).st_size
-                if size + len(raw) > self._limit:
-                    return self._stop(f"{size} bytes of at most {self._limit} are used")
-                if not self._append(file, raw):
-                    return self._stop("a line could not be written whole")
+                if line["kind"] != "start" and self._beginning() != self._head:
+                    pass  # moved away while the line was made: the next run begins anew
+                elif size + len(raw) > self._limit:
+                    self._stop(f"{size} bytes of at most {self._limit} are used")
+                elif not self._append(file, raw):
+                    self._stop("a line could not be written whole")
             finally:
                 os.close(file)
         except OSError as error:
             self._stop(str(error))
-        return None
 
     def _append(self, file: int, raw: bytes) -> bool:
         """Write a line at the end; false, and nothing of it, if there is no room for all of it."""

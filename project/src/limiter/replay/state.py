@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import takewhile
-from typing import TypeVar
+from typing import Any
 from uuid import UUID, uuid4
 
 from limiter.domain.audit import DecisionRecord, standing_of
@@ -21,8 +21,6 @@ from limiter.domain.settled import Settled
 from limiter.domain.snapshot import BookingKey, PriorState, Snapshot, take_snapshot
 from limiter.domain.usage import Memory, Scrape
 from limiter.domain.verdict import Verdict
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +145,6 @@ class SimulatedState:
             self._act(found, key, record)
 
 
-def _of(all: Mapping[BookingKey, Value], only: BookingKey | None) -> dict[BookingKey, Value]:
+def _of(all: Mapping[BookingKey, Any], only: BookingKey | None) -> dict[BookingKey, Any]:
     """A copy of what is known of all bookings, or of one alone."""
     return dict(all) if only is None else {only: all[only]} if only in all else {}

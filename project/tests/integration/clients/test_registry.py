@@ -1,12 +1,15 @@
 """The registry's list: read in pages side by side, and returned whole or as incomplete, never as less than it is."""
 
+import asyncio
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from dev.fake_platform.platform import Fault, Platform
+from limiter.clients import registry_list
 from limiter.clients.errors import ContractBroken, Rejected, ServiceError, Unavailable
 from limiter.clients.registry import Registry
 from limiter.domain.fleet import ServedModel
@@ -187,17 +190,34 @@ async def test_a_model_listed_twice_counts_once_and_another_is_missing(
     assert not fleet.complete
 
 
-async def test_an_entry_that_a_page_repeats_hides_no_other(platform: Platform, make_service: MakeService) -> None:
+@pytest.mark.parametrize("total", [3, 4], ids=["each once", "as listed"])
+async def test_an_entry_that_a_page_repeats_hides_no_other(
+    platform: Platform, make_service: MakeService, total: int
+) -> None:
     grow(platform, 3)
 
     def change(body: dict[str, Any]) -> None:
         body["items"].append(body["items"][1])
-        body["total"] = 4
+        body["total"] = total
 
     platform.fault("registry", edited(change))
-    fleet = await Registry(make_service("registry"), 100).running()
+    registry = Registry(make_service("registry"), 100)
+    fleet = await registry.running()
     assert [model.id.int for model in fleet.models] == [1, 2, 3]
-    assert fleet.complete
+    assert (fleet.complete, registry.flaw) == (True, None)
+
+
+async def test_an_entry_that_a_full_page_repeats_may_have_pushed_another_out_of_it(
+    platform: Platform, make_service: MakeService
+) -> None:
+    grow(platform, 3)
+
+    def change(body: dict[str, Any]) -> None:
+        body["items"] = [body["items"][0], *body["items"][:2]]
+
+    platform.fault("registry", edited(change))
+    fleet = await Registry(make_service("registry"), 3).running()
+    assert not fleet.is_gone(UUID(int=3))
 
 
 def shifted(body: dict[str, Any]) -> None:
@@ -234,9 +254,10 @@ FLAWS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 
 @pytest.mark.parametrize("case", FLAWS)
 async def test_a_list_that_stays_wrong_raises_the_alarm_once_and_says_why(
-    platform: Platform, telemetry: Telemetry, make_service: MakeService, case: str
+    platform: Platform, telemetry: Telemetry, make_service: MakeService, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     change, why = FLAWS[case]
+    monkeypatch.setattr(registry_list, "monotonic", count(0, 15).__next__)
     grow(platform, 4)
     registry = Registry(make_service("registry"), 2)
     fault = platform.fault("registry", edited(change))
@@ -248,6 +269,18 @@ async def test_a_list_that_stays_wrong_raises_the_alarm_once_and_says_why(
     platform.end_fault(fault)
     await registry.running()
     assert registry.flaw is None
+
+
+async def test_readings_of_one_moment_raise_no_alarm(
+    platform: Platform, telemetry: Telemetry, make_service: MakeService
+) -> None:
+    """Jobs that are due together read one list side by side, which changes meanwhile for all of them."""
+    grow(platform, 4)
+    registry = Registry(make_service("registry"), 2)
+    platform.fault("registry", edited(fewer))
+    await asyncio.gather(*(registry.running() for _ in range(4)))
+    assert registry.flaw is not None
+    assert counted(telemetry, "critical_errors_total", reason="registry_contract_broken") == 0
 
 
 async def test_a_list_that_is_wrong_now_and_then_raises_no_alarm(

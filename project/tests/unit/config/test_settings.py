@@ -14,6 +14,7 @@ from limiter.config.base import SECRETS
 from limiter.config.loading import WrongSettings, load
 from limiter.config.overrides import Override
 from limiter.config.settings import Settings
+from limiter.domain.command import backoff
 from limiter.domain.job import Job
 from limiter.domain.policy import Policy
 from limiter.domain.quiet_hours import NEVER_QUIET, QuietHours
@@ -375,25 +376,11 @@ def test_a_port_that_is_none_stops_the_start_and_shows_no_part_of_a_password(nam
     assert "sec" not in text
 
 
-@pytest.mark.parametrize(
-    ("variables", "text"),
-    [
-        (
-            {"COMMAND_BACKOFF_FIRST_SECONDS": "1801"},
-            "COMMAND_BACKOFF_FIRST_SECONDS <= COMMAND_BACKOFF_LONGEST_SECONDS: broken by 1801 and 1800",
-        ),
-        (
-            {"EVENT_RETRY_FIRST_SECONDS": "3", "EVENT_RETRY_LONGEST_SECONDS": "2"},
-            "EVENT_RETRY_FIRST_SECONDS <= EVENT_RETRY_LONGEST_SECONDS: broken by 3 and 2",
-        ),
-    ],
-)
-def test_a_first_pause_above_the_longest_stops_the_start(variables: dict[str, str], text: str) -> None:
-    assert refused(**variables) == text
-
-
-def test_a_first_pause_may_be_the_longest() -> None:
-    assert settings(COMMAND_BACKOFF_FIRST_SECONDS="1800", EVENT_RETRY_FIRST_SECONDS="300")
+def test_a_first_pause_above_the_longest_is_cut_to_it() -> None:
+    """So whoever wants short pauses need only set the longest."""
+    found = settings(COMMAND_BACKOFF_LONGEST_SECONDS="30", EVENT_RETRY_LONGEST_SECONDS="0.5")
+    pacing = found.pacing(Override())
+    assert backoff(1, pacing.backoff_first, pacing.backoff_longest) == timedelta(seconds=30)
 
 
 @pytest.mark.parametrize(

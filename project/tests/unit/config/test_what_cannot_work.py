@@ -4,14 +4,20 @@ import pytest
 
 from tests.unit.config.test_settings import refused, settings
 
-SPACE = "must have no space in it; of several URLs each ends with a comma"
+SPACE = "must have no space before or behind it, or in its host; several URLs are separated by commas"
 OPTION = "asyncpg lacks an option behind its ?; a ? in a password must be written as %3F"
 START = "postgresql+asyncpg://u:s3cret@h/d"
 
 
-@pytest.mark.parametrize("url", ["http://x ", "http://x/ base", "http://x y/", "http://x\N{NO-BREAK SPACE}/"])
-def test_a_url_with_a_space_in_it(url: str) -> None:
+@pytest.mark.parametrize("url", ["http://x ", " http://x", "http://x/a ", "http://x y/", "http://x\N{NO-BREAK SPACE}/"])
+def test_a_url_with_a_space_where_none_can_be(url: str) -> None:
     assert refused(MODEL_REGISTRY_URL=url) == f"MODEL_REGISTRY_URL={url!r}: {SPACE}"
+
+
+def test_a_space_that_the_client_can_send() -> None:
+    assert settings(MODEL_REGISTRY_URL="http://x/our models").model_registry_url == "http://x/our models"
+    page = "http://x/metrics?of=our models"
+    assert settings(ENTRYPOINT_METRICS_URLS=page).entrypoint_metrics_urls == (page,)
 
 
 def test_urls_that_are_separated_by_spaces() -> None:
@@ -39,8 +45,8 @@ def test_options_that_the_driver_has() -> None:
 
 
 @pytest.mark.parametrize("url", ["amqp:///", "amqp://u:s3cret@/v", "amqps://"])
-def test_a_rabbitmq_nowhere(url: str) -> None:
-    assert refused(RABBITMQ_URL=url) == "RABBITMQ_URL=(hidden): must name a host"
+def test_a_rabbitmq_without_a_host_is_that_of_this_machine(url: str) -> None:
+    assert settings(RABBITMQ_URL=url).rabbitmq_url.get_secret_value() == url
 
 
 def test_rules_for_a_model_without_a_name() -> None:

@@ -22,6 +22,7 @@ from limiter.domain.job import Job
 from limiter.domain.keep import Keep
 from limiter.domain.reservations import Bookings
 from limiter.domain.usage import Memory
+from limiter.recording.encoder import Encoder
 from limiter.recording.format import Start
 from limiter.recording.lines import Began, Idle, Line, Tick
 from limiter.recording.reader import WrongRecording, read
@@ -364,6 +365,25 @@ def test_where_the_file_was_moved_away_or_emptied_every_process_begins_anew(tmp_
     lines = list(read(path))
     assert sum(isinstance(line, Began) for line in lines) == 2
     assert [line.at for line in lines if isinstance(line, Tick)] == [at(45), at(60), at(75)]
+
+
+def test_where_the_file_is_moved_away_while_a_line_is_made_the_new_one_begins_with_all_that_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, old = tmp_path / "r.jsonl", tmp_path / "old.jsonl"
+    one, scrapes = recorder(path), Encoder.scrapes
+    tick(one, 15, m=1.0)
+
+    def moved(self: Encoder, found: Any) -> Any:
+        if not old.exists():
+            path.rename(old)
+        return scrapes(self, found)
+
+    monkeypatch.setattr(Encoder, "scrapes", moved)
+    tick(one, 30, m=2.0)
+    tick(one, 45, m=3.0)
+    assert [line.at for line in read(path) if isinstance(line, Tick)] == [at(45)]
+    assert [line.at for line in read(old) if isinstance(line, Tick)] == [at(15)]
 
 
 def test_of_a_line_for_which_there_is_no_room_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
