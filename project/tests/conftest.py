@@ -44,12 +44,16 @@ freezegun.configure(extend_ignore_list=["_pytest", "pluggy", "xdist", "execnet"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its tier, and put first what waits longest in real time: others run meanwhile."""
+    """Mark each test with its tier, and put first what waits longest in real time: others run meanwhile.
+
+    Nobody takes over the test behind one that runs, so a short one stands behind the longest.
+    """
     for item in items:
         tier = item.path.relative_to(TESTS).parts[0]
         assert tier in TIERS, f"{item.path} is in none of {', '.join(TIERS)}"
         item.add_marker(tier)
     items.sort(key=lambda item: -sum(mark.args[0] for mark in item.iter_markers("waits")))
+    items[1:] = items[-1:] + items[1:-1]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
