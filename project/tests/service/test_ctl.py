@@ -251,6 +251,28 @@ async def test_no_reply_within_the_timeout_is_an_error_and_the_message_waits(mak
     }
 
 
+async def test_a_rabbitmq_that_freezes_before_the_reply_holds_nobody_up(
+    make_bench: MakeBench, services: Services
+) -> None:
+    bench = await make_bench()
+    silent = await bench.channel.declare_queue(f"silent.{uuid4().hex[:8]}", auto_delete=True)
+    url = reaching(bench)["RABBITMQ_URL"]
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    asked = asyncio.create_task(ctl("--timeout", "2", "--queue", silent.name, "run", "saga_poll", RABBITMQ_URL=url))
+    async with silent.iterator(no_ack=True) as arrived:
+        await anext(arrived)
+    services.rabbitmq.freeze()
+    try:
+        async with asyncio.timeout(10):
+            code, out, err = await asked
+    finally:
+        services.rabbitmq.thaw()
+    assert (code, out) == (1, "")
+    assert f"no replica answered on '{silent.name}' within 2 s; the message may still wait" in err
+    assert loop.time() - started < 4
+
+
 async def test_a_rabbitmq_that_is_silent_is_named_and_no_message_waits() -> None:
     async def only_listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -44,12 +44,13 @@ def _queue(value: str) -> str:
 
 def is_routed(binding: list[str], key: list[str]) -> bool:
     """Whether a topic exchange routes a key to a queue bound by `binding`, both split at their dots."""
-    if not binding:
-        return not key
-    first, rest = binding[0], binding[1:]
-    if first == "#":
-        return any(is_routed(rest, key[words:]) for words in range(len(key) + 1))
-    return bool(key) and first in ("*", key[0]) and is_routed(rest, key[1:])
+    taken = {0}  # how many words of the key the binding's words so far may stand for
+    for word in binding:
+        if word == "#":
+            taken = set(range(min(taken, default=len(key) + 1), len(key) + 1))
+        else:
+            taken = {words + 1 for words in taken if words < len(key) and word in ("*", key[words])}
+    return len(key) in taken
 
 
 Name = Annotated[kind.Name, AfterValidator(_name)]

@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 import aio_pika
-from aio_pika.abc import AbstractConnection
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from limiter.clients.rabbitmq import connect
+
+CLOSE_SECONDS = 1.0  # a frozen RabbitMQ never answers that the connection is closed
 
 
 async def ask(url: str, queue: str, request: dict[str, str], timeout: float) -> dict[str, Any]:
@@ -17,18 +20,31 @@ async def ask(url: str, queue: str, request: dict[str, str], timeout: float) -> 
     Raises TimeoutError after `timeout` seconds without a reply, aio_pika's DeliveryError if there is no such queue,
     ConnectionError if RabbitMQ is silent.
     """
-    identity, until = uuid4().hex, asyncio.get_running_loop().time() + timeout
-    async with await _connected(url, timeout) as connection, asyncio.timeout_at(until):
-        channel = await connection.channel(on_return_raises=True)
-        answers = await channel.declare_queue(exclusive=True)
-        raw = json.dumps(request | {"request_id": identity}).encode()
-        message = aio_pika.Message(raw, reply_to=answers.name, correlation_id=identity)
-        await channel.default_exchange.publish(message, queue)
-        async with answers.iterator() as arrived:
-            async for answer in arrived:
-                await answer.ack()
-                return dict(json.loads(answer.body))
-    raise ConnectionError("the connection was lost before the reply came")
+    until = asyncio.get_running_loop().time() + timeout
+    connection = await _connected(url, timeout)
+    try:
+        async with asyncio.timeout_at(until):
+            return await _reply(connection, queue, request)
+    finally:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await connection.close()
+
+
+async def _reply(connection: AbstractConnection, queue: str, request: dict[str, str]) -> dict[str, Any]:
+    identity, arrived = uuid4().hex, asyncio.Queue[AbstractIncomingMessage]()
+    channel = await connection.channel(on_return_raises=True)
+    answers = await channel.declare_queue(exclusive=True)
+    # Not by its iterator, which at its end waits for RabbitMQ, however long that is frozen.
+    await answers.consume(arrived.put, no_ack=True)
+    raw = json.dumps(request | {"request_id": identity}).encode()
+    message = aio_pika.Message(raw, reply_to=answers.name, correlation_id=identity)
+    await channel.default_exchange.publish(message, queue)
+    answer = asyncio.ensure_future(arrived.get())
+    await asyncio.wait({answer, asyncio.ensure_future(connection.closed())}, return_when=asyncio.FIRST_COMPLETED)
+    if not answer.done():
+        raise ConnectionError("the connection was lost before the reply came")
+    return dict(json.loads(answer.result().body))
 
 
 async def _connected(url: str, timeout: float) -> AbstractConnection:
