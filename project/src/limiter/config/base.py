@@ -1,7 +1,9 @@
 """Where all settings come from, and the rules between two of them."""
 
 import os
+from collections.abc import Iterable
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +14,8 @@ Value = TypeVar("Value")
 
 # Each may stand in a file instead, named by the same variable with _FILE: an environment is seen by too many.
 SECRETS = ("DATABASE_URL", "MIGRATIONS_DATABASE_URL", "RABBITMQ_URL", "BOOKING_SERVICE_TOKEN")
+
+CLOSE = 0.9  # of 1: about one sign in ten is another, or missing
 
 
 class FromEnvironment(BaseSettings):
@@ -52,6 +56,14 @@ def from_file(name: str) -> str | None:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ValueError(f"{name}_FILE={path!r}: {why}") from None
+
+
+def misspelt(fields: Iterable[str]) -> dict[str, str]:
+    """The variables of the environment that are nearly those of these fields, each with the one that may be meant."""
+    ours = {name.upper() for name in fields} | {f"{name}_FILE" for name in SECRETS}
+    others = {name.upper() for name in os.environ} - ours
+    meant = {name: get_close_matches(name, ours, 1, CLOSE) or ours & {f"{name}_SECONDS"} for name in others}
+    return {name: one for name, found in meant.items() for one in found}
 
 
 def given(own: Value | None, fleets: Value) -> Value:

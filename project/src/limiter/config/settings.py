@@ -6,7 +6,7 @@ from apscheduler.triggers.cron import CronTrigger
 from pydantic import Field, model_validator
 
 from limiter.config import kinds as kind
-from limiter.config.base import ordered
+from limiter.config.base import misspelt, ordered
 from limiter.config.broker import BrokerSettings
 from limiter.config.database import DatabaseSettings
 from limiter.config.platform import PlatformSettings
@@ -116,11 +116,15 @@ class Settings(PlatformSettings, BrokerSettings, DatabaseSettings, PolicySetting
     @property
     def warnings(self) -> dict[str, str]:
         """What is allowed but hardly meant, by the name of its event in the log."""
+        found = dict[str, str]()
         if self.dry_run:
-            return {"dry_run": "DRY_RUN is on: all is decided and recorded; nothing is commanded, cancelled or sent"}
-        if self.booking_service_token.get_secret_value():
-            return {}
-        return {"no_booking_token": "BOOKING_SERVICE_TOKEN is empty: BookingService will refuse every cancelling"}
+            found |= {"dry_run": "DRY_RUN is on: all is decided and recorded; nothing is commanded, cancelled or sent"}
+        elif not self.booking_service_token.get_secret_value():
+            found |= {"no_booking_token": "BOOKING_SERVICE_TOKEN is empty: BookingService will refuse every cancelling"}
+        if names := misspelt(type(self).model_fields):
+            meant = ", ".join(f"{name} ({ours}?)" for name, ours in sorted(names.items()))
+            found["variable_unknown"] = f"not variables of this service, and without effect: {meant}"
+        return found
 
     def interval(self, job: Job) -> float:
         """Seconds between two runs of the job."""

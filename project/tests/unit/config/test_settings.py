@@ -95,6 +95,30 @@ def test_without_a_token_a_replica_warns_unless_it_runs_dry(variables: dict[str,
 
 
 @pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("IDLE_LIMIT_SECOND", "IDLE_LIMIT_SECONDS"),
+        ("idle_limits_seconds", "IDLE_LIMIT_SECONDS"),
+        ("RPS_CHECK_INTERVAL", "RPS_CHECK_INTERVAL_SECONDS"),
+        ("BOOKING_SERVICE_TOKEN_FIL", "BOOKING_SERVICE_TOKEN_FILE"),
+    ],
+)
+def test_a_variable_that_is_nearly_one_of_ours_is_told_without_its_value(variable: str, meant: str) -> None:
+    with patch.dict(os.environ, REQUIRED | {variable: "secret"}, clear=True):
+        warning = load().warnings["variable_unknown"]
+    assert warning == f"not variables of this service, and without effect: {variable.upper()} ({meant}?)"
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["HTTP_PROXY", "RABBITMQ_PASSWORD", "DATABASE_USER", "MODEL_REGISTRY_PORT", "idle_limit_seconds", "PGPORT", "TZ"],
+)
+def test_variables_of_others_are_none_that_are_misspelt(variable: str) -> None:
+    with patch.dict(os.environ, REQUIRED | {variable: "9999"}, clear=True):
+        assert "variable_unknown" not in load().warnings
+
+
+@pytest.mark.parametrize(
     "template", ["{user_name}", "user@example.org", "{user_name} <{user_name}@b>", "{user_name}@", "{user_name}@b@c"]
 )
 def test_a_template_that_gives_no_address_is_refused(template: str) -> None:
