@@ -107,5 +107,5 @@ def listed(slot: Slot) -> CancelledSlot:
 
 
 def already_gone(slot: Slot) -> CancelledSlot:
-    """A slot that somebody else had cancelled."""
+    """A slot that was gone before: by somebody else, or by a DELETE of ours whose answer was lost."""
     return {**listed(slot), "already_gone": True}

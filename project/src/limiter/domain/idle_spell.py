@@ -69,7 +69,7 @@ class StepState(StrEnum):
     NAMED = "named"  # the warning names the slot
     PLANNED = "planned"  # the deadline has passed, and the slot is still booked
     DONE = "done"
-    ALREADY_GONE = "already_gone"  # somebody else has cancelled it
+    ALREADY_GONE = "already_gone"  # by somebody else, or by a DELETE whose answer was lost
     FAILED = "failed"  # the booking service will not cancel it
     STOPPED = "stopped"  # the cancelling was ended before its turn came
 
