@@ -72,7 +72,7 @@ def test_what_the_database_says_has_just_been_is_not_to_come_and_a_wrong_clock_s
 def test_a_dry_run_a_share_and_all_that_is_wrong_is_said() -> None:
     found = status("m") | {"dry_run": True, "shard": "1/2", "clock_off": True, "without_enough": 2, "surges": []}
     found["next"][0]["delivered_at"] = None
-    found["targets"] = [
+    found["targets"] += [
         {"target": "old", "read_at": AT, "age_seconds": 300, "silent": True, "stale": True},
         {"target": "new", "read_at": None, "age_seconds": None, "silent": False, "stale": False},
     ]
@@ -85,6 +85,7 @@ def test_a_dry_run_a_share_and_all_that_is_wrong_is_said() -> None:
         "  rps_check: never run, PAUSED 3.0 h ago by m: m",
         "fleet: 1 model, 1 replica, 2 models without enough",
         "  scale_up m: planned, planned 0 s ago",
+        "  m: read 1 s ago",
         "  old: read 5 min ago, stale, silent",
         "  new: never read",
         "  left alone: entrypoint m",
