@@ -64,7 +64,7 @@ class IdleReservation(TypedDict):
     slots_at_risk: Annotated[list[ListedSlot], Field(description="as the warning named them: no other is cancelled")]
     closing_reason: Annotated[ClosingReason | None, Field(description="why a warning was withdrawn, else null")]
     cancelled_slots: Annotated[list[CancelledSlot], Field(description="empty before the stage cancelled")]
-    failed_slots: Annotated[list[ListedSlot], Field(description="BookingService refused to cancel these")]
+    failed_slots: Annotated[list[ListedSlot], Field(description="not cancelled: refused, over, or another user's")]
     uninstalled: bool
 
 

@@ -70,7 +70,7 @@ class StepState(StrEnum):
     PLANNED = "planned"  # the deadline has passed, and the slot is still booked
     DONE = "done"
     ALREADY_GONE = "already_gone"  # by somebody else, or by a DELETE whose answer was lost
-    FAILED = "failed"  # the booking service will not cancel it
+    FAILED = "failed"  # the booking service refuses, or it is over, or another user's by now
     STOPPED = "stopped"  # the cancelling was ended before its turn came
 
 
