@@ -7,6 +7,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory
 
 from dev.fake_platform.platform import Fault, Platform, Service
+from limiter.db import tables
 from limiter.domain.job import Job
 from tests.bench import Bench
 from tests.conftest import START, MakeBench
@@ -145,6 +146,22 @@ async def test_an_unroutable_warning_keeps_the_booking_and_raises_the_alarm(
     await pass_time(bench, time, 40, step=5)
     assert bench.platform.deletions == []
     assert bench.criticals()["event_unroutable"] >= 1
+
+
+async def test_a_warning_that_a_full_queue_refuses_is_not_delivered(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await idle_fleet(make_bench)
+    exchange, key = bench.settings.notifier_exchange, bench.settings.notifier_no_use_routing_key
+    full = {"x-max-length": 0, "x-overflow": "reject-publish"}
+    queue = await bench.channel.declare_queue(exclusive=True, arguments=full)
+    await queue.bind(exchange, key)
+    await bench.inbox.unbind(exchange, key)
+    time.tick(timedelta(hours=1))
+    await pass_time(bench, time, 40, step=5)
+    assert bench.platform.deletions == []
+    assert bench.criticals()["event_unconfirmed"] >= 1
+    assert {spell.state for spell in await bench.rows(tables.idle_spell)} == {"warning_pending"}
 
 
 async def test_a_cancellation_that_is_refused_is_told_as_failed_and_the_rest_goes_on(

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
 from freezegun.api import FrozenDateTimeFactory
 from sqlalchemy import func
 
@@ -243,3 +244,24 @@ async def test_reminds_of_a_started_reservation_once_if_nobody_else_did(
     time.tick(timedelta(minutes=1))
     await bench.run(*SWEEP)
     assert await bench.events() == []
+
+
+@pytest.mark.parametrize("first", ["model", "slot"])
+async def test_a_reminder_leaves_others_their_time_from_when_both_model_and_slot_run(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, first: str
+) -> None:
+    bench = await make_bench(DEPLOYED_REMINDER_ENABLED="true")
+    await bench.inbox.bind(bench.settings.notifier_exchange, bench.settings.notifier_deployed_routing_key)
+    begins = START if first == "slot" else START + timedelta(minutes=10)
+    bench.platform.add_reservation(ANN, "ann", "m", slots=[(begins, START + N)])
+    for minutes in (0, 10):
+        time.move_to(START + timedelta(minutes=minutes))
+        if minutes == (0 if first == "model" else 10):
+            bench.platform.add_model("m")
+        await bench.run(Job.RPS_CHECK)
+    time.tick(timedelta(seconds=59))
+    await bench.run(*SWEEP)
+    assert await bench.stages() == []
+    time.tick(timedelta(seconds=1))
+    await bench.run(*SWEEP)
+    assert [event["event_type"] for event in await bench.events()] == ["models.deployed.successfully"]

@@ -11,7 +11,7 @@ import pytest
 from freezegun.api import FrozenDateTimeFactory
 from loguru import logger
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, update
 
 from dev.fake_platform.faults import Fault
 from dev.servers.processes import free_port
@@ -207,3 +207,16 @@ async def test_a_page_that_was_never_read_grows_old_from_the_start_on(
     assert (await page(bench))["reading_age_seconds"] == {(never,): 0}
     time.tick(301)
     assert (await page(bench))["reading_age_seconds"] == {(never,): 301}
+
+
+async def test_intervals_in_which_there_was_no_event_to_send_are_not_missed(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    event = {"message_id": uuid4(), "stage": "started", "routing_key": "no.queue", "body": {}}
+    async with bench.engine.begin() as connection:
+        await connection.execute(update(tables.job).values(next_due_at=func.now() - timedelta(hours=1)))
+        await connection.execute(insert(tables.outbox).values(event))
+    for job in (Job.EVENT_DISPATCH, Job.SAGA_POLL):
+        await bench.scheduler.tick(job)
+        assert bench.count("job_runs_total", job=job, outcome="completed") == 1
+    assert bench.count("job_missed_total", job="event_dispatch") == 0
+    assert bench.count("job_missed_total", job="saga_poll") > 0

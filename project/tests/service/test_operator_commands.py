@@ -158,10 +158,13 @@ async def test_a_keep_that_ends_now_or_before_is_rejected(
     assert await bench.rows(tables.keep) == []
 
 
-async def test_a_keep_beyond_the_longest_time_is_rejected(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:
-    bench = await make_bench()
-    until = START + LONGEST + SECOND
-    why = f"keep.until: {until.isoformat()} is later than KEEP_LONGEST_SECONDS (604800) from now, {START.isoformat()}"
+@pytest.mark.parametrize("longest", [LONGEST, HOUR])
+async def test_a_keep_beyond_the_longest_time_is_rejected(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, longest: timedelta
+) -> None:
+    bench = await make_bench(keep_longest_seconds=longest.total_seconds())
+    until, most = START + longest + SECOND, f"{longest.total_seconds():g}"
+    why = f"keep.until: {until.isoformat()} is later than KEEP_LONGEST_SECONDS ({most}) from now, {START.isoformat()}"
     assert await refusal(bench, KEEP | {"until": until.isoformat()}) == why
     assert await bench.rows(tables.keep) == []
 

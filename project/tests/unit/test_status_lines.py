@@ -67,3 +67,28 @@ def test_what_the_database_says_has_just_been_is_not_to_come_and_a_wrong_clock_s
     shown = [line for line in lines(found).splitlines() if "idle_warning" in line]
     assert [line.split(": completed ")[1] for line in shown] == ["0 s ago", "in 2 min", "2 min ago"]
     assert "  scale_up m: planned, planned 0 s ago" in lines(found).splitlines()
+
+
+def test_a_dry_run_a_share_and_all_that_is_wrong_is_said() -> None:
+    found = status("m") | {"dry_run": True, "shard": "1/2", "clock_off": True, "without_enough": 2, "surges": []}
+    found["next"][0]["delivered_at"] = None
+    found["targets"] += [
+        {"target": "old", "read_at": AT, "age_seconds": 300, "silent": True, "stale": True},
+        {"target": "new", "read_at": None, "age_seconds": None, "silent": False, "stale": False},
+    ]
+    assert lines(found).splitlines() == [
+        "rps-limiter 1, share 1/2, DRY RUN: nothing is done",
+        "THE CLOCK of the replica that tells this is off the database's: ages and times to come are wrong",
+        "who is next (1):",
+        "  m of m: 1 slot, warned, warning not delivered, due in 0 s",
+        "jobs:",
+        "  rps_check: never run, PAUSED 3.0 h ago by m: m",
+        "fleet: 1 model, 1 replica, 2 models without enough",
+        "  scale_up m: planned, planned 0 s ago",
+        "  m: read 1 s ago",
+        "  old: read 5 min ago, stale, silent",
+        "  new: never read",
+        "  left alone: entrypoint m",
+        "events that wait: 0",
+    ]
+    assert lines(status("m")).splitlines()[:2] == ["rps-limiter 1", "who is next (1):"]

@@ -13,6 +13,7 @@ from limiter import VERSION
 from limiter.clients import errors
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.job import Job
+from limiter.domain.usage import ScrapeProblem
 from limiter.runner.claim import RunState
 from limiter.telemetry import Telemetry, labels
 from tests.conftest import ROOT
@@ -69,6 +70,14 @@ def test_what_goes_on_is_told_once_a_minute_and_at_once_if_it_changes_or_comes_a
     logger.remove(handle)
     assert lines == [f"rabbitmq_unavailable: {what}" for what in ("refused", "refused", "no such host", "no such host")]
     assert 'critical_errors_total{reason="rabbitmq_unavailable"} 4.0' in generate_latest(telemetry.registry).decode()
+
+
+@pytest.mark.parametrize("problem", ScrapeProblem)
+def test_whatever_is_wrong_with_a_reading_is_an_alarm_but_a_fleet_that_falls_silent(problem: ScrapeProblem) -> None:
+    telemetry = Telemetry()
+    telemetry.reading_problems([(problem, "as it was read")])
+    alarms = telemetry.registry.get_sample_value("rps_limiter_critical_errors_total", {"reason": problem})
+    assert alarms == (0 if problem is ScrapeProblem.FLEET_SILENT else 1)
 
 
 def test_each_act_has_at_least_one_reason() -> None:

@@ -22,8 +22,6 @@ from limiter.telemetry import Telemetry
 PER_PAGE = 50  # models; a page of all of a large fleet would take seconds to read and to show
 MOST = 50  # rows of every other list
 
-Rows = list[dict[str, Any]]
-
 
 @dataclass(frozen=True)
 class StatusReader:

@@ -64,7 +64,7 @@ class IdleReservation(TypedDict):
     slots_at_risk: Annotated[list[ListedSlot], Field(description="as the warning named them: no other is cancelled")]
     closing_reason: Annotated[ClosingReason | None, Field(description="why a warning was withdrawn, else null")]
     cancelled_slots: Annotated[list[CancelledSlot], Field(description="empty before the stage cancelled")]
-    failed_slots: Annotated[list[ListedSlot], Field(description="BookingService refused to cancel these")]
+    failed_slots: Annotated[list[ListedSlot], Field(description="not cancelled: refused, over, or another user's")]
     uninstalled: bool
 
 
@@ -107,5 +107,5 @@ def listed(slot: Slot) -> CancelledSlot:
 
 
 def already_gone(slot: Slot) -> CancelledSlot:
-    """A slot that somebody else had cancelled."""
+    """A slot that was gone before: by somebody else, or by a DELETE of ours whose answer was lost."""
     return {**listed(slot), "already_gone": True}

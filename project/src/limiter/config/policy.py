@@ -62,7 +62,6 @@ class PolicySettings(IdlenessSettings, ScalingSettings):
             surge_min=self.idle_surge_min,
             surge_share=self.idle_surge_share,
             surge_window=seconds(self.idle_surge_window_seconds),
-            keep_longest=seconds(self.keep_longest_seconds),
             own_pacing={name: self.pacing(own) for name, own in self.policy_overrides.items()},
         )
 

@@ -1,1 +1,1 @@
-"""What is remembered, in Postgres; SQL lives only here."""
+"""What is remembered, in Postgres, one file each; the tables are in `tables`."""

@@ -18,7 +18,7 @@ class CommandKind(StrEnum):
 
 
 class CommandState(StrEnum):
-    """planned -> submitted -> completed | failed; stuck is one that should have ended long ago, and may still end."""
+    """planned -> submitted -> completed | failed; a stuck one may still end, and one of a dry run was never sent."""
 
     PLANNED = "planned"
     SUBMITTED = "submitted"

@@ -69,8 +69,8 @@ class StepState(StrEnum):
     NAMED = "named"  # the warning names the slot
     PLANNED = "planned"  # the deadline has passed, and the slot is still booked
     DONE = "done"
-    ALREADY_GONE = "already_gone"  # somebody else has cancelled it
-    FAILED = "failed"  # the booking service will not cancel it
+    ALREADY_GONE = "already_gone"  # by somebody else, or by a DELETE whose answer was lost
+    FAILED = "failed"  # the booking service refuses, or it is over, or another user's by now
     STOPPED = "stopped"  # the cancelling was ended before its turn came
 
 

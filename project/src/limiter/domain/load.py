@@ -15,7 +15,6 @@ from limiter.domain.usage import Observation
 CHANCE_OF_BURST = 1e-6
 # A slope is believed from two standard deviations of the calls that it is made of, a Poisson stream's.
 SLOPE_DEVIATIONS = 2.0
-SLOPE_WINDOWS = 2  # a slope is between two windows, each as long as two of SCALE_UP_WINDOW_SECONDS
 
 
 class Load(NamedTuple):

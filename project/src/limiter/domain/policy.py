@@ -25,7 +25,6 @@ class Policy:
     surge_min: int = 20  # more bookings than this, and
     surge_share: float = 0.5  # more than this share of all: a surge
     surge_window: timedelta = timedelta(seconds=1800)  # cancellings begun within it count together
-    keep_longest: timedelta = timedelta(days=7)
     commands_per_run: int = 50
     budget: FleetBudget = field(default_factory=FleetBudget)
     own_pacing: Mapping[str, CommandPacing] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""event_dispatch: hand the outbox's events to the broker, many at once, in order for each spell."""
+"""event_dispatch: hand the outbox's events to the broker, many at once, in order for each user and model."""
 
 import asyncio
 from collections.abc import Callable, Mapping

@@ -19,17 +19,21 @@ class FleetGauges:
         self.watched_since = 0.0  # Unix time
         self._observed = make.gauge("models_observed", "Running models under observation.")
         self._replicas = make.gauge("fleet_replicas", "Replicas of the running models.")
-        self._budget = make.gauge("fleet_budget", "Replicas that may be asked for.", "tag")
+        self._budget = make.gauge(
+            "fleet_budget", "Replicas that may be asked for, by tag; without one, of all models.", "tag"
+        )
         self._full = make.gauge("models_fleet_full", "Models that need replicas which the budget does not grant.")
         self._in_progress = make.gauge("actions_in_progress", "Models with an action in progress, by kind.", "kind")
         self._pending = make.gauge("events_pending", "Events not yet confirmed by the broker, quiet hours apart.")
-        self._oldest_event = make.gauge("outbox_oldest_age_seconds", "Age of the oldest event not yet confirmed.")
+        self._oldest_event = make.gauge(
+            "outbox_oldest_age_seconds", "Seconds since the oldest event not yet confirmed."
+        )
         self._next_deadline = make.gauge("next_deadline_timestamp_seconds", "Unix time of the next cancelling.")
         self._commands = make.gauge("commands", "Unfinished commands, by state.", "state")
         self._spells = make.gauge("spells", "Open idle spells, by state.", "state")
         self._paused = make.gauge("job_paused", "1 while the job is paused.", "job")
         self._reading_age = make.gauge(
-            "reading_age_seconds", "Since each page was last read well; if it never was, since the start.", "target"
+            "reading_age_seconds", "Seconds since each page was read well; if it never was, since the start.", "target"
         )
         self._flapping = make.gauge("models_flapping", "Models scaled up and down twice each within an hour.")
         self._dead = make.gauge(
@@ -37,7 +41,9 @@ class FleetGauges:
         )
         self._model_rps = make.gauge("model_rps", "Calls per second, with METRICS_PER_MODEL.", "model")
         self._model_replicas = make.gauge("model_replicas", "Replicas, with METRICS_PER_MODEL.", "model")
-        self._model_idle = make.gauge("model_idle_seconds", "Since the last call, with METRICS_PER_MODEL.", "model")
+        self._model_idle = make.gauge(
+            "model_idle_seconds", "Seconds since the last call, with METRICS_PER_MODEL.", "model"
+        )
         self._read_at = make.gauge("fleet_read_timestamp_seconds", "Unix time of the last read of the fleet's gauges.")
 
     def show_budget(self, limits: Mapping[str, int]) -> None:

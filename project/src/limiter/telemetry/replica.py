@@ -14,11 +14,13 @@ class ReplicaMetrics:
         self._build = make.gauge("build_info", "1; the label tells the version.", "version")
         self._dry_run = make.gauge("dry_run", "1 while nothing is commanded, cancelled or sent.")
         self._ready = make.gauge("ready", "1 while this replica has all that it needs.")
-        self._connections = make.gauge("database_connections_in_use", "Of the pool that jobs and pages share.")
+        self._connections = make.gauge(
+            "database_connections_in_use", "Connections in use, of the pool that jobs and pages share."
+        )
         self._recording = make.gauge("recording_stopped", "1 since the recording of readings had to stop.")
         self._circuits = make.gauge("circuit_open", "1 while the external service is left alone.", "peer")
         self._stalls = make.histogram(
-            "event_loop_stall_seconds", "How much later than it should the event loop went on.", labels.STALLS
+            "event_loop_stall_seconds", "Seconds by which the event loop went on later than it should.", labels.STALLS
         )
         ProcessCollector(registry=make.registry)
         PlatformCollector(registry=make.registry)

@@ -46,6 +46,8 @@ def _empty(platform: Platform) -> None:
         reservation.slots.clear()
     for place in range(len(platform.metrics_urls)):
         platform.restart_entrypoint(place)
+        platform.balance_entrypoint(place)
+        platform.set_page_age(place, None)
     for record in (platform.history, platform.deletions, platform.commands, platform.sagas, platform.violations):
         record.clear()
 

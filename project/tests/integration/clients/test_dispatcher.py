@@ -36,6 +36,17 @@ async def test_a_scale_is_asked_for_as_the_contract_says(
     assert platform.violations == []
 
 
+@pytest.mark.parametrize("replicas", [0, -1, None])
+async def test_a_scale_to_nothing_is_never_sent(
+    platform: Platform, make_service: MakeService, replicas: int | None
+) -> None:
+    model = platform.add_model("m")
+    with pytest.raises(Rejected, match="at least 1") as refusal:
+        await Dispatcher(make_service("dispatcher")).send(command(CommandKind.SCALE_DOWN, model.id, replicas))
+    assert refusal.value.undone
+    assert platform.history == []
+
+
 async def test_an_uninstall_is_asked_for_as_the_contract_says(platform: Platform, make_service: MakeService) -> None:
     model = platform.add_model("m")
     saga = await Dispatcher(make_service("dispatcher")).send(command(CommandKind.UNINSTALL, model.id))

@@ -92,6 +92,12 @@ async def test_who_paused_and_why_is_recorded_until_the_job_is_resumed(make_benc
     assert await shown() == (False, None, None, False)
 
 
+async def test_a_resume_of_a_job_that_is_not_paused_lets_no_idle_time_begin_anew(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    await bench.replica.table.resume(JOB, START)
+    assert {row.resumed_at for row in await bench.rows(tables.job)} == {None}
+
+
 async def test_a_resume_runs_no_interval_twice(make_bench: MakeBench) -> None:
     bench = await make_bench()
     table = bench.replica.table

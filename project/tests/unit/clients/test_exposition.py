@@ -163,6 +163,14 @@ def test_a_series_that_stands_twice_is_refused(again: bytes, between: bytes) -> 
             read(page, cuts=cuts)
 
 
+def test_a_series_that_is_added_twice_to_a_page_of_several_shapes_is_refused() -> None:
+    mixed = b'model_calls_total{model_name="m",zone="a"} 1\nmodel_calls_total{zone="b",model_name="m"} 1\n'
+    cache = SeriesCache(FAMILY)
+    read(mixed, cache)
+    with pytest.raises(BrokenPage, match="twice"):
+        read(mixed + b'model_calls_total{zone="a",model_name="m"} 1\n', cache)
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -185,12 +185,9 @@ def test_the_borders_of_the_new_numbers(variable: str, value: str, good: bool) -
         assert f"{variable}='{value}'" in refused(**{variable: value})
 
 
-def test_the_policy_carries_the_surge_and_the_keep() -> None:
-    policy = settings(
-        IDLE_SURGE_MIN="3", IDLE_SURGE_SHARE="0.25", IDLE_SURGE_WINDOW_SECONDS="60", KEEP_LONGEST_SECONDS="90"
-    ).policy()
-    assert (policy.surge_min, policy.surge_share) == (3, 0.25)
-    assert (policy.surge_window, policy.keep_longest) == (timedelta(seconds=60), timedelta(seconds=90))
+def test_the_policy_carries_the_surge() -> None:
+    policy = settings(IDLE_SURGE_MIN="3", IDLE_SURGE_SHARE="0.25", IDLE_SURGE_WINDOW_SECONDS="60").policy()
+    assert (policy.surge_min, policy.surge_share, policy.surge_window) == (3, 0.25, timedelta(seconds=60))
 
 
 OWN: dict[str, tuple[Any, Callable[[Policy], Any]]] = {
