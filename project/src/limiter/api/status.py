@@ -43,7 +43,7 @@ class StatusReader:
     async def numbers(self) -> FleetNumbers:
         """The numbers that the metrics tell; raises what the database raises."""
         async with self.engine.connect() as connection:
-            found = await fleet_numbers.numbers(connection, self.targets, self.policy)
+            found = await fleet_numbers.numbers(connection, self.targets, self.policy, self.clock())
             if self.metrics_per_model:
                 models = await fleet_numbers.by_model(connection, self.targets, self.clock(), self._window)
                 found = replace(found, by_model=models)
@@ -56,7 +56,7 @@ class StatusReader:
         """The status as values that JSON knows, models from this page on; raises what the database raises."""
         now = self.clock()
         async with self.engine.connect() as connection:
-            numbers = await fleet_numbers.numbers(connection, self.targets, self.policy)
+            numbers = await fleet_numbers.numbers(connection, self.targets, self.policy, now)
             jobs = await status.jobs(connection)
             spells = await status.who_is_next(connection, MOST, self.policy, now)
             surges = await status.surges(connection, MOST)

@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from limiter.db.bulk import texts
 from limiter.db.decisions import record_of
 from limiter.db.due import due_at, due_if_delivered
-from limiter.db.outbox import HELD_BACK
 from limiter.db.tables import (
     cancellation,
     command,
@@ -24,6 +23,7 @@ from limiter.db.tables import (
     target,
 )
 from limiter.db.tables import usage as used
+from limiter.db.waiting_events import HELD_BACK
 from limiter.domain.audit import DecisionRecord
 from limiter.domain.command import UNFINISHED
 from limiter.domain.decision import Reason
