@@ -27,9 +27,7 @@ FLAPPING_WITHIN, FLAPPING_EACH = timedelta(hours=1), 2  # within an hour, twice 
 Window = Callable[[str], timedelta]
 
 
-async def numbers(
-    connection: AsyncConnection, targets: Collection[str], policy: Policy, now: datetime
-) -> FleetNumbers:
+async def numbers(connection: AsyncConnection, targets: Collection[str], policy: Policy, now: datetime) -> FleetNumbers:
     """The numbers about the whole fleet, under this policy, and how old the readings of these targets are."""
     models, replicas, without = await scaling_states.observed(connection)
     in_progress = await ledger.in_progress(connection)

@@ -20,7 +20,7 @@ def behind() -> Select[tuple[int]]:
     return select(placed.c.sequence).where(placed.c.place > 1)
 
 
-def late(*, quiet: bool) -> Select[Any]:
+def late(*, quiet: bool) -> Select[Any, Any]:
     """How many events are not confirmed, and the age of the oldest of them in seconds.
 
     In the `quiet` hours those do not count that they hold back, nor what waits behind one: they wake nobody. Once
