@@ -364,10 +364,12 @@ async def test_what_waits_behind_a_warning_wakes_nobody_in_the_quiet_hours(
     bench.platform.call("m")
     await run_at(bench, time, 51, Job.RPS_CHECK, Job.IDLE_WARNING)  # it was tried: its user may have heard of it
     assert [row.stage for row in await bench.rows(tables.outbox)] == ["warning", "withdrawn"]
-    numbers = await bench.replica.health.status_reader.numbers()
+    reader = bench.replica.health.status_reader
+    numbers, status = await reader.numbers(), await reader.read()
     assert (numbers.pending, numbers.oldest_event) == (0, None)
+    assert status["events_total"] == len(status["events"]) == 2  # though it wakes nobody, it is told
     time.move_to(START + minutes(58))
-    assert (await bench.replica.health.status_reader.numbers()).pending == 2
+    assert (await reader.numbers()).pending == 2
 
 
 @pytest.mark.parametrize("why", ["used", "kept", "was kept", "exempt"])

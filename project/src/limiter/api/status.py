@@ -65,6 +65,7 @@ class StatusReader:
             targets = await status.targets(connection, self.targets)
             measured = await fleet_numbers.measured(connection, self.targets)
             events = await status.events(connection, MOST)
+            events_total = await status.events_total(connection)
             decisions = await status.last_decisions(connection, 20)
         return {
             "version": VERSION,
@@ -88,7 +89,7 @@ class StatusReader:
             "targets": [_plain(row) | {"age_seconds": _since(row["read_at"], now)} for row in targets],
             "left_alone": sorted(f"{name} {url}" for name, url in self.telemetry.replica.left_alone),
             "events": [_plain(row) for row in events],
-            "events_total": numbers.pending,
+            "events_total": events_total,
             "decisions": [_decision(record, dry=dry) for record, dry in decisions],
         }
 

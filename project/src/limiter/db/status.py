@@ -122,6 +122,11 @@ async def events(connection: AsyncConnection, limit: int) -> Sequence[Row]:
     return await _rows(connection, query.order_by(outbox.c.sequence).limit(limit))
 
 
+async def events_total(connection: AsyncConnection) -> int:
+    """How many there are; those that the quiet hours hold back, which wake nobody, are among them."""
+    return int(await connection.scalar(select(func.count()).where(outbox.c.published_at.is_(None))) or 0)
+
+
 async def last_event(connection: AsyncConnection) -> tuple[str | None, datetime | None]:
     """What keeps the oldest waiting event, None if none was refused; and when the last one reached a queue.
 
