@@ -72,15 +72,17 @@ async def who_is_next(connection: AsyncConnection, limit: int, policy: Policy, n
 async def surges(connection: AsyncConnection, limit: int) -> Sequence[Row]:
     """The surges that stand, and some users whom one of warnings holds back; those of another have open spells."""
     found = await _rows(connection, select(surge).order_by(surge.c.kind))
-    return [row | {"held": await _held(connection, row, limit)} for row in found]
+    return [row | await _held(connection, row, limit) for row in found]
 
 
-async def _held(connection: AsyncConnection, of: Row, limit: int) -> Sequence[Row]:
+async def _held(connection: AsyncConnection, of: Row, limit: int) -> Row:
     if of["kind"] != SurgeKind.WARNING or of["allowed_at"] is not None:
-        return []
+        return {"held": [], "held_total": 0}
     names = ("user_id", "model_name", "decided_at")
-    query = select(*(decision.c[name] for name in names)).where(decision.c.stands, decision.c.reason == Reason.SURGE)
-    return await _rows(connection, query.where(decision.c.decided_at >= of["since"]).order_by(*names).limit(limit))
+    since = and_(decision.c.stands, decision.c.reason == Reason.SURGE, decision.c.decided_at >= of["since"])
+    some = select(*(decision.c[name] for name in names)).where(since).order_by(*names).limit(limit)
+    total = await connection.scalar(select(func.count()).select_from(decision).where(since))
+    return {"held": await _rows(connection, some), "held_total": total}
 
 
 async def models(connection: AsyncConnection, limit: int, offset: int) -> Sequence[Row]:
