@@ -50,4 +50,5 @@ default_pass = $rabbitmq"
 # Compose understands a value with a space, such as a calendar, and a shell takes the rest of it for a command: no matter.
 token=$(set +eu; unset BOOKING_SERVICE_TOKEN; . ./.env 2>/dev/null; printf '%s' "${BOOKING_SERVICE_TOKEN:-}") \
     || fail "a shell cannot read .env: JSON, and what has a quote or a bracket, stands in single quotes"
+token=$(printf '%s' "$token" | tr -d '\r') # of the line ends of Windows, which compose leaves out too
 [ -z "$token" ] && [ -f secrets/booking_service_token ] || write booking_service_token "$token"

@@ -123,6 +123,22 @@ async def test_a_surge_is_told_with_whom_it_holds_back(make_bench: MakeBench, ti
     assert "surge of warnings, begun 8 min ago: allowed by eve\n" in (await ask(bench, {"command": "status"}))["detail"]
 
 
+async def test_of_many_whom_a_surge_holds_back_it_is_told_how_many_are_not_shown(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = await warned(make_bench, time, IDLE_SURGE_MIN=0, IDLE_SURGE_SHARE=0.5)
+    (row,) = [one for one in await bench.rows(tables.decision) if one.reason == "idle_surge"]
+    async with bench.engine.begin() as connection:
+        for number in range(2):
+            other = {name: value for name, value in row._asdict().items() if name != "id"} | {"user_id": uuid4()}
+            await connection.execute(insert(tables.decision).values(other | {"model_name": f"other {number}"}))
+    monkeypatch.setattr(status, "MOST", 1)
+    text, lines = (await got(bench, "/")).text, (await ask(bench, {"command": "status"}))["detail"]
+    assert text.count("Held back: user") == lines.count("held back: user") == 1
+    assert " and 2 more.</p>" in text
+    assert "\n  and 2 more\n" in lines
+
+
 async def test_before_its_delivery_a_warning_has_the_deadline_that_it_would_have_if_it_were_delivered_now(
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:

@@ -343,11 +343,33 @@ async def test_a_warning_that_had_to_wait_does_not_go_out_in_the_quiet_hours(
     numbers = await bench.replica.health.status_reader.numbers()
     assert (numbers.pending, numbers.oldest_event) == (0, None)  # the quiet hours wake nobody
     time.move_to(START + minutes(90))
+    # As long as RabbitMQ is away nobody looks at it again: it still says that the quiet hours hold it.
+    assert (await bench.replica.health.status_reader.numbers()).pending == 1
     async with asyncio.timeout(5):
         while not (events := await bench.events()):
             await bench.run(Job.EVENT_DISPATCH)
     (event,) = events
     assert event["reservation"]["cancel_not_before"] == "2026-03-02T11:45:00+00:00"
+
+
+async def test_what_waits_behind_a_warning_wakes_nobody_in_the_quiet_hours(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await fleet(make_bench, 1, 1, IDLE_QUIET_HOURS="10:50-10:58")
+    exchange, key = bench.settings.notifier_exchange, bench.settings.notifier_no_use_routing_key
+    await bench.inbox.unbind(exchange, key)
+    assert await run_at(bench, time, 45, *WARNING) == []
+    await bench.inbox.bind(exchange, key)
+    assert await sent_at(bench, time, 50) == []
+    bench.platform.call("m")
+    await run_at(bench, time, 51, Job.RPS_CHECK, Job.IDLE_WARNING)  # it was tried: its user may have heard of it
+    assert [row.stage for row in await bench.rows(tables.outbox)] == ["warning", "withdrawn"]
+    reader = bench.replica.health.status_reader
+    numbers, status = await reader.numbers(), await reader.read()
+    assert (numbers.pending, numbers.oldest_event) == (0, None)
+    assert status["events_total"] == len(status["events"]) == 2  # though it wakes nobody, it is told
+    time.move_to(START + minutes(58))
+    assert (await reader.numbers()).pending == 2
 
 
 @pytest.mark.parametrize("why", ["used", "kept", "was kept", "exempt"])

@@ -173,6 +173,15 @@ def test_the_token_comes_from_the_dotenv_file_or_else_stays(checkout: Path) -> N
     assert made(checkout)["booking_service_token"] == "from $dotenv\n"
 
 
+@pytest.mark.parametrize(("token", "then"), [("", "by-hand\n"), ("secret", "secret\n"), ("'secret'", "secret\n")])
+def test_the_line_ends_of_windows_are_no_part_of_the_token(checkout: Path, token: str, then: str) -> None:
+    prepare(checkout)
+    (checkout / "secrets/booking_service_token").write_text("by-hand\n")
+    (checkout / ".env").write_bytes(f"MODEL_REGISTRY_URL=http://registry\r\nBOOKING_SERVICE_TOKEN={token}\r\n".encode())
+    assert prepare(checkout).returncode == 0
+    assert (checkout / "secrets/booking_service_token").read_bytes().decode() == then
+
+
 def test_a_calendar_without_quotes_which_compose_understands_keeps_no_token_back(checkout: Path) -> None:
     with (checkout / ".env").open("a") as file:
         file.write("RPS_CHECK_CRON=*/5 8-20 * * mon-fri\nBOOKING_SERVICE_TOKEN=secret\n")

@@ -7,7 +7,7 @@ import time
 import pytest
 from loguru import logger
 
-from limiter.logs.lines import text_line
+from limiter.logs.lines import json_line, text_line
 from limiter.logs.writer import Writer
 
 
@@ -25,6 +25,15 @@ def said(text: str, **extra: object) -> str:
 def test_a_line_has_its_time_level_text_and_ids() -> None:
     assert said("done", model="a").endswith(" INFO    done {'model': 'a'}\n")
     assert said("done").endswith(" INFO    done\n")
+
+
+def test_what_is_bound_never_takes_the_place_of_the_text() -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(json_line(message)), level="INFO")
+    logger.bind(message="an id", model="a").info("done")
+    logger.remove(sink)
+    line = json.loads(lines[0])
+    assert (line["message"], line["model"]) == ("done", "a")
 
 
 def test_what_a_name_brings_along_neither_moves_the_cursor_nor_forges_a_line() -> None:

@@ -14,7 +14,9 @@ def status(name: str) -> dict[str, Any]:
     """A status in which everything that somebody else names has this name."""
     spell = {"user_name": name, "model_name": name, "slots": 1, "state": "warned"}
     job = {"name": "rps_check", "paused": True, "paused_by": name, "paused_reason": name, "state": None}
-    surge = {"kind": "warning", "since": AT, "allowed_at": None, "held": [{"user_id": USER, "model_name": name}]}
+    held = {"held": [{"user_id": USER, "model_name": name}], "held_total": 1}
+    surge = {"kind": "warning", "since": AT, "allowed_at": None} | held
+    allowed = {"kind": "cancelling", "since": AT, "allowed_at": AT, "allowed_by": name, "held": [], "held_total": 0}
     return {
         "version": "1",
         "at": AT,
@@ -23,7 +25,7 @@ def status(name: str) -> dict[str, Any]:
         "clock_off": False,
         "next": [spell | {"not_before": AT, "delivered_at": AT}],
         "next_total": 1,
-        "surges": [surge, {"kind": "cancelling", "since": AT, "allowed_at": AT, "allowed_by": name, "held": []}],
+        "surges": [surge, allowed],
         "jobs": [job | {"started_at": None, "paused_at": PAUSED_AT}],
         "models_total": 1,
         "replicas": 1,

@@ -41,7 +41,7 @@ class StatusReader:
     async def numbers(self) -> FleetNumbers:
         """The numbers that the metrics tell; raises what the database raises."""
         async with self.engine.connect() as connection:
-            found = await fleet_numbers.numbers(connection, self.targets, self.policy)
+            found = await fleet_numbers.numbers(connection, self.targets, self.policy, self.clock())
             if self.metrics_per_model:
                 models = await fleet_numbers.by_model(connection, self.targets, self.clock(), self._window)
                 found = replace(found, by_model=models)
@@ -54,7 +54,7 @@ class StatusReader:
         """The status as values that JSON knows, models from this page on; raises what the database raises."""
         now = self.clock()
         async with self.engine.connect() as connection:
-            numbers = await fleet_numbers.numbers(connection, self.targets, self.policy)
+            numbers = await fleet_numbers.numbers(connection, self.targets, self.policy, now)
             jobs = await status.jobs(connection)
             spells = await status.who_is_next(connection, MOST, self.policy, now)
             surges = await status.surges(connection, MOST)
@@ -63,6 +63,7 @@ class StatusReader:
             targets = await status.targets(connection, self.targets)
             measured = await fleet_numbers.measured(connection, self.targets)
             events = await status.events(connection, MOST)
+            events_total = await status.events_total(connection)
             decisions = await status.last_decisions(connection, 20)
         return {
             "version": VERSION,
@@ -86,7 +87,7 @@ class StatusReader:
             "targets": [_plain(row) | {"age_seconds": _since(row["read_at"], now)} for row in targets],
             "left_alone": sorted(f"{name} {url}" for name, url in self.telemetry.replica.left_alone),
             "events": [_plain(row) for row in events],
-            "events_total": numbers.pending,
+            "events_total": events_total,
             "decisions": [_decision(record, dry=dry) for record, dry in decisions],
         }
 

@@ -71,6 +71,7 @@ def lines(found: Mapping[str, Any]) -> str:
     for one in found["surges"]:
         text.append(f"surge of {one['kind']}s, begun {_ago(one['since'], at)}: {_allowed(one)}")
         text += [f"  held back: user {user['user_id']} of {user['model_name']}" for user in one["held"]]
+        text += [f"  and {more} more"] if (more := one["held_total"] - len(one["held"])) else []
     text.append("jobs:")
     for job in found["jobs"]:
         by = f"by {job['paused_by'] or 'somebody'}: {job['paused_reason'] or 'no reason given'}"

@@ -27,6 +27,9 @@ def _retry_after(response: httpx.Response) -> float:
 
 
 def _why(response: httpx.Response) -> str:
-    """What a refusal says, in one line, if it was read: of a metrics page it is not."""
-    text = response.text.strip()[:MAX_WHY] if response.is_stream_consumed else ""
+    """What a refusal says, in one line, if it was read: of a metrics page it is not. Our token is left out of it."""
+    text = response.text if response.is_stream_consumed else ""
+    if text and (token := response.request.headers.get("authorization", "").removeprefix("Bearer ")):
+        text = text.replace(token, "***")  # some say what they were given, and it would stand in logs and tables
+    text = text.strip()[:MAX_WHY]
     return f": {text!r}" if text else ""

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, DateTime, and_, any_, extract, func, select
+from sqlalchemy import and_, any_, extract, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db import idle_spells, ledger, scaling_states
 from limiter.db.bulk import texts
 from limiter.db.due import due_at
-from limiter.db.outbox import HELD_BACK
-from limiter.db.tables import command, decision, idle_spell, job, outbox, scaling_state, target
+from limiter.db.tables import command, decision, idle_spell, job, scaling_state, target
 from limiter.db.tables import usage as used
+from limiter.db.waiting_events import late
 from limiter.domain.command import UNFINISHED
-from limiter.domain.decision import Decision, Reason
+from limiter.domain.decision import Decision
 from limiter.domain.fleet_numbers import FleetNumbers, ModelNumbers
 from limiter.domain.idle_spell import OPEN_STATES, SpellState
 from limiter.domain.policy import Policy
@@ -27,7 +27,7 @@ FLAPPING_WITHIN, FLAPPING_EACH = timedelta(hours=1), 2  # within an hour, twice 
 Window = Callable[[str], timedelta]
 
 
-async def numbers(connection: AsyncConnection, targets: Collection[str], policy: Policy) -> FleetNumbers:
+async def numbers(connection: AsyncConnection, targets: Collection[str], policy: Policy, now: datetime) -> FleetNumbers:
     """The numbers about the whole fleet, under this policy, and how old the readings of these targets are."""
     models, replicas, without = await scaling_states.observed(connection)
     in_progress = await ledger.in_progress(connection)
@@ -35,8 +35,8 @@ async def numbers(connection: AsyncConnection, targets: Collection[str], policy:
     states = select(command.c.state, func.count()).where(command.c.state.in_(UNFINISHED)).group_by(command.c.state)
     spells = select(idle_spell.c.state, func.count()).where(idle_spell.c.state.in_(OPEN_STATES))
     due = select(extract("epoch", func.min(due_at(policy)))).where(idle_spell.c.state == SpellState.WARNED)
-    waiting = select(func.count(), _oldest_age()).where(_late())
-    pending, oldest = (await connection.execute(waiting)).one()
+    quiet = policy.idle_rule.quiet.open_from(now) != now
+    pending, oldest = (await connection.execute(late(quiet=quiet))).one()
     return FleetNumbers(
         models=models,
         replicas=replicas,
@@ -51,19 +51,6 @@ async def numbers(connection: AsyncConnection, targets: Collection[str], policy:
         reading_ages=await _pairs(connection, _ages(targets)),
         flapping=int(await connection.scalar(_flapping()) or 0),
     )
-
-
-def _oldest_age() -> ColumnElement[Any]:
-    """Seconds since the oldest unpublished event came about, whenever its next attempt is."""
-    # Each attempt that fails moves next_attempt_at, so that alone would show no age at all.
-    occurred_at = outbox.c.body["occurred_at"].astext.cast(DateTime(timezone=True))
-    return extract("epoch", func.now() - func.min(func.coalesce(occurred_at, outbox.c.next_attempt_at)))
-
-
-def _late() -> ColumnElement[bool]:
-    """A condition: not confirmed, though nothing but the broker is in the way. The quiet hours wake nobody."""
-    quiet = f"{HELD_BACK}{Reason.QUIET_HOURS}"
-    return and_(outbox.c.published_at.is_(None), outbox.c.error.is_distinct_from(quiet))
 
 
 def _ages(targets: Collection[str]) -> Any:

@@ -12,11 +12,8 @@ from uuid import UUID
 from sqlalchemy import (
     ColumnElement,
     Interval,
-    Select,
-    Text,
     and_,
     bindparam,
-    cast,
     delete,
     exists,
     func,
@@ -27,10 +24,10 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.tables import outbox
+from limiter.db.waiting_events import HELD_BACK, behind
 
 WARNING: Final = "warning"
 NOT_SENT = "dry run: not sent"
-HELD_BACK = "held back: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +45,7 @@ class Event:
 def _takable() -> ColumnElement[bool]:
     """Unpublished, its time has come, and nothing that its user must hear before it waits."""
     due = outbox.c.next_attempt_at <= func.now()
-    return and_(outbox.c.published_at.is_(None), due, outbox.c.sequence.not_in(_behind()))
-
-
-def _behind() -> Select[tuple[int]]:
-    """The unpublished events that wait for an earlier one about the same user and model, or else the same spell."""
-    # All at once: asked event by event, Postgres may compare each that waits with each other, for 13 s at 10,000.
-    waiting = outbox.alias("waiting")
-    user = func.jsonb_extract_path_text(waiting.c.body, "user", "id")
-    model = func.jsonb_extract_path_text(waiting.c.body, "reservation", "model_id")
-    about = func.coalesce(model, cast(waiting.c.spell_id, Text), cast(waiting.c.message_id, Text))
-    place = func.row_number().over(partition_by=(user, about), order_by=waiting.c.sequence).label("place")
-    placed = select(waiting.c.sequence, place).where(waiting.c.published_at.is_(None)).subquery("placed")
-    return select(placed.c.sequence).where(placed.c.place > 1)
+    return and_(outbox.c.published_at.is_(None), due, outbox.c.sequence.not_in(behind()))
 
 
 def has_work() -> ColumnElement[bool]:

@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from limiter.db.bulk import texts
 from limiter.db.decisions import record_of
 from limiter.db.due import due_at, due_if_delivered
-from limiter.db.outbox import HELD_BACK
 from limiter.db.tables import (
     cancellation,
     command,
@@ -24,6 +23,7 @@ from limiter.db.tables import (
     target,
 )
 from limiter.db.tables import usage as used
+from limiter.db.waiting_events import HELD_BACK
 from limiter.domain.audit import DecisionRecord
 from limiter.domain.command import UNFINISHED
 from limiter.domain.decision import Reason
@@ -72,15 +72,17 @@ async def who_is_next(connection: AsyncConnection, limit: int, policy: Policy, n
 async def surges(connection: AsyncConnection, limit: int) -> Sequence[Row]:
     """The surges that stand, and some users whom one of warnings holds back; those of another have open spells."""
     found = await _rows(connection, select(surge).order_by(surge.c.kind))
-    return [row | {"held": await _held(connection, row, limit)} for row in found]
+    return [row | await _held(connection, row, limit) for row in found]
 
 
-async def _held(connection: AsyncConnection, of: Row, limit: int) -> Sequence[Row]:
+async def _held(connection: AsyncConnection, of: Row, limit: int) -> Row:
     if of["kind"] != SurgeKind.WARNING or of["allowed_at"] is not None:
-        return []
+        return {"held": [], "held_total": 0}
     names = ("user_id", "model_name", "decided_at")
-    query = select(*(decision.c[name] for name in names)).where(decision.c.stands, decision.c.reason == Reason.SURGE)
-    return await _rows(connection, query.where(decision.c.decided_at >= of["since"]).order_by(*names).limit(limit))
+    since = and_(decision.c.stands, decision.c.reason == Reason.SURGE, decision.c.decided_at >= of["since"])
+    some = select(*(decision.c[name] for name in names)).where(since).order_by(*names).limit(limit)
+    total = await connection.scalar(select(func.count()).select_from(decision).where(since))
+    return {"held": await _rows(connection, some), "held_total": total}
 
 
 async def models(connection: AsyncConnection, limit: int, offset: int) -> Sequence[Row]:
@@ -120,6 +122,11 @@ async def events(connection: AsyncConnection, limit: int) -> Sequence[Row]:
     names = ("stage", "routing_key", "attempts", "next_attempt_at", "error")
     query = select(*(outbox.c[name] for name in names)).where(outbox.c.published_at.is_(None))
     return await _rows(connection, query.order_by(outbox.c.sequence).limit(limit))
+
+
+async def events_total(connection: AsyncConnection) -> int:
+    """How many there are; those that the quiet hours hold back, which wake nobody, are among them."""
+    return int(await connection.scalar(select(func.count()).where(outbox.c.published_at.is_(None))) or 0)
 
 
 async def last_event(connection: AsyncConnection) -> tuple[str | None, datetime | None]:

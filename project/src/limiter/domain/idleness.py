@@ -80,12 +80,14 @@ def judge_spell(
     if not _lives_on(rule, booking, spell) or not (left or facts.freeable):
         return Verdict(Decision.WITHDRAW, Reason.NOTHING_TO_CANCEL)
     since, idle = _idle(rule, booking, facts, now, spell)
-    if spell.delivered_at is None:
-        return Verdict(Decision.HOLD, Reason.WARNING_UNDELIVERED, since, idle, slots=left)
+    quiet = rule.quiet.open_from(now) != now
+    if spell.delivered_at is None:  # in the quiet hours it is held back, whatever the broker would say
+        reason = Reason.QUIET_HOURS if quiet else Reason.WARNING_UNDELIVERED
+        return Verdict(Decision.HOLD, reason, since, idle, slots=left)
     deadline = rule.earliest(spell.not_before, spell.delivered_at)
     if now < deadline or idle < rule.limit:
         return Verdict(Decision.HOLD, Reason.WARNED_WAITING, since, idle, deadline, left)
-    if rule.quiet.open_from(now) != now:
+    if quiet:
         return Verdict(Decision.HOLD, Reason.QUIET_HOURS, since, idle, deadline, left)
     return Verdict(Decision.CANCEL, Reason.DEADLINE_PASSED, since, idle, deadline, left)
 

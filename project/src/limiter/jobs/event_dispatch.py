@@ -126,14 +126,14 @@ class EventDispatch:
                 await outbox.postponed(connection, later)
         for event in sent:
             self.telemetry.event_sent(event.stage, "confirmed")
-            logger.bind(event="event_sent", message=str(event.message_id), spell=str(event.spell_id)).info(
+            logger.bind(event="event_sent", message_id=str(event.message_id), spell=str(event.spell_id)).info(
                 "{} confirmed by the broker", event.stage
             )
         for event, error in failed:
             unroutable = isinstance(error, Rejected)
             self.telemetry.event_sent(event.stage, "unroutable" if unroutable else "unconfirmed")
             self.telemetry.critical(
-                "event_unroutable" if unroutable else "event_unconfirmed", error, message=str(event.message_id)
+                "event_unroutable" if unroutable else "event_unconfirmed", error, message_id=str(event.message_id)
             )
 
     def _wait(self, event: Event) -> timedelta:

@@ -17,6 +17,7 @@ def json_line(message: "Message") -> str:
         "message": record["message"],
         **record["extra"],
     }
+    line["message"] = record["message"]  # what is bound by that name must not take the place of the text
     if record["exception"] is not None:
         line["exception"] = "".join(str(message).splitlines(keepends=True)[1:])
     return json.dumps(line, default=str, ensure_ascii=False) + "\n"

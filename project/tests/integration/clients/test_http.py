@@ -256,6 +256,19 @@ async def test_a_refusal_is_told_with_what_it_says(
     assert str(raised).partition("HTTP 422")[2] == why
 
 
+@pytest.mark.parametrize("before", [0, 175], ids=["", "where it is cut"])
+async def test_a_refusal_that_says_our_token_is_told_without_it(
+    platform: Platform, make_service: MakeService, before: int
+) -> None:
+    async def behave(call: Call, cleared: asyncio.Event) -> None:
+        given = dict(call.scope["headers"])[b"authorization"]
+        await call.answer(Answer(401, [], b"x" * before + b"not valid: " + given))
+
+    platform.fault("booking", Fault("echo", behave))
+    raised = await failure(make_service("booking", token="pl4nt3d-token").get(LIST))
+    assert str(raised).partition("HTTP 401")[2] == f": '{('x' * before + 'not valid: Bearer ***')[:200]}'"
+
+
 async def test_a_refusal_is_not_tried_again(platform: Platform, make_service: MakeService) -> None:
     platform.fault("booking", Fault.status(403))
     await failure(make_service("booking").get(LIST))

@@ -612,6 +612,20 @@ def test_nobody_is_warned_in_the_quiet_hours(now: float, outcome_then: tuple[Dec
     assert outcome(judged(now, rule=QUIET, of=LONG)) == outcome_then
 
 
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        (2999.999, Reason.WARNING_UNDELIVERED),
+        (3000, Reason.QUIET_HOURS),
+        (7199.999, Reason.QUIET_HOURS),
+        (7200, Reason.WARNING_UNDELIVERED),
+    ],
+)
+def test_a_warning_that_the_quiet_hours_hold_back_is_no_fault_of_the_broker(now: float, reason: Reason) -> None:
+    verdict = judged_spell(now, warned(None), rule=QUIET)
+    assert (outcome(verdict), verdict.slots) == ((HOLD, reason), (NEXT,))
+
+
 def test_what_waits_for_the_end_of_the_quiet_hours_shows_all_that_is_known() -> None:
     waiting = judged(3000, rule=QUIET, of=LONG)
     assert waiting == Verdict(HOLD, Reason.QUIET_HOURS, at(0), secs(3000), at(8100), (FOUR,))
