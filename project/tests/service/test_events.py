@@ -1,14 +1,17 @@
 """Events as the notifier reads them, and the way they get there."""
 
+import json
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from freezegun.api import FrozenDateTimeFactory
+from loguru import logger
 from sqlalchemy import func
 
 from limiter.db import tables
 from limiter.domain.job import Job
+from limiter.logs.lines import json_line
 from tests.bench import Bench
 from tests.conftest import START, MakeBench
 from tests.contracts import DOCUMENT
@@ -89,6 +92,30 @@ async def test_events_are_persistent_json_with_a_stable_message_id(
     assert message.content_type == DOCUMENT["defaultContentType"]
     (row,) = await bench.rows(tables.outbox)
     assert message.message_id == str(row.message_id)
+
+
+async def test_the_log_says_of_which_event_and_what_came_of_it(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    """In the very line that an operator reads: an id must not take the place of its text."""
+    bench, _, _ = await booked(make_bench)
+    lines: list[dict[str, str]] = []
+    sink = logger.add(lambda message: lines.append(json.loads(json_line(message))), level="INFO")
+    key, exchange = bench.settings.notifier_no_use_routing_key, bench.settings.notifier_exchange
+    time.move_to(START + N - Y)
+    try:
+        await bench.inbox.unbind(exchange, key)
+        await bench.run(*SWEEP)
+        await bench.inbox.bind(exchange, key)
+        time.tick(timedelta(minutes=1))
+        await bench.run(Job.EVENT_DISPATCH)
+    finally:
+        logger.remove(sink)
+    (event,) = await bench.rows(tables.outbox)
+    told = {line["event"]: line for line in lines if line.get("message_id") == str(event.message_id)}
+    assert told["critical"]["message"].startswith(f"event_unroutable: notifier: no queue is bound to '{key}'")
+    assert told["event_sent"]["message"] == "warning confirmed by the broker"
+    assert told["critical"]["spell"] == told["event_sent"]["spell"] == str(event.spell_id)
 
 
 async def test_a_warning_overtaken_by_use_before_it_was_sent_is_taken_back_in_silence(
