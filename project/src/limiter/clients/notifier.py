@@ -10,7 +10,7 @@ from faststream.rabbit import RabbitBroker, RabbitExchange
 from pamqp.commands import Basic
 
 from limiter.clients.errors import Rejected, Unavailable
-from limiter.clients.rabbitmq import AT_ONCE, BLOCKED, is_blocked
+from limiter.clients.rabbitmq import BLOCKED, is_blocked, is_connected
 
 PEER = "notifier"
 
@@ -25,7 +25,7 @@ class Notifier:
 
     async def is_connected(self) -> bool:
         """Whether RabbitMQ is there: while it is not, nothing can have been handed to it."""
-        return await self._broker.ping(AT_ONCE)
+        return await is_connected(self._broker)
 
     async def publish(self, message_id: str, routing_key: str, body: dict[str, Any]) -> None:
         """Publish once; raises Unavailable (no confirmation) or Rejected (no queue is bound to the routing key)."""

@@ -34,6 +34,15 @@ async def connect(url: str, timeout: float | None = None) -> AbstractConnection:
     return connection
 
 
+async def is_connected(broker: RabbitBroker) -> bool:
+    """Whether RabbitMQ is there now; a broker that was never connected is not."""
+    # Not the ping's own timeout: it also ends when the processor was elsewhere for so long, before anything was asked.
+    asking = asyncio.ensure_future(broker.ping(None))
+    done, _ = await asyncio.wait({asking}, timeout=AT_ONCE)
+    asking.cancel()
+    return bool(done) and asking.result()
+
+
 async def is_blocked(broker: RabbitBroker) -> bool:
     """Whether RabbitMQ has said that it takes no messages for now; false too while it is away."""
     connection = await broker.connect()
