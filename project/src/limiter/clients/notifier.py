@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from aio_pika.exceptions import AMQPError
+from aio_pika.exceptions import AMQPError, DeliveryError
 from aiormq.abc import DeliveredMessage
 from faststream.exceptions import FastStreamException
 from faststream.rabbit import RabbitBroker, RabbitExchange
@@ -44,6 +44,9 @@ class Notifier:
         except TimeoutError as error:
             why = BLOCKED if await is_blocked(self._broker) else f"no confirmation within {self._timeout:g} s"
             raise Unavailable(f"{PEER}: {why}", PEER) from error
+        except DeliveryError as error:  # a nack, which says no more
+            why = f"a queue that is bound to {routing_key!r} is full, or cannot be written to"
+            raise Unavailable(f"{PEER}: RabbitMQ refused it: {why}", PEER) from error
         except (AMQPError, FastStreamException, OSError, RuntimeError) as error:
             # RuntimeError: aiormq says so of a connection that is just being closed.
             raise Unavailable(f"{PEER}: {type(error).__name__}: {error}", PEER) from error
