@@ -76,7 +76,7 @@ class Health:
         except MISTAKES as error:
             return f"unusable: {describe(error)}"
         except DATABASE_ERRORS as error:
-            return f"unavailable: {type(error).__name__}"
+            return f"unavailable: {describe(error)}"
         full = self.telemetry.last_critical("database_full", FULL_SECONDS)
         return f"no room on its disk: {full}" if full else OK
 
