@@ -10,7 +10,9 @@ import aio_pika
 import pamqp.encode
 import pytest
 from loguru import logger
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool
 
 from limiter.db import contacts, tables
 from limiter.domain.job import Job
@@ -302,3 +304,15 @@ async def test_a_poisoned_announcement_goes_to_the_dead_letter_queue_and_the_nex
     assert bench.criticals() == {"announcement_rejected": 1}
     await announce(bench, deployed(uuid4()))
     await bench.until(tables.contact, lambda rows: len(rows) == 1)
+
+
+@pytest.mark.parametrize("command", [{"command": "status"}, {"command": "explain", "model": "m"}])
+async def test_however_many_ask_the_jobs_keep_their_connections(make_bench: MakeBench, command: dict[str, str]) -> None:
+    bench = await make_bench()
+    taken: list[int] = []
+    pool = bench.engine.sync_engine.pool
+    assert isinstance(pool, QueuePool)
+    event.listen(pool, "checkout", lambda *_: taken.append(pool.checkedout()))
+    await asyncio.gather(*(ask(bench, command) for _ in Job))
+    assert taken
+    assert max(taken) == 1

@@ -3,11 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import asyncpg
 import pytest
 
 from dev.servers.services import Services
+from limiter.api.reads import Reads
+from limiter.db.engine import create_engine
 from limiter.domain.job import Job
 from tests.bench import Bench
 from tests.conftest import MakeBench
@@ -66,3 +69,12 @@ async def test_a_database_in_which_no_job_can_run_is_not_ready_and_is_again_when
         assert bench.criticals() == {"database_unavailable": 1}
     await becomes(bench, "ok")
     await bench.run(Job.RPS_CHECK)
+
+
+async def test_why_the_database_lets_nobody_in_is_said(services: Services, make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    url = services.direct_database_url.replace("postgres@", "stranger@")
+    engine = create_engine(url, "limiter_test", 1, 10)
+    state = (await replace(bench.replica.health, engine=engine, reads=Reads()).dependencies())["database"]
+    await engine.dispose()
+    assert state == 'unavailable: Error: role "stranger" does not exist'

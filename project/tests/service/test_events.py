@@ -95,6 +95,49 @@ async def test_events_are_persistent_json_with_a_stable_message_id(
     assert message.message_id == str(row.message_id)
 
 
+async def test_the_log_says_of_which_event_and_what_came_of_it(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    """In the very line that an operator reads: an id must not take the place of its text."""
+    bench, _, _ = await booked(make_bench)
+    lines: list[dict[str, str]] = []
+    sink = logger.add(lambda message: lines.append(json.loads(json_line(message))), level="INFO")
+    key, exchange = bench.settings.notifier_no_use_routing_key, bench.settings.notifier_exchange
+    time.move_to(START + N - Y)
+    try:
+        await bench.inbox.unbind(exchange, key)
+        await bench.run(*SWEEP)
+        await bench.inbox.bind(exchange, key)
+        time.tick(timedelta(minutes=1))
+        await bench.run(Job.EVENT_DISPATCH)
+    finally:
+        logger.remove(sink)
+    (event,) = await bench.rows(tables.outbox)
+    told = {line["event"]: line for line in lines if line.get("message_id") == str(event.message_id)}
+    assert told["critical"]["message"].startswith(f"event_unroutable: notifier: no queue is bound to '{key}'")
+    assert told["event_sent"]["message"] == "warning confirmed by the broker"
+    assert told["critical"]["spell"] == told["event_sent"]["spell"] == str(event.spell_id)
+
+
+async def test_a_full_queue_is_named_as_the_reason_and_the_event_goes_out_once_it_has_room(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench, _, _ = await booked(make_bench)
+    nothing = {"x-max-length": 0, "x-overflow": "reject-publish"}
+    full = await bench.channel.declare_queue(exclusive=True, arguments=nothing)
+    await full.bind(bench.settings.notifier_exchange, bench.settings.notifier_no_use_routing_key)
+    time.move_to(START + N - Y)
+    await bench.run(*SWEEP)
+    (waiting,) = await bench.rows(tables.outbox)
+    refused = "notifier: RabbitMQ refused it: a queue that is bound to 'reservation.no_use' is full"
+    assert waiting.error.startswith(refused)
+    assert bench.criticals() == {"event_unconfirmed": 1}
+    await full.delete()
+    time.tick(timedelta(minutes=1))
+    await bench.run(Job.EVENT_DISPATCH)
+    assert [row.published_at for row in await bench.rows(tables.outbox)] == [START + N - Y + timedelta(minutes=1)]
+
+
 async def test_a_warning_overtaken_by_use_before_it_was_sent_is_taken_back_in_silence(
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:

@@ -1,6 +1,9 @@
 """Readiness while RabbitMQ is connected, and yet does nothing."""
 
 import asyncio
+import gc
+
+from aio_pika.tools import OneShotCallback
 
 from dev.servers.services import Services
 from tests.bench import Bench
@@ -35,3 +38,19 @@ async def test_that_it_is_asked_leaves_no_channel_behind(make_bench: MakeBench) 
     for _ in range(5):
         await becomes(bench, "ok")
     assert len(connection.transport.connection.channels) == before
+
+
+async def test_nothing_of_a_channel_is_left_behind_while_the_connection_stands(make_bench: MakeBench) -> None:
+    """A scrape and a probe open three, each minute several times, for weeks."""
+
+    def left() -> int:
+        gc.collect()
+        return sum(type(one) is OneShotCallback for one in gc.get_objects())
+
+    bench = await make_bench()
+    await becomes(bench, "ok")
+    await bench.replica.health.show()  # of each kind the last channel may still be known
+    before = left()
+    for _ in range(5):
+        await bench.replica.health.show()
+    assert left() <= before

@@ -1,11 +1,13 @@
 """The status page and its JSON, from a composed replica on real Postgres."""
 
+import asyncio
 import json
 from datetime import timedelta
 from time import process_time
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import httpx
 import pytest
 from freezegun.api import FrozenDateTimeFactory
@@ -13,6 +15,7 @@ from sqlalchemy import insert, update
 
 from dev.fake_platform.platform import Platform
 from dev.servers.processes import free_port
+from dev.servers.services import Services
 from limiter.api import status
 from limiter.api.http import http_app
 from limiter.db import tables
@@ -245,3 +248,17 @@ async def test_two_thousand_models_are_paged(make_bench: MakeBench) -> None:
     assert "m0100" in answer.text
     assert "m0099" not in answer.text
     assert "Page 3 of 40" in answer.text
+
+
+async def test_a_person_gets_the_status_of_a_database_that_is_too_slow_for_a_probe(
+    services: Services, make_bench: MakeBench
+) -> None:
+    bench = await make_bench(HEALTH_TIMEOUT_SECONDS=0.05)
+    other = await asyncpg.connect(services.direct_database_url.replace("+asyncpg", ""))
+    async with other.transaction():
+        await other.execute(f"LOCK TABLE {bench.settings.database_schema}.idle_spell IN ACCESS EXCLUSIVE MODE")
+        asked = asyncio.ensure_future(got(bench, "/status"))
+        done, _ = await asyncio.wait({asked}, timeout=0.3)
+        assert not done
+    assert (await asked).status_code == 200
+    await other.close()

@@ -1,12 +1,14 @@
 """Lines of the log as a person at a terminal gets them, and the thread that writes them."""
 
 import json
+import logging
 import os
 import time
 
 import pytest
 from loguru import logger
 
+from limiter.logs import Intercept
 from limiter.logs.lines import json_line, text_line
 from limiter.logs.writer import Writer
 
@@ -115,3 +117,25 @@ def test_a_log_whose_thread_has_ended_is_a_problem(monkeypatch: pytest.MonkeyPat
     while writer.problem() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "not written any more" in str(writer.problem())
+
+
+def test_an_error_of_a_library_that_repeats_is_said_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio alone says two thousand times a second that no file can be opened any more."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    library, handler, lines = logging.getLogger("a library"), Intercept(), []
+    library.propagate = False
+    library.addHandler(handler)
+    sink = logger.add(lines.append, format="{message}")
+    try:
+        for _ in range(3):
+            for text in ("no file left", "no memory left"):
+                library.error(text)
+            library.warning("as often as it says so")
+        assert sorted(lines) == sorted(["as often as it says so\n"] * 3 + ["no file left\n", "no memory left\n"])
+        now += 60
+        library.error("no file left")
+        assert lines.count("no file left\n") == 2
+    finally:
+        logger.remove(sink)
+        library.removeHandler(handler)

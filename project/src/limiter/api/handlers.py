@@ -1,7 +1,8 @@
 """What each control command does: its own short transactions, idempotent, since a message may be delivered twice."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -54,6 +55,7 @@ class Handlers:
     longest_keep: timedelta
     status_reader: StatusReader
     shard: Shard = EVERY_MODEL
+    one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def carry_out(self, request: ControlRequest) -> Answer:
         """Do what is asked; raises Refused, and what the database raises while it is away."""
@@ -89,14 +91,15 @@ class Handlers:
         return Answer("resumed")
 
     async def explain(self, request: ExplainRequest) -> Answer:
-        async with self.engine.connect() as connection:
+        async with self.one_at_a_time, self.engine.connect() as connection:  # however many ask, the jobs keep theirs
             text = await explain(connection, request.model, self.clock(), self.most_changes)
         if text is None:
             return Answer("failed", f"nothing was ever decided about a model named {request.model!r}")
         return Answer("completed", text)
 
     async def status(self, request: StatusRequest) -> Answer:
-        return Answer("completed", lines(await self.status_reader.read()))
+        async with self.one_at_a_time:
+            return Answer("completed", lines(await self.status_reader.read()))
 
     async def keep(self, request: KeepRequest) -> Answer:
         return await keeping.keep(self.engine, request, self.now(), self.longest_keep)

@@ -31,7 +31,10 @@ FULL_SECONDS = 30.0  # for which a write without room shows: reads go on, and sm
 
 @dataclass(frozen=True)
 class Health:
-    """What this replica knows of itself and of what it needs."""
+    """What this replica knows of itself and of what it needs.
+
+    `patience` is the seconds that a probe or a scrape waits, `page_patience` those that a person does.
+    """
 
     engine: AsyncEngine
     broker: RabbitBroker
@@ -40,6 +43,7 @@ class Health:
     telemetry: Telemetry
     liveness_timeout: float
     patience: float
+    page_patience: float
     status_reader: StatusReader
     reads: Reads = field(default_factory=Reads)
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -76,7 +80,7 @@ class Health:
         except MISTAKES as error:
             return f"unusable: {describe(error)}"
         except DATABASE_ERRORS as error:
-            return f"unavailable: {type(error).__name__}"
+            return f"unavailable: {describe(error)}"
         full = self.telemetry.last_critical("database_full", FULL_SECONDS)
         return f"no room on its disk: {full}" if full else OK
 
@@ -110,7 +114,7 @@ class Health:
 
     async def status(self, page: int) -> dict[str, Any] | None:
         """What stands now; None if Postgres does not tell in time."""
-        return await self.reads.of(f"status {page}", partial(self._status, page), self.patience, None)
+        return await self.reads.of(f"status {page}", partial(self._status, page), self.page_patience, None)
 
     async def _status(self, page: int) -> dict[str, Any] | None:
         try:

@@ -9,6 +9,8 @@ import uvicorn
 from limiter.api.health import Health
 from limiter.api.http import http_app
 
+WAITING = 64  # connections that may wait; without a file descriptor left asyncio tries, and logs, each once a second
+
 
 class CannotListen(Exception):
     """Nothing can be served where it should be; the text names the variables, their values and the rule."""
@@ -44,6 +46,7 @@ def http_server(health: Health, host: str, port: int) -> Server:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=1,
+        backlog=WAITING,
         lifespan="off",
     )
     return Server(config)

@@ -3,14 +3,14 @@
 import asyncio
 from typing import Any
 
-from aio_pika.exceptions import AMQPError
+from aio_pika.exceptions import AMQPError, DeliveryError
 from aiormq.abc import DeliveredMessage
 from faststream.exceptions import FastStreamException
 from faststream.rabbit import RabbitBroker, RabbitExchange
 from pamqp.commands import Basic
 
 from limiter.clients.errors import Rejected, Unavailable
-from limiter.clients.rabbitmq import AT_ONCE, BLOCKED, is_blocked
+from limiter.clients.rabbitmq import BLOCKED, is_blocked, is_connected
 
 PEER = "notifier"
 
@@ -25,7 +25,7 @@ class Notifier:
 
     async def is_connected(self) -> bool:
         """Whether RabbitMQ is there: while it is not, nothing can have been handed to it."""
-        return await self._broker.ping(AT_ONCE)
+        return await is_connected(self._broker)
 
     async def publish(self, message_id: str, routing_key: str, body: dict[str, Any]) -> None:
         """Publish once; raises Unavailable (no confirmation) or Rejected (no queue is bound to the routing key)."""
@@ -44,6 +44,9 @@ class Notifier:
         except TimeoutError as error:
             why = BLOCKED if await is_blocked(self._broker) else f"no confirmation within {self._timeout:g} s"
             raise Unavailable(f"{PEER}: {why}", PEER) from error
+        except DeliveryError as error:  # a nack, which says no more
+            why = f"a queue that is bound to {routing_key!r} is full, or cannot be written to"
+            raise Unavailable(f"{PEER}: RabbitMQ refused it: {why}", PEER) from error
         except (AMQPError, FastStreamException, OSError, RuntimeError) as error:
             # RuntimeError: aiormq says so of a connection that is just being closed.
             raise Unavailable(f"{PEER}: {type(error).__name__}: {error}", PEER) from error

@@ -126,15 +126,16 @@ class EventDispatch:
                 await outbox.postponed(connection, later)
         for event in sent:
             self.telemetry.event_sent(event.stage, "confirmed")
-            logger.bind(event="event_sent", message_id=str(event.message_id), spell=str(event.spell_id)).info(
-                "{} confirmed by the broker", event.stage
-            )
+            logger.bind(event="event_sent", **_ids(event)).info("{} confirmed by the broker", event.stage)
         for event, error in failed:
             unroutable = isinstance(error, Rejected)
             self.telemetry.event_sent(event.stage, "unroutable" if unroutable else "unconfirmed")
-            self.telemetry.critical(
-                "event_unroutable" if unroutable else "event_unconfirmed", error, message_id=str(event.message_id)
-            )
+            self.telemetry.critical("event_unroutable" if unroutable else "event_unconfirmed", error, **_ids(event))
 
     def _wait(self, event: Event) -> timedelta:
         return backoff(event.attempts, self.retry_first, self.retry_longest)
+
+
+def _ids(event: Event) -> dict[str, str]:
+    """Of which event a line of the log tells; not by the name of what the line itself says, which it would replace."""
+    return {"message_id": str(event.message_id), "spell": str(event.spell_id)}

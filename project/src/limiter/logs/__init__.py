@@ -6,6 +6,7 @@ A thread of its own writes them: where nobody reads the other end of a pipe, onl
 import atexit
 import inspect
 import logging
+import time
 
 from loguru import logger
 
@@ -13,10 +14,28 @@ from limiter.logs.lines import json_line, text_line
 from limiter.logs.writer import Writer
 
 
-class _Intercept(logging.Handler):
-    """Hands records of the standard library's logging on to loguru."""
+class Intercept(logging.Handler):
+    """Hands records of the standard library's logging on to loguru, an error that repeats once a minute.
+
+    Of a process without a file descriptor left asyncio logs, each second, as many errors as connections may wait.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str, str], float] = {}
+
+    def _repeats(self, record: logging.LogRecord) -> bool:
+        now, error = time.monotonic(), record.exc_info and record.exc_info[1]
+        key = record.name, record.getMessage(), repr(error)
+        self._said = {one: at for one, at in self._said.items() if now - at < SAID_AGAIN}
+        if record.levelno < logging.ERROR or key in self._said:
+            return key in self._said
+        self._said[key] = now
+        return False
 
     def emit(self, record: logging.LogRecord) -> None:
+        if self._repeats(record):
+            return
         frame, depth = inspect.currentframe(), 0
         while frame and (depth == 0 or frame.f_code.co_filename == logging.__file__):
             frame, depth = frame.f_back, depth + 1
@@ -24,6 +43,7 @@ class _Intercept(logging.Handler):
         bound.log(record.levelno if record.levelno not in _LEVELS else record.levelname, "{}", record.getMessage())
 
 
+SAID_AGAIN = 60.0  # seconds
 _LEVELS = (10, 20, 30, 40, 50)
 # These repeat every failed attempt; our own lines say the same once, with what follows from it.
 _QUIET = {
@@ -52,7 +72,7 @@ def setup_logging(level: str, style: str) -> None:
         logger.add(lambda message: writer.put(json_line(message)), level=level, backtrace=False, diagnose=False)
     else:
         logger.add(lambda message: writer.put(text_line(message)), level=level, backtrace=False, diagnose=False)
-    logging.basicConfig(handlers=[_Intercept()], level=logging.INFO, force=True)
+    logging.basicConfig(handlers=[Intercept()], level=logging.INFO, force=True)
     logging.captureWarnings(True)
     for name in list(logging.root.manager.loggerDict):
         logging.getLogger(name).handlers = []

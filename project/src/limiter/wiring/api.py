@@ -100,6 +100,7 @@ class Api(Provider):
             telemetry=telemetry,
             liveness_timeout=settings.liveness_timeout_seconds,
             patience=settings.health_timeout_seconds,
+            page_patience=settings.database_timeout_seconds,
             status_reader=status_reader,
             warnings=tuple(settings.warnings.values()),
         )

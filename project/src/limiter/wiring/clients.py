@@ -15,7 +15,7 @@ from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.http import ServiceClient
 from limiter.clients.label_sets import Family
 from limiter.clients.notifier import Notifier
-from limiter.clients.rabbitmq import read_leniently
+from limiter.clients.rabbitmq import forget_closed_channels, read_leniently
 from limiter.clients.registry import Registry
 from limiter.clients.transport import Transport
 from limiter.config.base import seconds
@@ -78,6 +78,7 @@ class Clients(Provider):
     @provide
     def broker(self, settings: Settings, tracing: Tracing) -> RabbitBroker:
         read_leniently()
+        forget_closed_channels()
         return RabbitBroker(
             settings.rabbitmq_url.get_secret_value(),
             fail_fast=False,  # without RabbitMQ the replica stays up, not ready, and recovers by itself

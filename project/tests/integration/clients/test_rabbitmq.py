@@ -3,14 +3,16 @@
 import asyncio
 import gc
 import warnings
+from itertools import count
 
 import aio_pika
 import pytest
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPConnectionError
+from faststream.rabbit import RabbitBroker
 
 from dev.servers.processes import free_port
 from dev.servers.services import Services
-from limiter.clients.rabbitmq import connect
+from limiter.clients.rabbitmq import connect, is_connected
 
 
 def left_open() -> list[aio_pika.Connection]:
@@ -38,3 +40,18 @@ async def test_a_virtual_host_that_is_not_there_is_named(services: Services) -> 
     with pytest.raises(CONNECTION_EXCEPTIONS, match="virtual host 'nowhere': RabbitMQ lets nobody in") as caught:
         await connect(f"{services.rabbitmq_url}nowhere", timeout=10)
     assert isinstance(caught.value, AMQPConnectionError)  # as every other problem of a connection is
+
+
+async def test_that_it_is_connected_is_known_however_long_the_processor_was_elsewhere(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a busy machine raises the alarm that events wait for RabbitMQ, which is there."""
+    broker, loop, slow = RabbitBroker(services.rabbitmq_url), asyncio.get_running_loop(), count()
+    assert not await is_connected(broker)
+    await broker.connect()
+    real = loop.time
+    with monkeypatch.context() as stalled:
+        stalled.setattr(loop, "time", lambda: real() + next(slow))
+        assert await is_connected(broker)
+    await broker.stop()
+    assert not await is_connected(broker)
