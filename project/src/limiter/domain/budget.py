@@ -48,6 +48,11 @@ class Grant(NamedTuple):
     most: int = 0
     asked: int = 0
 
+    @property
+    def given(self) -> int:
+        """What may be asked for of it: never less than the minimum; what is left is kept until it is enough."""
+        return self.replicas if self.replicas >= self.wish.minimum else self.wish.held
+
 
 def granted(
     budget: FleetBudget, others: Iterable[ServedModel], wishes: Sequence[Wish], booked: frozenset[UUID]

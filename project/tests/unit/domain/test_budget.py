@@ -12,7 +12,7 @@ from limiter.domain.command import Command, CommandKind, CommandState
 from limiter.domain.deciding import FleetDecisions, decide_fleet
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
-from tests.unit.domain.build import SCALING, Readings, at, command, policy, served
+from tests.unit.domain.build import IDLE, SCALING, Readings, at, command, policy, served
 
 NOBODY: frozenset[UUID] = frozenset()
 
@@ -233,6 +233,21 @@ def test_a_model_below_its_minimum_is_held_too_if_nothing_is_left() -> None:
     fleet, observation = Fleet((served(1, "a"),)), Readings().tick(0, a={"a": 0.0})
     (one,) = decide_fleet(rules, fleet, observation, {}, {}, at(0)).decided
     assert one.verdict.reason is Reason.FLEET_FULL
+
+
+@pytest.mark.parametrize(("most", "found"), [(4, {"b": Reason.FLEET_FULL}), (5, {"b": 3}), (6, {"a": 2, "b": 3})])
+def test_less_than_the_minimum_is_never_asked_for_and_what_is_left_is_kept_for_it(
+    most: int, found: dict[str, Reason | int]
+) -> None:
+    own = {"b": (replace(SCALING, min_replicas=3), IDLE)}
+    readings = Readings(names=frozenset({"a", "b"}))
+    readings.tick(0, a={"a": 0.0})
+    observation = readings.tick(15, a={"a": 15 * 36.0})
+    rules = replace(policy(replace(SCALING, burst_factor=2), budget=FleetBudget(most)), own_rules=own)
+    fleet = Fleet((served(1, "a"), served(2, "b"), served(3, "c")))
+    decided = decide_fleet(rules, fleet, observation, {}, {}, at(15)).decided
+    acts = {one.model.name: one.verdict.replicas if one.acts else one.verdict.reason for one in decided}
+    assert acts == {"a": Reason.FLEET_FULL, "c": Reason.WITHIN_TARGET} | found
 
 
 @pytest.mark.parametrize(("most", "found"), [(9, Reason.FLEET_FULL), (10, 2), (11, 3)])
