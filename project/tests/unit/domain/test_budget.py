@@ -49,6 +49,13 @@ def test_a_minimum_is_granted_first_and_what_is_wished_above_it_waits_its_turn()
     assert given(FleetBudget(6), wish(1, 0, 4, 1.0, 2), wish(2, 1, 4, 9.0)) == [2, 4]
 
 
+def test_what_is_too_little_for_one_minimum_goes_to_another_and_is_else_kept_for_it() -> None:
+    large, small, busy = wish(1, 1, 4, inf, 4), wish(2, 1, 2, inf, 2), wish(3, 1, 9, 9.0)
+    assert given(FleetBudget(5), large, small, busy) == [2, 2, 1]
+    assert given(FleetBudget(4), large, small, busy) == [1, 2, 1]
+    assert given(FleetBudget(4), large, busy) == [3, 1]
+
+
 def test_what_others_have_counts_and_nothing_is_taken_from_a_fleet_that_has_more() -> None:
     assert given(FleetBudget(10), wish(1, 2, 8), others=5) == [5]
     assert given(FleetBudget(10), wish(1, 2, 8), others=9) == [2]
