@@ -103,3 +103,19 @@ async def test_a_scale_up_never_sent_waits_while_nobody_knows_what_the_budget_le
     platform.end_fault(fault)
     await poll(bench, time, 1)
     assert asked(platform) == [3]
+
+
+async def test_a_model_is_never_asked_to_have_less_than_its_minimum_and_has_it_as_soon_as_there_is_enough(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    rules = json.dumps({"large": {"min_replicas": 3}})
+    bench = await make_bench(SCALE_FLEET_MAX_REPLICAS=4, POLICY_OVERRIDES=rules)
+    platform.add_model("large")
+    other = platform.add_model("other", replicas=2)
+    await tick(bench, time)
+    (held,) = [row for row in await bench.rows(tables.decision) if row.model_name == "large"]
+    assert (asked(platform), held.reason) == ([], "fleet_full")
+    assert held.numbers.items() >= {"wished": 3, "granted": 1, "asked": 3, "budget": 4}.items()
+    other.replicas = 1
+    await tick(bench, time)
+    assert asked(platform) == [3]

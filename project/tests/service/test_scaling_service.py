@@ -65,6 +65,25 @@ async def test_an_outage_of_ours_is_no_stabilization(
     assert asked(platform) == []
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+async def test_a_page_that_is_read_for_the_first_time_is_not_one_without_calls(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, kept: int
+) -> None:
+    before, *others = platform.metrics_urls
+    quick = {"SCALE_DOWN_STABILIZATION_SECONDS": 0, "SCALE_DOWN_WINDOW_SECONDS": 60}
+    bench = await make_bench(ENTRYPOINT_METRICS_URLS=before, **quick)
+    platform.add_model("m", replicas=4)
+    await tick(bench, time)
+    platform.call("m", 420, entrypoint=0)
+    await tick(bench, time)
+    platform.call("m", 15, entrypoint=0)
+    platform.call("m", 4200, entrypoint=1)  # most calls take the other way meanwhile
+    time.tick(timedelta(seconds=60))
+    after = await make_bench(ENTRYPOINT_METRICS_URLS=",".join([before][:kept] + others), **quick)
+    await tick(after, time)
+    assert asked(platform) == []
+
+
 @pytest.mark.parametrize(("interval", "late", "rps"), [(15, 14, 10.8), (5, 11, 10)])
 async def test_pages_that_come_late_make_no_burst(
     make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, interval: int, late: int, rps: float

@@ -48,6 +48,11 @@ class Grant(NamedTuple):
     most: int = 0
     asked: int = 0
 
+    @property
+    def given(self) -> int:
+        """What may be asked for of it: never less than the minimum; what is left is kept until it is enough."""
+        return self.replicas if self.replicas >= self.wish.minimum else self.wish.held
+
 
 def granted(
     budget: FleetBudget, others: Iterable[ServedModel], wishes: Sequence[Wish], booked: frozenset[UUID]
@@ -61,12 +66,15 @@ def granted(
         asked.update(dict.fromkeys(budget.of(model.tags), replicas))
     has = [wish.held for wish in wishes]
     order = sorted(range(len(wishes)), key=lambda n: (wishes[n].model.id not in booked, -wishes[n].urgency))
-    for only_minimum in (True, False):
+    # Whole minimums first: what is too little for one is of use to another.
+    for only_minimum, whole in ((True, True), (True, False), (False, False)):
         for n in order:
             wish = wishes[n]
             goal = min(wish.minimum, wish.wished) if only_minimum else wish.wished
             left = [limits[tag] - asked[tag] for tag in budget.of(wish.model.tags)]
             more = max(0, min([goal - has[n], *left]))
+            if whole and has[n] + more < goal:
+                continue
             has[n] += more
             asked.update(dict.fromkeys(budget.of(wish.model.tags), more))
     return [_grant(budget, wish, replicas, asked) for wish, replicas in zip(wishes, has, strict=True)]

@@ -162,8 +162,8 @@ def _within_budget(
     short = {}
     for n, grant in enumerate(granted(policy.budget, others, wishes, booked)):
         if grant.full is not None:
-            if grant.replicas > grant.wish.held:
-                verdicts[n] = verdicts[n]._replace(replicas=grant.replicas)
+            if grant.given > grant.wish.held:
+                verdicts[n] = verdicts[n]._replace(replicas=grant.given)
             else:
                 verdicts[n] = waiting[n].verdict(now, Reason.FLEET_FULL)
             short[n] = _why_short(grant)
@@ -171,8 +171,8 @@ def _within_budget(
 
 
 def _why_short(grant: Grant) -> Numbers:
-    asked, wished = grant.asked, grant.wish.wished
-    return {"wished": wished, "granted": grant.replicas, "asked": asked, "budget": grant.most, "full": whose(grant)}
+    asked, wished = grant.asked - grant.replicas + grant.given, grant.wish.wished
+    return {"wished": wished, "granted": grant.given, "asked": asked, "budget": grant.most, "full": whose(grant)}
 
 
 def _bound(most: int, waiting: Sequence[_Waiting], verdicts: list[ScaleDecision], now: datetime) -> set[int]:

@@ -28,7 +28,7 @@ CLOCKS_APART = 10.0
 class Growth:
     """What one page adds to the memory of its target: calls by model name, in so many seconds.
 
-    `rebased` tells a new baseline of a target that was read before.
+    `rebased` tells a baseline that is not the very first: calls were read before, and not all of them go on here.
     """
 
     page: ScrapedPage
@@ -56,7 +56,7 @@ def grow(
     matches = not names.isdisjoint(page.names.values())
     if before is None or _read_as_another(before, page):
         target = _target(page, page.read_at, 0.0, page.counters, page.read_at if matches else None)
-        return Growth(page, target, {}, 0.0, None, rebased=before is not None)
+        return Growth(page, target, {}, 0.0, None, rebased=bool(memory.targets or memory.usage))
     if same and not between_ticks:
         return Growth(page, before, {}, 0.0, None)  # its time is still that of the last: the seconds add up
     return _grown(memory, before, page, window, page.read_at if matches else before.matched_at)

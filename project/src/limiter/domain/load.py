@@ -1,7 +1,6 @@
 """One model's load: what it carries, what it is about to carry, and a burst that need not last to be believed."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from math import log, sqrt
 from typing import NamedTuple, Self
 
@@ -110,7 +109,8 @@ class Loads:
         """The fleet as it was observed."""
         self._fleet = fleet
         self._observation = observation
-        self._measured = observation.measured_for > timedelta(0)
+        # Not by the clock: of several pages one is read later than another, in the very first reading too.
+        self._measured = any(target.first_read_at < target.read_at for target in observation.memory.targets.values())
         self._windows: dict[int, _Windows] = {}  # of each rule, by which object it is: few, and slow to compare
 
     def of(self, model: ServedModel, rule: ScalingRule, saga_seconds: float | None = None) -> Load:

@@ -139,11 +139,11 @@ class Observation:
     problems: tuple[tuple[ScrapeProblem, str], ...]
     fresh: Mapping[str, Mapping[float, float]] = field(default_factory=dict)  # name -> seconds -> calls in them
     unseen: timedelta = timedelta(0)  # the longest time between a page and the one before it of the same target
-    rebased: bool = False  # some target that was read before is read as another, and only sets a new baseline
+    rebased: bool = False  # some target is new beside what was read before, or read as another: it only sets a baseline
 
     @property
     def restarted(self) -> bool:
-        """True if some target restarted since its last good reading, or is read as another."""
+        """True if some target restarted since its last good reading, or only sets a baseline."""
         return self.rebased or bool(self.restarts)
 
     def known(self, name: str) -> bool:

@@ -12,7 +12,7 @@ from limiter.domain.command import Command, CommandKind, CommandState
 from limiter.domain.deciding import FleetDecisions, decide_fleet
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
-from tests.unit.domain.build import SCALING, Readings, at, command, policy, served
+from tests.unit.domain.build import IDLE, SCALING, Readings, at, command, policy, served
 
 NOBODY: frozenset[UUID] = frozenset()
 
@@ -47,6 +47,13 @@ def test_the_booked_come_before_the_more_overloaded_and_minimums_before_both() -
 
 def test_a_minimum_is_granted_first_and_what_is_wished_above_it_waits_its_turn() -> None:
     assert given(FleetBudget(6), wish(1, 0, 4, 1.0, 2), wish(2, 1, 4, 9.0)) == [2, 4]
+
+
+def test_what_is_too_little_for_one_minimum_goes_to_another_and_is_else_kept_for_it() -> None:
+    large, small, busy = wish(1, 1, 4, inf, 4), wish(2, 1, 2, inf, 2), wish(3, 1, 9, 9.0)
+    assert given(FleetBudget(5), large, small, busy) == [2, 2, 1]
+    assert given(FleetBudget(4), large, small, busy) == [1, 2, 1]
+    assert given(FleetBudget(4), large, busy) == [3, 1]
 
 
 def test_what_others_have_counts_and_nothing_is_taken_from_a_fleet_that_has_more() -> None:
@@ -233,6 +240,21 @@ def test_a_model_below_its_minimum_is_held_too_if_nothing_is_left() -> None:
     fleet, observation = Fleet((served(1, "a"),)), Readings().tick(0, a={"a": 0.0})
     (one,) = decide_fleet(rules, fleet, observation, {}, {}, at(0)).decided
     assert one.verdict.reason is Reason.FLEET_FULL
+
+
+@pytest.mark.parametrize(("most", "found"), [(4, {"b": Reason.FLEET_FULL}), (5, {"b": 3}), (6, {"a": 2, "b": 3})])
+def test_less_than_the_minimum_is_never_asked_for_and_what_is_left_is_kept_for_it(
+    most: int, found: dict[str, Reason | int]
+) -> None:
+    own = {"b": (replace(SCALING, min_replicas=3), IDLE)}
+    readings = Readings(names=frozenset({"a", "b"}))
+    readings.tick(0, a={"a": 0.0})
+    observation = readings.tick(15, a={"a": 15 * 36.0})
+    rules = replace(policy(replace(SCALING, burst_factor=2), budget=FleetBudget(most)), own_rules=own)
+    fleet = Fleet((served(1, "a"), served(2, "b"), served(3, "c")))
+    decided = decide_fleet(rules, fleet, observation, {}, {}, at(15)).decided
+    acts = {one.model.name: one.verdict.replicas if one.acts else one.verdict.reason for one in decided}
+    assert acts == {"a": Reason.FLEET_FULL, "c": Reason.WITHIN_TARGET} | found
 
 
 @pytest.mark.parametrize(("most", "found"), [(9, Reason.FLEET_FULL), (10, 2), (11, 3)])

@@ -82,6 +82,12 @@ def test_a_first_reading_measures_nothing(calls: dict[str, float]) -> None:
     assert Loads(fleet, first.tick(15, a=calls)).of(fleet.models[0], SCALING).measured
 
 
+def test_a_first_reading_measures_nothing_though_one_page_is_read_after_the_other() -> None:
+    first, fleet = Readings(names=frozenset({"m"})), Fleet((served(1, "m"),))
+    observation = first.scraped(0, page(0, {"m": 5.0}, "a"), page(0.2, {}, "b"))
+    assert not Loads(fleet, observation).of(fleet.models[0], SCALING).measured
+
+
 def test_no_replicas_at_all_share_nothing_and_break_nothing() -> None:
     readings = steady(8)
     observation = readings.tick(75, a={"m": 8.0 * 75})

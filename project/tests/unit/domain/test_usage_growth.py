@@ -46,6 +46,18 @@ def test_a_target_that_is_read_under_other_settings_is_a_new_one(then: dict[str,
     assert not observation.restarted
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_first_reading_beside_what_was_read_before_ends_what_lasted(gone: bool) -> None:
+    readings = Readings()
+    assert not readings.tick(0, a={"m": 100}).restarted
+    assert not readings.tick(15, a={"m": 130}).restarted
+    if gone:  # of the targets that are not configured any more nothing is remembered but their calls
+        readings.memory = replace(readings.memory, targets={})
+    others = {} if gone else {"a": {"m": 160.0}}
+    assert readings.tick(30, **others, b={"m": 900.0}).restarted
+    assert not readings.tick(45, **others, b={"m": 900.0}).restarted
+
+
 @pytest.mark.parametrize(("before", "now"), [(None, "now"), ("before", None), (None, None), ("now", "now")])
 def test_a_target_of_which_it_is_not_known_how_it_was_read_is_the_same(before: str | None, now: str | None) -> None:
     readings = Readings()
