@@ -259,6 +259,11 @@ def test_a_value_no_counter_can_have_makes_its_series_unreadable_not_zero(value:
     assert set(answer.names.values()) == {"m", "n"}
 
 
+@pytest.mark.parametrize("match", [{"zone": "a"}, {"model_name": "m", "zone": "a"}])
+def test_no_series_counts_on_a_page_that_lacks_a_match_label(match: dict[str, str]) -> None:
+    assert dict(read(ONE, SeriesCache(replace(FAMILY, match=match))).counters) == {}
+
+
 @MANY
 @given(page=pages.legal_pages(), wanted=st.sampled_from(["a", "", "B/"]))
 def test_only_series_that_carry_the_match_labels_count(page: bytes, wanted: str) -> None:
