@@ -123,6 +123,16 @@ async def test_a_surge_is_told_with_whom_it_holds_back(make_bench: MakeBench, ti
     assert "surge of warnings, begun 8 min ago: allowed by eve\n" in (await ask(bench, {"command": "status"}))["detail"]
 
 
+async def test_whom_an_earlier_surge_held_back_is_not_told_with_this_one(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await warned(make_bench, time, IDLE_SURGE_MIN=0, IDLE_SURGE_SHARE=0.5)
+    async with bench.engine.begin() as connection:
+        await connection.execute(update(tables.decision).values(decided_at=START))
+    (surge,) = (await got(bench, "/status")).json()["surges"]
+    assert surge["held"] == []
+
+
 async def test_before_its_delivery_a_warning_has_the_deadline_that_it_would_have_if_it_were_delivered_now(
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:
