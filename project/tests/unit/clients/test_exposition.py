@@ -163,6 +163,14 @@ def test_a_series_that_stands_twice_is_refused(again: bytes, between: bytes) -> 
             read(page, cuts=cuts)
 
 
+@pytest.mark.parametrize("cuts", [(), (len(ONE),)])
+def test_a_known_series_that_stands_twice_is_refused(cuts: tuple[int, ...]) -> None:
+    cache = SeriesCache(FAMILY)
+    read(ONE, cache)
+    with pytest.raises(BrokenPage, match="twice"):
+        read(ONE + ONE, cache, cuts)
+
+
 def test_a_series_that_is_added_twice_to_a_page_of_several_shapes_is_refused() -> None:
     mixed = b'model_calls_total{model_name="m",zone="a"} 1\nmodel_calls_total{zone="b",model_name="m"} 1\n'
     cache = SeriesCache(FAMILY)
