@@ -1,6 +1,7 @@
 """Unknown is not zero: on a broken answer of any service nobody is warned, nothing is cancelled or scaled down."""
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -153,7 +154,7 @@ async def test_a_warning_that_a_full_queue_refuses_is_not_delivered(
 ) -> None:
     bench = await idle_fleet(make_bench)
     exchange, key = bench.settings.notifier_exchange, bench.settings.notifier_no_use_routing_key
-    full = {"x-max-length": 0, "x-overflow": "reject-publish"}
+    full: dict[str, Any] = {"x-max-length": 0, "x-overflow": "reject-publish"}
     queue = await bench.channel.declare_queue(exclusive=True, arguments=full)
     await queue.bind(exchange, key)
     await bench.inbox.unbind(exchange, key)

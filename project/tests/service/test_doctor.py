@@ -6,13 +6,15 @@ import sys
 from uuid import uuid4
 
 import pytest
+from freezegun.api import FrozenDateTimeFactory
 from sqlalchemy import insert
 
 from dev.fake_platform.platform import Fault, Platform
 from dev.servers.services import Services
 from limiter.db import tables
 from limiter.db.engine import create_engine
-from tests.bench import environment
+from limiter.wiring import compose_doctor
+from tests.bench import environment, settings_of
 from tests.conftest import ROOT, SCHEMA
 
 
@@ -100,6 +102,19 @@ async def test_a_list_of_models_that_is_not_whole_is_told_with_what_is_wrong(
     assert code == 1
     why = "it lists 1, of which 1 tell their id, and says that it has 7"
     assert f"NOT OK  ModelRegistry: 1 running model; {why}" in lines
+
+
+@pytest.mark.parametrize(("limit", "good"), [("10", False), ("0", True)])
+async def test_a_clock_that_is_off_and_reservations_that_cannot_be_read_are_named(
+    variables: dict[str, str], platform: Platform, time: FrozenDateTimeFactory, limit: str, good: bool
+) -> None:
+    platform.fault("booking", Fault.json({"items": [{"model_name": "odd"}], "total": 1}))
+    settings = settings_of(variables | {"CLOCK_SKEW_LIMIT_SECONDS": limit})
+    async with compose_doctor(settings) as examining:  # time stands still, but not in Postgres
+        found = {result.what: result async for result in examining.results()}
+    assert found["clock"].good is good
+    assert "off the database's" in found["clock"].text
+    assert found["BookingService"][1:] == (False, "reservations of odd cannot be understood")
 
 
 async def test_wrong_settings_are_told_as_at_a_start(variables: dict[str, str]) -> None:

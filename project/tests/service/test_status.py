@@ -142,6 +142,16 @@ async def test_of_many_whom_a_surge_holds_back_it_is_told_how_many_are_not_shown
     assert "\n  and 2 more\n" in lines
 
 
+async def test_whom_an_earlier_surge_held_back_is_not_told_with_this_one(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await warned(make_bench, time, IDLE_SURGE_MIN=0, IDLE_SURGE_SHARE=0.5)
+    async with bench.engine.begin() as connection:
+        await connection.execute(update(tables.decision).values(decided_at=START))
+    (surge,) = (await got(bench, "/status")).json()["surges"]
+    assert surge["held"] == []
+
+
 async def test_before_its_delivery_a_warning_has_the_deadline_that_it_would_have_if_it_were_delivered_now(
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:

@@ -304,6 +304,28 @@ async def test_a_warning_that_had_to_wait_goes_to_the_address_announced_meanwhil
     assert heard == [("warning", "new@example.org"), ("cancelled", "new@example.org")]
 
 
+async def test_a_warning_that_was_tried_before_it_was_withdrawn_goes_where_its_withdrawal_goes(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await make_bench(EVENT_RETRY_FIRST_SECONDS="0.1")
+    stage, exchange = Stage(bench, time), bench.settings.notifier_exchange
+    for words in ("ann books 0-180 180-240", "the platform announces ann's address"):
+        await stage.happen(words)
+    await bench.inbox.unbind(exchange, bench.settings.notifier_no_use_routing_key)
+    await run_at(bench, time, 0, Job.RPS_CHECK)
+    await run_at(bench, time, 45, *WARNING)
+    bench.platform.call("m")
+    assert await run_at(bench, time, 46, Job.RPS_CHECK, Job.IDLE_WARNING) == []
+    await contacts.learn(bench.engine, USERS["ann"], "ann", "new@example.org", [])
+    await bench.inbox.bind(exchange, bench.settings.notifier_no_use_routing_key)
+    heard: list[tuple[str, str]] = []
+    async with asyncio.timeout(10):
+        while len(heard) < 2:  # the pause after a failure is in real time
+            await bench.run(Job.EVENT_DISPATCH)
+            heard += [(event["reservation"]["stage"], event["user"]["email"]) for event in await bench.events()]
+    assert heard == [("warning", "ann@example.org"), ("withdrawn", "ann@example.org")]
+
+
 @pytest.mark.parametrize("why", ["used", "kept"])
 async def test_a_warning_that_was_never_handed_to_the_broker_is_retracted_in_silence(
     make_bench: MakeBench, time: FrozenDateTimeFactory, why: str

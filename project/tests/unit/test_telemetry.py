@@ -3,6 +3,7 @@
 import re
 import tomllib
 from functools import partial
+from math import isnan
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from prometheus_client import generate_latest
 from limiter import VERSION
 from limiter.clients import errors
 from limiter.domain.decision import Decision, Reason
+from limiter.domain.fleet_numbers import FleetNumbers, ModelNumbers
 from limiter.domain.job import Job
 from limiter.domain.usage import ScrapeProblem
 from limiter.runner.claim import RunState
@@ -78,6 +80,39 @@ def test_whatever_is_wrong_with_a_reading_is_an_alarm_but_a_fleet_that_falls_sil
     telemetry.reading_problems([(problem, "as it was read")])
     alarms = telemetry.registry.get_sample_value("rps_limiter_critical_errors_total", {"reason": problem})
     assert alarms == (0 if problem is ScrapeProblem.FLEET_SILENT else 1)
+
+
+def test_while_postgres_cannot_be_read_no_number_about_the_fleet_is_shown() -> None:
+    telemetry = Telemetry()
+    telemetry.watch_targets(["page"])
+    found = FleetNumbers(
+        models=1,
+        replicas=2,
+        without_enough=3,
+        in_progress={"scale_up": 1},
+        commands={"stuck": 1},
+        spells={"warned": 1},
+        next_deadline=5.0,
+        pending=1,
+        oldest_event=1.0,
+        paused={"rps_check": True},
+        reading_ages={"page": 1.0},
+        flapping=1,
+        by_model={"m": ModelNumbers(1.0, 1, 1.0)},
+    )
+
+    def numbers() -> dict[str, float]:
+        page = generate_latest(telemetry.registry).decode()
+        lines = [line for line in page.splitlines() if line.startswith("rps_limiter_")]
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+    before = numbers()
+    telemetry.fleet.show(found, at=9.0)
+    shown = {name for name, value in numbers().items() if before.get(name) != value}
+    assert len({name.partition("{")[0] for name in shown}) == 16
+    telemetry.fleet.hide()
+    left = {name: value for name, value in numbers().items() if name in shown and not isnan(value)}
+    assert left == {"rps_limiter_fleet_read_timestamp_seconds": 9.0}
 
 
 def test_each_act_has_at_least_one_reason() -> None:

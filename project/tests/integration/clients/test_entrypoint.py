@@ -1,5 +1,6 @@
 """The metrics pages: each target speaks for itself, and what cannot be read has its reason."""
 
+import asyncio
 import gzip
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -119,6 +120,14 @@ async def test_a_target_that_cannot_be_read_spoils_only_its_own_reading(
     assert bad.detail
     assert calls(good) == {GIGACHAT: 7}
     assert len([request for request in await history(platform) if "/0/" in request.path]) == requests
+
+
+async def test_a_target_that_wants_to_be_left_alone_for_long_is_not_waited_for(make_entrypoint: MakeEntrypoint) -> None:
+    busy = says(b"", "503 Busy", "retry-after: 3600\r\n")
+    async with raw_server(busy) as server, asyncio.timeout(5):
+        (page,) = await make_entrypoint(server.url, attempts=3).scrape()
+    assert isinstance(page, FailedScrape)
+    assert (page.reason, len(server.heads)) == (ScrapeProblem.UNAVAILABLE, 1)
 
 
 async def test_a_target_that_nobody_serves_is_unavailable(platform: Platform, make_entrypoint: MakeEntrypoint) -> None:

@@ -163,6 +163,14 @@ def test_a_series_that_stands_twice_is_refused(again: bytes, between: bytes) -> 
             read(page, cuts=cuts)
 
 
+@pytest.mark.parametrize("cuts", [(), (len(ONE),)])
+def test_a_known_series_that_stands_twice_is_refused(cuts: tuple[int, ...]) -> None:
+    cache = SeriesCache(FAMILY)
+    read(ONE, cache)
+    with pytest.raises(BrokenPage, match="twice"):
+        read(ONE + ONE, cache, cuts)
+
+
 def test_a_series_that_is_added_twice_to_a_page_of_several_shapes_is_refused() -> None:
     mixed = b'model_calls_total{model_name="m",zone="a"} 1\nmodel_calls_total{zone="b",model_name="m"} 1\n'
     cache = SeriesCache(FAMILY)
@@ -257,6 +265,11 @@ def test_a_value_no_counter_can_have_makes_its_series_unreadable_not_zero(value:
     answer = read(ONE + f'model_calls_total{{model_name="n"}} {value}\n'.encode())
     assert found(answer) == Found((("m", 1.0),), ("n",))
     assert set(answer.names.values()) == {"m", "n"}
+
+
+@pytest.mark.parametrize("match", [{"zone": "a"}, {"model_name": "m", "zone": "a"}])
+def test_no_series_counts_on_a_page_that_lacks_a_match_label(match: dict[str, str]) -> None:
+    assert dict(read(ONE, SeriesCache(replace(FAMILY, match=match))).counters) == {}
 
 
 @MANY
