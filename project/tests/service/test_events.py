@@ -329,8 +329,8 @@ async def test_the_log_says_what_became_of_an_event_and_which_it_was(
     await bench.run(Job.EVENT_DISPATCH)
     logger.remove(sink)
     (event,) = await bench.events()
-    told = [line for line in map(json.loads, lines) if line.get("message_id") == event["message_id"]]
-    *refused, sent = told  # on a busy machine it is tried more than once
+    about = [line for line in map(json.loads, lines) if line.get("message_id") == event["message_id"]]
+    *refused, sent = about  # on a busy machine it is tried more than once
     assert {line["event"] for line in refused} == {"critical"}
     assert all("no queue is bound to 'reservation.no_use'" in line["message"] for line in refused)
     assert (sent["event"], sent["message"]) == ("event_sent", "warning confirmed by the broker")

@@ -8,6 +8,7 @@ import time
 import pytest
 from loguru import logger
 
+from limiter.domain.job import Job
 from limiter.logs import Intercept
 from limiter.logs.lines import json_line, text_line
 from limiter.logs.writer import Writer
@@ -27,6 +28,7 @@ def said(text: str, **extra: object) -> str:
 def test_a_line_has_its_time_level_text_and_ids() -> None:
     assert said("done", model="a").endswith(" INFO    done {'model': 'a'}\n")
     assert said("done").endswith(" INFO    done\n")
+    assert said("done", job=Job.RPS_CHECK, missed=1).endswith(" done {'job': 'rps_check', 'missed': 1}\n")
 
 
 def test_what_is_bound_never_takes_the_place_of_the_text() -> None:

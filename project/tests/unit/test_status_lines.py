@@ -48,6 +48,12 @@ def test_words_of_every_language_stay_as_they_are() -> None:
     assert "модель 模型" in lines(status("модель 模型"))
 
 
+def test_of_many_spells_it_is_told_how_many_are_not_shown() -> None:
+    found = status("m")
+    assert "more" not in lines(found)
+    assert "warned 0 s ago, due in 0 s\n  and 70 more, later\n" in lines(found | {"next_total": 71})
+
+
 def test_a_pause_and_a_surge_say_since_when_by_whom_and_whom_they_concern() -> None:
     shown = lines(status("m")).splitlines()
     assert "  rps_check: never run, PAUSED 3.0 h ago by m: m" in shown

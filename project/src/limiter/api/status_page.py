@@ -68,6 +68,8 @@ def lines(found: Mapping[str, Any]) -> str:
         slots, deadline = counted(one["slots"], "slot"), _until(one["not_before"], at)
         warned = f"warned {_ago(one['delivered_at'], at)}" if one["delivered_at"] else "warning not delivered"
         text.append(f"  {one['user_name']} of {one['model_name']}: {slots}, {one['state']}, {warned}, due {deadline}")
+    if (more := found["next_total"] - len(found["next"])) > 0:
+        text.append(f"  and {more} more, later")
     for one in found["surges"]:
         text.append(f"surge of {one['kind']}s, begun {_ago(one['since'], at)}: {_allowed(one)}")
         text += [f"  held back: user {user['user_id']} of {user['model_name']}" for user in one["held"]]

@@ -75,7 +75,7 @@ async def surges(connection: AsyncConnection, limit: int) -> Sequence[Row]:
     return [row | await _held(connection, row, limit) for row in found]
 
 
-async def _held(connection: AsyncConnection, of: Row, limit: int) -> Row:
+async def _held(connection: AsyncConnection, of: Row, limit: int) -> dict[str, Any]:
     if of["kind"] != SurgeKind.WARNING or of["allowed_at"] is not None:
         return {"held": [], "held_total": 0}
     names = ("user_id", "model_name", "decided_at")

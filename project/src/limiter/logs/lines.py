@@ -27,7 +27,8 @@ def text_line(message: "Message") -> str:
     """For a terminal, and for people."""
     record: Record = message.record
     said = printable(record["message"])
-    more = f" {record['extra']}" if record["extra"] else ""
+    extra = {name: str(value) if isinstance(value, str) else value for name, value in record["extra"].items()}
+    more = f" {extra}" if extra else ""
     trace = "".join(str(message).splitlines(keepends=True)[1:]) if record["exception"] is not None else ""
     return f"{record['time']:HH:mm:ss.SSS} {record['level'].name:<7} {said}{more}\n{trace}"
 

@@ -61,7 +61,7 @@ class Execution:
             await asyncio.wait({body})
         error = None if body.cancelled() else body.exception()
         if run.guard.lost is not None:
-            return RunState.LOST, run.guard.lost
+            return self._lost(run.guard.lost)
         if body.cancelled():
             return (RunState.TIMEOUT, self._too_long(spec)) if over_time else (RunState.INTERRUPTED, "stopping")
         return self._judge(error)
@@ -70,8 +70,7 @@ class Execution:
         if error is None:
             return RunState.COMPLETED, None
         if isinstance(error, LockLost):
-            logger.bind(event="lock_lost").warning("{}", error)
-            return RunState.LOST, str(error)
+            return self._lost(str(error))
         text, reason = describe(error), getattr(error, "reason", None)
         if reason is None:
             away = isinstance(error, DATABASE_ERRORS) and not isinstance(error, MISTAKES)
@@ -80,6 +79,11 @@ class Execution:
         self.telemetry.critical(reason, text)
         let_go(error)
         return RunState.FAILED, text
+
+    def _lost(self, why: str) -> tuple[RunState, str]:
+        """Nothing is recorded of it but by whoever takes over, so only the log says why."""
+        logger.bind(event="lock_lost").warning("{}", why)
+        return RunState.LOST, why
 
     def _too_long(self, spec: JobSpec) -> str:
         detail = f"broken off after {spec.longest_run:g} s"

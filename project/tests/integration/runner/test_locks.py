@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from loguru import logger
 from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -164,6 +165,29 @@ async def test_the_loss_of_the_locks_connection_is_noticed_without_a_query(make_
             await lost.wait()
         with pytest.raises(LockLost):
             guard.check()
+
+
+async def test_a_run_whose_locks_connection_is_lost_ends_at_once_and_the_log_says_why(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    kill = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'")
+    said: list[tuple[str, str, str]] = []
+
+    async def body(_: Run) -> None:
+        async with bench.engine.connect() as connection:
+            await connection.execute(kill)
+        await asyncio.Event().wait()
+
+    def note(message: Any) -> None:
+        extra = message.record["extra"]
+        said.append((extra.get("event"), extra.get("job"), message.record["message"]))
+
+    bench.scheduler._specs[Job.RPS_CHECK] = replace(bench.scheduler._specs[Job.RPS_CHECK], body=body)
+    sink = logger.add(note, level="INFO")
+    async with asyncio.timeout(10):
+        report = await bench.attempt(Job.RPS_CHECK)
+    logger.remove(sink)
+    assert (report.state, report.detail) == (RunState.LOST, "connection lost")
+    assert said == [("lock_lost", "rps_check", "connection lost"), ("run_ended", "rps_check", "rps_check lost")]
 
 
 async def test_a_clock_that_is_off_runs_nothing_and_raises_the_alarm(make_bench: MakeBench) -> None:
