@@ -122,7 +122,7 @@ async def test_a_full_queue_is_named_as_the_reason_and_the_event_goes_out_once_i
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:
     bench, _, _ = await booked(make_bench)
-    nothing = {"x-max-length": 0, "x-overflow": "reject-publish"}
+    nothing: dict[str, Any] = {"x-max-length": 0, "x-overflow": "reject-publish"}
     full = await bench.channel.declare_queue(exclusive=True, arguments=nothing)
     await full.bind(bench.settings.notifier_exchange, bench.settings.notifier_no_use_routing_key)
     time.move_to(START + N - Y)

@@ -72,7 +72,7 @@ async def answered(broker: RabbitBroker) -> bool:
 def forget_closed_channels() -> None:
     """Let nothing of a channel that is closed stay behind, as it would until the connection ends: 5 kB of each.
 
-    The driver takes its callback off the connection's `closing`, which is another future each time that it is asked for.
+    The driver takes its callback off the connection's `closing`, another future each time that it is asked for.
     Health opens a channel for each probe and scrape, so a replica would grow by 100 MB a day.
     """
     UnderlayChannel.create = classmethod(_open)  # type: ignore[method-assign, assignment, arg-type]
