@@ -112,10 +112,10 @@ async def test_the_log_says_of_which_event_and_what_came_of_it(
     finally:
         logger.remove(sink)
     (event,) = await bench.rows(tables.outbox)
-    told = {line["event"]: line for line in lines if line.get("message_id") == str(event.message_id)}
-    assert told["critical"]["message"].startswith(f"event_unroutable: notifier: no queue is bound to '{key}'")
-    assert told["event_sent"]["message"] == "warning confirmed by the broker"
-    assert told["critical"]["spell"] == told["event_sent"]["spell"] == str(event.spell_id)
+    logged = {line["event"]: line for line in lines if line.get("message_id") == str(event.message_id)}
+    assert logged["critical"]["message"].startswith(f"event_unroutable: notifier: no queue is bound to '{key}'")
+    assert logged["event_sent"]["message"] == "warning confirmed by the broker"
+    assert logged["critical"]["spell"] == logged["event_sent"]["spell"] == str(event.spell_id)
 
 
 async def test_a_full_queue_is_named_as_the_reason_and_the_event_goes_out_once_it_has_room(

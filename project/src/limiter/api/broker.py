@@ -77,7 +77,7 @@ class Consumer:
                 logger.opt(exception=problem).bind(event="not_declared").error("{}", describe(problem))
 
     async def _declare_again(self) -> None:
-        """Only where it answers: of a lost connection `_watch` tells, and one that takes no messages answers nothing."""
+        """Only where it answers: of a lost connection `_watch` tells, and one that takes no messages is silent."""
         connection = await self.broker.connect()
         if not connection.connected.is_set() or await is_blocked(self.broker):
             return
