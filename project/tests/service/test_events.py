@@ -1,5 +1,6 @@
 """Events as the notifier reads them, and the way they get there."""
 
+import asyncio
 import json
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,6 +33,13 @@ async def booked(make_bench: MakeBench, **settings: object) -> tuple[Bench, str,
     reservation = bench.platform.add_reservation(ANN, "ann", model.name, slots=slots)
     await bench.run(Job.RPS_CHECK)
     return bench, str(model.id), reservation.id
+
+
+async def until_sent(bench: Bench) -> None:
+    """Dispatch until nothing waits: when an event is tried again, the database's clock says."""
+    async with asyncio.timeout(10):
+        while any(row.published_at is None for row in await bench.rows(tables.outbox)):
+            await bench.run(Job.EVENT_DISPATCH)
 
 
 async def test_the_warning_and_the_final_event_carry_every_field(
@@ -108,22 +116,21 @@ async def test_the_log_says_of_which_event_and_what_came_of_it(
         await bench.inbox.unbind(exchange, key)
         await bench.run(*SWEEP)
         await bench.inbox.bind(exchange, key)
-        time.tick(timedelta(minutes=1))
-        await bench.run(Job.EVENT_DISPATCH)
+        await until_sent(bench)
     finally:
         logger.remove(sink)
     (event,) = await bench.rows(tables.outbox)
-    told = {line["event"]: line for line in lines if line.get("message_id") == str(event.message_id)}
-    assert told["critical"]["message"].startswith(f"event_unroutable: notifier: no queue is bound to '{key}'")
-    assert told["event_sent"]["message"] == "warning confirmed by the broker"
-    assert told["critical"]["spell"] == told["event_sent"]["spell"] == str(event.spell_id)
+    logged = {line["event"]: line for line in lines if line.get("message_id") == str(event.message_id)}
+    assert logged["critical"]["message"].startswith(f"event_unroutable: notifier: no queue is bound to '{key}'")
+    assert logged["event_sent"]["message"] == "warning confirmed by the broker"
+    assert logged["critical"]["spell"] == logged["event_sent"]["spell"] == str(event.spell_id)
 
 
 async def test_a_full_queue_is_named_as_the_reason_and_the_event_goes_out_once_it_has_room(
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:
     bench, _, _ = await booked(make_bench)
-    nothing = {"x-max-length": 0, "x-overflow": "reject-publish"}
+    nothing: dict[str, Any] = {"x-max-length": 0, "x-overflow": "reject-publish"}
     full = await bench.channel.declare_queue(exclusive=True, arguments=nothing)
     await full.bind(bench.settings.notifier_exchange, bench.settings.notifier_no_use_routing_key)
     time.move_to(START + N - Y)
@@ -131,11 +138,9 @@ async def test_a_full_queue_is_named_as_the_reason_and_the_event_goes_out_once_i
     (waiting,) = await bench.rows(tables.outbox)
     refused = "notifier: RabbitMQ refused it: a queue that is bound to 'reservation.no_use' is full"
     assert waiting.error.startswith(refused)
-    assert bench.criticals() == {"event_unconfirmed": 1}
+    assert set(bench.criticals()) == {"event_unconfirmed"}
     await full.delete()
-    time.tick(timedelta(minutes=1))
-    await bench.run(Job.EVENT_DISPATCH)
-    assert [row.published_at for row in await bench.rows(tables.outbox)] == [START + N - Y + timedelta(minutes=1)]
+    await until_sent(bench)
 
 
 async def test_a_warning_overtaken_by_use_before_it_was_sent_is_taken_back_in_silence(

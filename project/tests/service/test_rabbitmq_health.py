@@ -3,11 +3,14 @@
 import asyncio
 import gc
 
+import pytest
+from aio_pika.exceptions import AMQPChannelError
 from aio_pika.tools import OneShotCallback
 
 from dev.servers.services import Services
 from tests.bench import Bench
 from tests.conftest import MakeBench
+from tests.service.test_control import ask
 
 
 async def becomes(bench: Bench, state: str) -> None:
@@ -54,3 +57,18 @@ async def test_nothing_of_a_channel_is_left_behind_while_the_connection_stands(m
     for _ in range(5):
         await bench.replica.health.show()
     assert left() <= before
+
+
+async def test_once_a_permission_is_given_back_messages_are_heard_and_sent_again(
+    services: Services, make_bench: MakeBench
+) -> None:
+    bench = await make_bench(RABBITMQ_DECLARE_SECONDS=0.2)
+    await asyncio.to_thread(services.rabbitmq.control, "set_permissions", "guest", "", "", "")
+    try:
+        with pytest.raises(AMQPChannelError):
+            await bench.replica.consumer.broker.publish("refused", queue="anywhere")
+    finally:
+        await asyncio.to_thread(services.rabbitmq.control, "set_permissions", "guest", ".*", ".*", ".*")
+    keeping = asyncio.create_task(bench.replica.consumer.keep())
+    assert (await ask(bench, {"command": "status"}))["outcome"] == "completed"
+    keeping.cancel()

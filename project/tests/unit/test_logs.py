@@ -125,7 +125,8 @@ def test_an_error_of_a_library_that_repeats_is_said_once_a_minute(monkeypatch: p
     """asyncio alone says two thousand times a second that no file can be opened any more."""
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    library, handler, lines = logging.getLogger("a library"), Intercept(), []
+    library, handler = logging.getLogger("a library"), Intercept()
+    lines: list[str] = []
     library.propagate = False
     library.addHandler(handler)
     sink = logger.add(lines.append, format="{message}")

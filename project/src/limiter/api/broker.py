@@ -18,7 +18,7 @@ from limiter.api.announcements import Announcements, Deployed
 from limiter.api.control import Control
 from limiter.api.messages import CONTROL_MESSAGE
 from limiter.api.queues import Queues
-from limiter.clients.rabbitmq import connect, is_blocked
+from limiter.clients.rabbitmq import connect, is_blocked, reopen_channels
 from limiter.db.engine import describe
 from limiter.telemetry import Telemetry
 
@@ -77,16 +77,14 @@ class Consumer:
                 logger.opt(exception=problem).bind(event="not_declared").error("{}", describe(problem))
 
     async def _declare_again(self) -> None:
-        """Only on a connection that stands: `_watch` tells of the others, and they are made again with all they had.
-
-        While RabbitMQ takes no messages it answers nothing either, and each attempt would leave a channel behind.
-        """
+        """Only where it answers: of a lost connection `_watch` tells, and one that takes no messages is silent."""
         connection = await self.broker.connect()
         if not connection.connected.is_set() or await is_blocked(self.broker):
             return
         try:
             async with asyncio.timeout(self.timeout), aio_pika.Channel(connection) as channel:
                 await self.queues.declare(channel)
+                await reopen_channels(self.broker)
         except AMQPChannelError as error:
             self.telemetry.goes_on("rabbitmq_refused", describe(error))
         except CONNECTION_EXCEPTIONS as error:

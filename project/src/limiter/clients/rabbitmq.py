@@ -69,10 +69,21 @@ async def answered(broker: RabbitBroker) -> bool:
         return False
 
 
+async def reopen_channels(broker: RabbitBroker) -> None:
+    """Open again what RabbitMQ has closed: the driver tries that once, and if it is refused never again.
+
+    Nothing is sent or heard there until then, though the connection stands. Raises one of CONNECTION_EXCEPTIONS, or
+    AMQPChannelError.
+    """
+    for kind in {None, *(getattr(subscriber, "channel", None) for subscriber in broker.subscribers)}:
+        channel = await broker.config.channel_manager.get_channel(kind)
+        await channel.restore()
+
+
 def forget_closed_channels() -> None:
     """Let nothing of a channel that is closed stay behind, as it would until the connection ends: 5 kB of each.
 
-    The driver takes its callback off the connection's `closing`, which is another future each time that it is asked for.
+    The driver takes its callback off the connection's `closing`, another future each time that it is asked for.
     Health opens a channel for each probe and scrape, so a replica would grow by 100 MB a day.
     """
     UnderlayChannel.create = classmethod(_open)  # type: ignore[method-assign, assignment, arg-type]
