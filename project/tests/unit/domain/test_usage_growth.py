@@ -53,9 +53,9 @@ def test_a_first_reading_beside_what_was_read_before_ends_what_lasted(gone: bool
     assert not readings.tick(15, a={"m": 130}).restarted
     if gone:  # of the targets that are not configured any more nothing is remembered but their calls
         readings.memory = replace(readings.memory, targets={})
-    others = {} if gone else {"a": {"m": 160.0}}
-    assert readings.tick(30, **others, b={"m": 900.0}).restarted
-    assert not readings.tick(45, **others, b={"m": 900.0}).restarted
+    others = [] if gone else [page(30, {"m": 160.0}, "a")]
+    assert readings.scraped(30, *others, page(30, {"m": 900.0}, "b")).restarted
+    assert not readings.scraped(45, *others, page(45, {"m": 900.0}, "b")).restarted
 
 
 @pytest.mark.parametrize(("before", "now"), [(None, "now"), ("before", None), (None, None), ("now", "now")])
