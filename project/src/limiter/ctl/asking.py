@@ -41,7 +41,8 @@ async def _reply(connection: AbstractConnection, queue: str, request: dict[str, 
     message = aio_pika.Message(raw, reply_to=answers.name, correlation_id=identity)
     await channel.default_exchange.publish(message, queue)
     answer = asyncio.ensure_future(arrived.get())
-    await asyncio.wait({answer, asyncio.ensure_future(connection.closed())}, return_when=asyncio.FIRST_COMPLETED)
+    # Of the channel, which ends with its connection: the connection's own says only that we have closed it.
+    await asyncio.wait({answer, asyncio.ensure_future(channel.closed())}, return_when=asyncio.FIRST_COMPLETED)
     if not answer.done():
         raise ConnectionError("the connection was lost before the reply came")
     return dict(json.loads(answer.result().body))
