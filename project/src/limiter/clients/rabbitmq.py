@@ -41,8 +41,10 @@ async def is_connected(broker: RabbitBroker) -> bool:
     """Whether RabbitMQ is there now; a broker that was never connected is not."""
     # Not the ping's own timeout: it also ends when the processor was elsewhere for so long, before anything was asked.
     asking = asyncio.ensure_future(broker.ping(None))
-    done, _ = await asyncio.wait({asking}, timeout=AT_ONCE)
-    asking.cancel()
+    try:
+        done, _ = await asyncio.wait({asking}, timeout=AT_ONCE)
+    finally:
+        asking.cancel()
     return bool(done) and asking.result()
 
 

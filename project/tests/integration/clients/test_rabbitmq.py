@@ -55,3 +55,23 @@ async def test_that_it_is_connected_is_known_however_long_the_processor_was_else
         assert await is_connected(broker)
     await broker.stop()
     assert not await is_connected(broker)
+
+
+async def test_whoever_asks_no_more_leaves_nothing_that_asks_on(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, asked, ended = RabbitBroker(services.rabbitmq_url), asyncio.Event(), asyncio.Event()
+
+    async def never_there(_: float | None) -> bool:
+        asked.set()
+        try:
+            return await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(broker, "ping", never_there)
+    asking = asyncio.create_task(is_connected(broker))
+    await asked.wait()
+    asking.cancel()
+    async with asyncio.timeout(5):
+        await ended.wait()
