@@ -9,7 +9,7 @@ import pytest
 from loguru import logger
 
 from limiter.domain.job import Job
-from limiter.logs import Intercept
+from limiter.logs import MOST, Intercept
 from limiter.logs.lines import json_line, text_line
 from limiter.logs.writer import Writer
 
@@ -142,3 +142,20 @@ def test_an_error_of_a_library_that_repeats_is_said_once_a_minute(monkeypatch: p
     finally:
         logger.remove(sink)
         library.removeHandler(handler)
+
+
+def test_errors_of_a_library_that_are_never_the_same_are_all_said_and_not_all_remembered() -> None:
+    """Of a number or an address in each of them the memory would grow, and so would the time that each takes."""
+    library, handler = logging.getLogger("a library"), Intercept()
+    lines: list[str] = []
+    library.propagate = False
+    library.addHandler(handler)
+    sink = logger.add(lines.append, format="{message}")
+    try:
+        for number in range(MOST + 100):
+            library.error("Task-%s", number)
+    finally:
+        logger.remove(sink)
+        library.removeHandler(handler)
+    assert len(set(lines)) == MOST + 100
+    assert len(handler._said) == MOST

@@ -25,13 +25,22 @@ class Intercept(logging.Handler):
         self._said: dict[tuple[str, str, str], float] = {}
 
     def _repeats(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.ERROR:
+            return False
         now, error = time.monotonic(), record.exc_info and record.exc_info[1]
         key = record.name, record.getMessage(), repr(error)
-        self._said = {one: at for one, at in self._said.items() if now - at < SAID_AGAIN}
-        if record.levelno < logging.ERROR or key in self._said:
-            return key in self._said
+        self._forget(now)
+        if key in self._said:
+            return True
         self._said[key] = now
         return False
+
+    def _forget(self, now: float) -> None:
+        while self._said:
+            first, at = next(iter(self._said.items()))
+            if now - at < SAID_AGAIN and len(self._said) < MOST:
+                break
+            del self._said[first]
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._repeats(record):
@@ -44,6 +53,7 @@ class Intercept(logging.Handler):
 
 
 SAID_AGAIN = 60.0  # seconds
+MOST = 1000  # errors that are known; some have an address or a number in them, and are never the same
 _LEVELS = (10, 20, 30, 40, 50)
 # These repeat every failed attempt; our own lines say the same once, with what follows from it.
 _QUIET = {
