@@ -316,26 +316,3 @@ async def test_a_reminder_leaves_others_their_time_from_when_both_model_and_slot
     time.tick(timedelta(seconds=1))
     await bench.run(*SWEEP)
     assert [event["event_type"] for event in await bench.events()] == ["models.deployed.successfully"]
-
-
-async def test_the_log_says_what_became_of_an_event_and_which_it_was(
-    make_bench: MakeBench, time: FrozenDateTimeFactory
-) -> None:
-    bench, _, _ = await booked(make_bench)
-    exchange = await bench.channel.get_exchange(bench.settings.notifier_exchange)
-    key = bench.settings.notifier_no_use_routing_key
-    await bench.inbox.unbind(exchange, key)
-    lines: list[str] = []
-    sink = logger.add(lambda message: lines.append(json_line(message)), level="INFO")
-    time.move_to(START + N - Y)
-    await bench.run(*SWEEP)
-    await bench.inbox.bind(exchange, key)
-    assert await bench.has_work(Job.EVENT_DISPATCH)
-    await bench.run(Job.EVENT_DISPATCH)
-    logger.remove(sink)
-    (event,) = await bench.events()
-    about = [line for line in map(json.loads, lines) if line.get("message_id") == event["message_id"]]
-    *refused, sent = about  # on a busy machine it is tried more than once
-    assert {line["event"] for line in refused} == {"critical"}
-    assert all("no queue is bound to 'reservation.no_use'" in line["message"] for line in refused)
-    assert (sent["event"], sent["message"]) == ("event_sent", "warning confirmed by the broker")
