@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         assert tier in TIERS, f"{item.path} is in none of {', '.join(TIERS)}"
         item.add_marker(tier)
     items.sort(key=lambda item: -sum(mark.args[0] for mark in item.iter_markers("waits")))
-    items[1:] = items[-1:] + items[1:-1]
+    items[1:1] = [items.pop()] if items[1:] else []  # else the only one would be there twice
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
