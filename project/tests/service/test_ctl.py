@@ -259,7 +259,7 @@ async def test_a_rabbitmq_that_freezes_before_the_reply_holds_nobody_up(
     silent = await bench.channel.declare_queue(f"silent.{uuid4().hex[:8]}", auto_delete=True)
     url = reaching(bench)["RABBITMQ_URL"]
     asked = asyncio.create_task(ctl("--timeout", "2", "--queue", silent.name, "run", "saga_poll", RABBITMQ_URL=url))
-    async with silent.iterator(no_ack=True) as arrived:
+    async with asyncio.timeout(10), silent.iterator(no_ack=True) as arrived:
         await anext(arrived)
     services.rabbitmq.freeze()
     try:
@@ -280,7 +280,7 @@ async def test_a_connection_that_is_lost_before_the_reply_is_told_at_once(
     async with TcpProxy(port) as proxy:
         url = reaching(bench)["RABBITMQ_URL"].replace(str(port), str(proxy.port))
         asked = asyncio.create_task(ctl("--timeout", "9", "--queue", silent.name, "run", "saga_poll", RABBITMQ_URL=url))
-        async with silent.iterator(no_ack=True) as arrived:
+        async with asyncio.timeout(10), silent.iterator(no_ack=True) as arrived:
             await anext(arrived)
     code, out, err = await asked
     assert (code, out) == (1, "")
