@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from dev.chaos.tcp_proxy import TcpProxy
 from dev.servers.processes import free_port
 from dev.servers.services import Services
+from limiter import VERSION
 from limiter.ctl import main
 from limiter.db import surges, tables
 from limiter.domain.job import Job
@@ -103,7 +104,7 @@ async def test_status_prints_what_stands_as_text(make_bench: MakeBench) -> None:
     await bench.run(Job.RPS_CHECK)
     code, out, _ = await ctl("status", **reaching(bench))
     assert code == 0
-    assert out.startswith("rps-limiter 1.2.0\nwho is next (0):\njobs:\n")
+    assert out.startswith(f"rps-limiter {VERSION}\nwho is next (0):\njobs:\n")
     assert "fleet: 1 model, 1 replica\n" in out
 
 
@@ -222,7 +223,7 @@ async def test_the_url_may_stand_in_a_file(make_bench: MakeBench, services: Serv
     bench = await make_bench()
     reaching_by_file = reaching(bench) | {"RABBITMQ_URL": "", "RABBITMQ_URL_FILE": str(file)}
     code, out, _ = await ctl("status", **reaching_by_file)
-    assert (code, out.splitlines()[0]) == (0, "rps-limiter 1.2.0")
+    assert (code, out.splitlines()[0]) == (0, f"rps-limiter {VERSION}")
     code, out, err = await ctl("status", RABBITMQ_URL="", RABBITMQ_URL_FILE=str(tmp_path / "missing"))
     assert (code, out) == (2, "")
     assert "No such file or directory" in err
