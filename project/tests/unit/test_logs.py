@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import time
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
 from loguru import logger
@@ -121,41 +123,43 @@ def test_a_log_whose_thread_has_ended_is_a_problem(monkeypatch: pytest.MonkeyPat
     assert "not written any more" in str(writer.problem())
 
 
-def test_an_error_of_a_library_that_repeats_is_said_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+class Library(NamedTuple):
+    logger: logging.Logger
+    handler: Intercept
+    lines: list[str]
+
+
+@pytest.fixture
+def library() -> Iterator[Library]:
+    """A library that logs by the standard library, and the lines that are made of what it says."""
+    found = Library(logging.getLogger("a library"), Intercept(), [])
+    found.logger.propagate = False
+    found.logger.addHandler(found.handler)
+    sink = logger.add(found.lines.append, format="{message}")
+    yield found
+    logger.remove(sink)
+    found.logger.removeHandler(found.handler)
+
+
+def test_an_error_of_a_library_that_repeats_is_said_once_a_minute(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """asyncio alone says two thousand times a second that no file can be opened any more."""
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    library, handler = logging.getLogger("a library"), Intercept()
-    lines: list[str] = []
-    library.propagate = False
-    library.addHandler(handler)
-    sink = logger.add(lines.append, format="{message}")
-    try:
-        for _ in range(3):
-            for text in ("no file left", "no memory left"):
-                library.error(text)
-            library.warning("as often as it says so")
-        assert sorted(lines) == sorted(["as often as it says so\n"] * 3 + ["no file left\n", "no memory left\n"])
-        now += 60
-        library.error("no file left")
-        assert lines.count("no file left\n") == 2
-    finally:
-        logger.remove(sink)
-        library.removeHandler(handler)
+    for _ in range(3):
+        for text in ("no file left", "no memory left"):
+            library.logger.error(text)
+        library.logger.warning("as often as it says so")
+    assert sorted(library.lines) == sorted(["as often as it says so\n"] * 3 + ["no file left\n", "no memory left\n"])
+    now += 60
+    library.logger.error("no file left")
+    assert library.lines.count("no file left\n") == 2
 
 
-def test_errors_of_a_library_that_are_never_the_same_are_all_said_and_not_all_remembered() -> None:
+def test_errors_of_a_library_that_are_never_the_same_are_all_said_and_not_all_remembered(library: Library) -> None:
     """Of a number or an address in each of them the memory would grow, and so would the time that each takes."""
-    library, handler = logging.getLogger("a library"), Intercept()
-    lines: list[str] = []
-    library.propagate = False
-    library.addHandler(handler)
-    sink = logger.add(lines.append, format="{message}")
-    try:
-        for number in range(MOST + 100):
-            library.error("Task-%s", number)
-    finally:
-        logger.remove(sink)
-        library.removeHandler(handler)
-    assert len(set(lines)) == MOST + 100
-    assert len(handler._said) == MOST
+    for number in range(MOST + 100):
+        library.logger.error("Task-%s", number)
+    assert len(set(library.lines)) == MOST + 100
+    assert len(library.handler._said) == MOST

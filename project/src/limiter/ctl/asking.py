@@ -42,7 +42,10 @@ async def _reply(connection: AbstractConnection, queue: str, request: dict[str, 
     await channel.default_exchange.publish(message, queue)
     answer = asyncio.ensure_future(arrived.get())
     # Of the channel, which ends with its connection: the connection's own says only that we have closed it.
-    await asyncio.wait({answer, asyncio.ensure_future(channel.closed())}, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        await asyncio.wait({answer, asyncio.ensure_future(channel.closed())}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        answer.cancel()  # which does nothing if it has come
     if not answer.done():
         raise ConnectionError("the connection was lost before the reply came")
     return dict(json.loads(answer.result().body))
