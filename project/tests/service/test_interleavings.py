@@ -154,7 +154,54 @@ async def test_an_operator_who_withdraws_over_an_unsettled_delete_has_the_truth_
     assert await states(bench) == (["enforcing"], ["planned", "stopped"])
     await bench.run(Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
     assert len(bench.platform.deletions) == carried_out
-    assert await bench.stages() == ["cancelled" if carried_out else "withdrawn"]
+    assert await bench.stages() == ["cancelled"] * carried_out
+    time.move_to(START + minutes(61))  # by now it would have been carried out
+    await bench.run(Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+    assert len(bench.platform.deletions) == carried_out
+    assert await bench.stages() == ([] if carried_out else ["withdrawn"])
+
+
+@pytest.mark.parametrize(("status", "at_once"), [(403, True), (429, True), (500, False)])
+async def test_what_was_refused_needs_no_waiting_before_its_user_is_told_that_nothing_went(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, status: int, at_once: bool
+) -> None:
+    bench = await warned(make_bench, time)
+    time.move_to(START + minutes(60))
+    bench.platform.fault("booking", Fault.status(status), method="DELETE")
+    await bench.run(Job.IDLE_ENFORCE)
+    bench.platform.call("m0")
+    await bench.run(Job.IDLE_ENFORCE)
+    assert (await states(bench))[0] == ["withdrawn" if at_once else "enforcing"]
+    time.move_to(START + minutes(61))
+    await bench.run(Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+    assert await bench.stages() == ["withdrawn"]
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+async def test_a_delete_that_may_still_be_carried_out_is_waited_for_before_its_user_is_told_that_nothing_went(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch, arrives: bool
+) -> None:
+    first, other = await warned(make_bench, time), await make_bench()
+    time.move_to(START + minutes(60))
+    cancel, late = Booking.cancel, list[Any]()
+
+    async def dies(self: Any, *slot: Any) -> bool:
+        late.append((self, *slot[:2]))
+        raise LockLost("the replica dies here, and the booking service is slow")
+
+    monkeypatch.setattr(Booking, "cancel", dies)
+    await first.attempt(Job.IDLE_ENFORCE)
+    monkeypatch.setattr(Booking, "cancel", cancel)
+    first.platform.call("m0")
+    await other.run(Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+    assert await states(other) == (["enforcing"], ["planned", "stopped"])
+    assert "delete_in_flight" in [row.reason for row in await other.rows(tables.decision)]
+    if arrives:
+        await cancel(*late[0])
+    time.move_to(START + minutes(61))
+    await other.run(Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+    assert await other.stages() == ["cancelled" if arrives else "withdrawn"]
+    assert len(other.platform.deletions) == arrives
 
 
 async def test_a_replica_frozen_before_its_claim_does_not_take_the_job_from_its_runner(make_bench: MakeBench) -> None:

@@ -120,6 +120,6 @@ async def test_a_begun_cancelling_goes_on_a_warning_that_named_nothing_is_withdr
 async def test_before_the_upgrade_no_replica_starts(services: Services, platform: Platform, old_schema: str) -> None:
     async with connected(services, old_schema) as connection:
         await connection.execute("SELECT 1 FROM sighting")
-    with pytest.raises(SchemaMissing, match="is at revision 0003, 0008 is needed: run `alembic upgrade head`"):
+    with pytest.raises(SchemaMissing, match="is at revision 0003, 0009 is needed: run `alembic upgrade head`"):
         async with open_bench(services, old_schema, platform) as bench:
             await wait_for_database(bench.settings, bench.replica)

@@ -66,7 +66,7 @@ async def of_spells(connection: AsyncConnection, spell_ids: Collection[UUID]) ->
 
 def _step(row: Any) -> Step:
     slot = Slot(row.slot_start, row.slot_end, row.slot_id, row.reservation_id)
-    return Step(slot, StepState(row.state), row.attempts, row.next_try_at)
+    return Step(slot, StepState(row.state), row.attempts, row.next_try_at, row.in_flight_until)
 
 
 async def settle(
@@ -78,23 +78,29 @@ async def settle(
     return bool((await connection.execute(ended)).rowcount)
 
 
-async def tried(connection: AsyncConnection, spell_id: UUID, slots: Collection[Slot]) -> bool:
-    """A DELETE of these slots is sent now: should its answer never be recorded, they may be gone.
+async def tried(connection: AsyncConnection, spell_id: UUID, slots: Collection[Slot], until: datetime) -> bool:
+    """A DELETE of these slots is sent now: should its answer never be recorded, they may be gone, or go `until` then.
 
     False if not all of them are planned still, because somebody has closed the spell: then it must not be sent.
     """
     ours = (cancellation.c.spell_id == spell_id) & (cancellation.c.state == StepState.PLANNED)
-    more = {"attempts": cancellation.c.attempts + 1}
+    more = {"attempts": cancellation.c.attempts + 1, "in_flight_until": until}
     sent = update(cancellation).where(ours, _among(slots)).values(more)
     return bool((await connection.execute(sent)).rowcount == len(slots))
 
 
 async def refused(
-    connection: AsyncConnection, spell_id: UUID, slots: Collection[Slot], next_try_at: datetime, error: str
+    connection: AsyncConnection,
+    spell_id: UUID,
+    slots: Collection[Slot],
+    next_try_at: datetime,
+    error: str,
+    *,
+    undone: bool = False,
 ) -> None:
-    """The cancelling of these slots was refused for now: it stays planned, and waits."""
+    """The cancelling of these slots was refused for now: it stays planned, and waits; `undone` if it said so itself."""
     ours = (cancellation.c.spell_id == spell_id) & (cancellation.c.state == StepState.PLANNED)
-    values = {"next_try_at": next_try_at, "error": error}
+    values = {"next_try_at": next_try_at, "error": error} | ({"in_flight_until": None} if undone else {})
     await connection.execute(update(cancellation).where(ours, _among(slots)).values(values))
 
 

@@ -55,6 +55,7 @@ _WORDS: dict[Reason, str] = {
     Reason.HELD_BY_ANOTHER: "not uninstalled: another user's slot of the model runs",
     Reason.BOOKED_SOON: "not uninstalled: another user's slot starts soon",
     Reason.MODE_CHANGED: "DRY_RUN was switched since the warning",
+    Reason.DELETE_IN_FLIGHT: "a DELETE whose answer is not known may still be carried out",
     Reason.REFUSED: "the booking service refused {failed} of {slots}",
 }
 _WORDS_OF_ACT: dict[tuple[Decision, Reason], str] = {

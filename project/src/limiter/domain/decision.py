@@ -57,6 +57,7 @@ class Reason(StrEnum):
     BOOKED_SOON = "booked_soon"  # not uninstalled: another user's slot starts soon
     MODE_CHANGED = "mode_changed"  # DRY_RUN was switched since the spell began
     REFUSED = "refused"  # the booking service refused to cancel some of the slots
+    DELETE_IN_FLIGHT = "delete_in_flight"  # the answer to a DELETE is not known, and it may still be carried out
     QUIET_HOURS = "quiet_hours"  # nobody is warned or cancelled in them
     SURGE = "idle_surge"  # too many turned idle at once: a person must allow it
     KEEPS_SLOT = "keeps_slot"  # not uninstalled: the user's own later slot, which stays, starts soon

@@ -116,16 +116,18 @@ def _is_uninstalled(spell: IdleSpell) -> bool:
     return sent is not None and (sent.unfinished or sent.state is CommandState.COMPLETED)
 
 
-def _stop(planned: Sequence[Step], facts: EnforcementFacts, reason: Reason) -> Stop | Settle:
-    """End the rest; what may be gone, because a DELETE of it was sent, is read before it is said to stay."""
-    unread = [step for step in planned if _may_be_gone(step, facts)]
-    if not unread:
+def _stop(planned: Sequence[Step], facts: EnforcementFacts, reason: Reason) -> Stop | Settle | Wait:
+    """End the rest; what may be gone or go yet, because a DELETE of it was sent, is not said to stay before."""
+    unsure = [step for step in planned if _may_be_gone(step, facts)]
+    if not unsure:
         return Stop(reason)
-    return Settle(tuple(step.slot for step in planned if step not in unread), StepState.STOPPED, str(reason))
+    stays = tuple(step.slot for step in planned if step not in unsure)
+    return Settle(stays, StepState.STOPPED, str(reason)) if stays else Wait(Reason.DELETE_IN_FLIGHT)
 
 
 def _may_be_gone(step: Step, facts: EnforcementFacts) -> bool:
-    return step.is_unsettled and step.slot.reservation_id not in facts.booked
+    in_flight = step.in_flight_until is not None and facts.at < step.in_flight_until
+    return step.is_unsettled and (in_flight or step.slot.reservation_id not in facts.booked)
 
 
 def _is_gone(slot: Slot, facts: EnforcementFacts) -> bool:
@@ -138,9 +140,10 @@ def _next_slot(spell: IdleSpell, planned: Sequence[Step], facts: EnforcementFact
     """The first planned step that may be taken now; a reservation goes whole if nothing in it would go unnamed."""
     for step in planned:
         slot = step.slot
-        if slot.end <= facts.at and not _may_be_gone(step, facts):
+        over = slot.end <= facts.at
+        if over and not _may_be_gone(step, facts):
             return Settle((slot,), StepState.FAILED, "over before it could be cancelled")
-        if slot.reservation_id not in facts.booked or not is_ripe(step, facts.at):
+        if over or slot.reservation_id not in facts.booked or not is_ripe(step, facts.at):
             continue
         reservation = facts.booked[slot.reservation_id]
         if reservation is None or _is_gone(slot, facts):
@@ -150,14 +153,8 @@ def _next_slot(spell: IdleSpell, planned: Sequence[Step], facts: EnforcementFact
             return Settle((slot,), StepState.FAILED, "booked by another user now")
         if not spell.concerns(reservation):
             return Settle((slot,), StepState.STOPPED, OF_ANOTHER_MODEL)
-        going = [
-            one.slot
-            for one in planned
-            if one.slot.reservation_id == reservation.id
-            and one.slot.id in present
-            and one.slot.end > facts.at
-            and is_ripe(one, facts.at)
-        ]
+        ripe = [one.slot for one in planned if one.slot.reservation_id == reservation.id and is_ripe(one, facts.at)]
+        going = [one for one in ripe if one.id in present and one.end > facts.at]
         if {one.id for one in going} == present:
             return Delete(reservation.id, tuple(going), whole=True)
         return Delete(reservation.id, (slot,), whole=False)

@@ -79,12 +79,16 @@ OPEN_STEPS = (StepState.NAMED, StepState.PLANNED)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The cancelling of one slot; after a refusal it is not tried again before `next_try_at`."""
+    """The cancelling of one slot; after a refusal it is not tried again before `next_try_at`.
+
+    A DELETE of it whose answer is not known may still be carried out until `in_flight_until`.
+    """
 
     slot: Slot
     state: StepState
     attempts: int = 0
     next_try_at: datetime | None = None
+    in_flight_until: datetime | None = None
 
     @property
     def is_unsettled(self) -> bool:

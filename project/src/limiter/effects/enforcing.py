@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import assert_never
 from uuid import uuid4
 
@@ -38,7 +39,7 @@ class Refusals:
 
 @dataclass(frozen=True)
 class Enforcing:
-    """Takes the steps of spells that are enforced, as long as each next one may be taken."""
+    """Takes the steps of spells that are enforced; a call to the booking service takes at most `in_flight`."""
 
     reader: SnapshotReader
     booking: Booking
@@ -46,6 +47,7 @@ class Enforcing:
     closing: SpellClosing
     telemetry: Telemetry
     audit: Audit
+    in_flight: timedelta
 
     async def go_on(self, run: Run, spell: IdleSpell, base: Snapshot, refusals: Refusals) -> AsyncIterator[RunTrace]:
         """Take steps until the spell is closed or has to wait; raises ServiceError if a step's facts cannot be read."""
@@ -106,11 +108,12 @@ class Enforcing:
 
     async def _delete(self, run: Run, spell: IdleSpell, base: Snapshot, step: Delete, refusals: Refusals) -> RunTrace:
         """One DELETE; if it is refused for now, or unanswered, the step stays planned and is tried again later."""
-        state, error = StepState.DONE, None
+        state, error, until = StepState.DONE, None, self.reader.clock() + self.in_flight
         if not spell.dry_run:
             async with run.write() as connection:
                 # Here, and not only before the look: it took seconds, in which a person may have paused or closed it.
-                if await run.braked(connection) or not await cancellations.tried(connection, spell.id, step.slots):
+                braked = await run.braked(connection)
+                if braked or not await cancellations.tried(connection, spell.id, step.slots, until):
                     return RunTrace()
             run.check()
             try:
@@ -134,9 +137,8 @@ class Enforcing:
     ) -> bool:
         """One reservation that cannot be read does not hold up the others; false if none of its steps was next."""
         at = self.reader.clock()
-        slots = tuple(
-            step.slot for step in spell.steps if is_ripe(step, at) and step.slot.reservation_id == reservation
-        )
+        ripe = (step.slot for step in spell.steps if is_ripe(step, at))
+        slots = tuple(slot for slot in ripe if slot.reservation_id == reservation)
         if not slots:
             return False
         self.telemetry.critical(problem.reason, problem)
@@ -150,7 +152,7 @@ class Enforcing:
         tries = 1 + max((one.attempts for one in spell.steps if one.slot in step.slots), default=0)
         later = base.at + backoff(tries, pacing.backoff_first, pacing.backoff_longest)
         async with run.write() as connection:
-            await cancellations.refused(connection, spell.id, step.slots, later, str(problem))
+            await cancellations.refused(connection, spell.id, step.slots, later, str(problem), undone=problem.undone)
 
     async def _settle(
         self, run: Run, spell: IdleSpell, base: Snapshot, slots: tuple[Slot, ...], state: StepState, error: str | None

@@ -37,7 +37,6 @@ class Jobs(Provider):
     verdicts = provide(Verdicts)
     audit = provide(Audit)
     closing = provide(SpellClosing)
-    enforcing = provide(Enforcing)
     idle_warning = provide(IdleWarning)
     rps_check = provide(RpsCheck)
     idle_enforce = provide(IdleEnforce)
@@ -49,6 +48,19 @@ class Jobs(Provider):
     @provide
     def commands(self, settings: Settings, dispatcher: Dispatcher, telemetry: Telemetry) -> Commands:
         return Commands(dispatcher, telemetry, utc_now, settings.http_concurrency)
+
+    @provide
+    def enforcing(
+        self,
+        settings: Settings,
+        reader: SnapshotReader,
+        booking: Booking,
+        commands: Commands,
+        closing: SpellClosing,
+        telemetry: Telemetry,
+        audit: Audit,
+    ) -> Enforcing:
+        return Enforcing(reader, booking, commands, closing, telemetry, audit, in_flight(settings))
 
     @provide
     def reader(

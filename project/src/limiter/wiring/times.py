@@ -12,7 +12,7 @@ def utc_now() -> datetime:
 
 
 def in_flight(settings: Settings) -> timedelta:
-    """How long after its `sent_at` a POST may still be under way: all attempts and the pauses between them.
+    """How long after it was recorded a POST or a DELETE may still be under way: all attempts and their pauses.
 
     Before it the sender may have frozen for as long as it trusts its lock; the two clocks may be off, either way.
     """

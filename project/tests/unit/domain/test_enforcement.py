@@ -243,6 +243,34 @@ def test_what_may_be_gone_is_read_before_it_is_said_to_stay() -> None:
     assert (found.slots, found.state) == ((ONE,), GONE)
 
 
+def in_flight(of: Slot, until: float) -> Step:
+    return replace(step(of, attempts=1), in_flight_until=at(until))
+
+
+def test_what_a_delete_may_still_take_is_not_said_to_stay_before_it_can_take_it_no_more() -> None:
+    begun, used = enforcing(in_flight(ONE, NOW + 30), step(TWO)), Reason.USED_AGAIN
+    booked = reservation(ONE, TWO)
+    assert next_step(begun, known(booked, ended=used), IDLE) == Settle((TWO,), STOPPED, "used_again")
+    then = replace(begun, steps=(begun.steps[0], step(TWO, STOPPED)))
+    assert next_step(then, known(booked, now=NOW + 29, ended=used), IDLE) == Wait(Reason.DELETE_IN_FLIGHT)
+    assert next_step(then, known(booked, now=NOW + 30, ended=used), IDLE) == Stop(Reason.USED_AGAIN)
+    gone = next_step(then, known(reservation(TWO), now=NOW + 29, ended=used), IDLE)
+    assert isinstance(gone, Settle)
+    assert (gone.slots, gone.state) == ((ONE,), GONE)
+
+
+def test_what_a_delete_may_still_take_is_tried_again_at_once() -> None:
+    assert next_step(enforcing(in_flight(ONE, NOW + 30)), known(reservation(ONE)), IDLE) == Delete("r1", (ONE,), True)
+
+
+def test_what_is_over_is_not_said_to_be_refused_while_a_delete_may_have_taken_it() -> None:
+    begun, over = enforcing(in_flight(ONE, 4 * HOUR + 30)), reservation(ONE)
+    assert next_step(begun, known(over, now=4 * HOUR), IDLE) == Wait(Reason.REFUSED)
+    found = next_step(begun, known(over, now=4 * HOUR + 30), IDLE)
+    assert isinstance(found, Settle)
+    assert found.state is FAILED
+
+
 def test_what_is_over_and_may_be_gone_is_read_before_it_is_said_to_be_refused() -> None:
     begun = enforcing(step(ONE, attempts=1, retry=9 * HOUR))
     assert next_step(begun, known(now=4 * HOUR), IDLE) == Wait(Reason.REFUSED)

@@ -233,9 +233,10 @@ STORIES: dict[Reason, Callable[[], Story]] = {
     Reason.UNINSTALL_LATE: late_uninstall,
     Reason.MODE_CHANGED: changed_mode,
 }
-BY_THE_SERVICE = {  # what a person, or many bookings at once, bring about
+BY_THE_SERVICE = {  # what a person, many bookings at once, or a lost answer brings about
     Reason.BY_OPERATOR: "tests/service/test_operator_commands.py",
     Reason.SURGE: "tests/service/test_warning_rules.py",
+    Reason.DELETE_IN_FLIGHT: "tests/service/test_interleavings.py",
 }
 
 

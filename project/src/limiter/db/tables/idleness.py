@@ -59,6 +59,7 @@ cancellation = Table(
     Column("state", Text, nullable=False),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     time("next_try_at", nullable=True),
+    time("in_flight_until", nullable=True),
     Column("error", Text),
 )
 
