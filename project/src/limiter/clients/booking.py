@@ -92,7 +92,8 @@ class Booking:
         unreadable = [names for page in pages for names in page.unreadable]
         if len(found) + len(unreadable) < listed:
             raise _ListChanged("a reservation is listed twice")
-        self._last, self._bookings = pages, Bookings(tuple(found.values()), NOBODY.union(*unreadable))
+        bookings = Bookings(tuple(found.values()), NOBODY.union(*unreadable))
+        self._last, self._bookings = pages, bookings.following(self._bookings)
         return self._bookings
 
     async def _page(self, since: int, page: int) -> _Read:

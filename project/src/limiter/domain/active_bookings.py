@@ -1,15 +1,17 @@
 """What a user has booked of one running model: all his slots, unbroken rows, and the slot that covers now."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from operator import attrgetter
+from typing import NamedTuple
 from uuid import UUID
 
 from limiter.domain.fleet import Fleet, ServedModel
 from limiter.domain.reservations import Bookings, Reservation, Slot, User
 
 _place = attrgetter("start", "end", "id", "reservation_id")  # the order of slots, which compare slowly themselves
+BookingKey = tuple[UUID, UUID]  # whose booking it is: the model's id and the user's
 GapOf = Callable[[str], timedelta]  # a model's name -> the pause up to which a row of its slots is unbroken
 
 
@@ -53,31 +55,50 @@ class UserSlots:
         return ActiveBooking(self.model, self.user, self.slots, (), None)
 
 
-def slots_by_user(fleet: Fleet, bookings: Bookings, gap_of: GapOf) -> dict[tuple[UUID, UUID], UserSlots]:
-    """The slots of every user and running model, by the model's id and the user's; kept for the same bookings."""
-    kept = bookings.derived.get("slots by user")
-    if kept is None or kept[0] is not fleet or kept[1] != gap_of:
-        kept = bookings.derived["slots by user"] = (fleet, gap_of, _slots_by_user(fleet, bookings.reservations, gap_of))
-    found: dict[tuple[UUID, UUID], UserSlots] = kept[2]
-    return found
+class _Derived(NamedTuple):
+    """What was derived, and of what: to know whether it is still so, and what of it."""
+
+    reservations: tuple[Reservation, ...]
+    fleet: Fleet
+    gap_of: GapOf
+    sources: dict[BookingKey, list[Reservation]]
+    found: dict[BookingKey, UserSlots]
 
 
-def _slots_by_user(
-    fleet: Fleet, reservations: Iterable[Reservation], gap_of: GapOf
-) -> dict[tuple[UUID, UUID], UserSlots]:
-    found: dict[tuple[UUID, UUID], tuple[ServedModel, User, list[Slot]]] = {}
+def slots_by_user(fleet: Fleet, bookings: Bookings, gap_of: GapOf) -> dict[BookingKey, UserSlots]:
+    """The slots of every user and running model, by the model's id and the user's; kept while they are the same."""
+    last: _Derived | None = bookings.derived.get("slots by user")
+    if last is None or last.gap_of != gap_of:
+        last = _Derived((), fleet, gap_of, {}, {})
+    if last.reservations is not bookings.reservations or last.fleet is not fleet:
+        last = bookings.derived["slots by user"] = _slots_by_user(fleet, bookings.reservations, last)
+    return last.found
+
+
+def _slots_by_user(fleet: Fleet, reservations: tuple[Reservation, ...], last: _Derived) -> _Derived:
+    models: dict[BookingKey, ServedModel] = {}
+    sources: dict[BookingKey, list[Reservation]] = {}
     for reservation in reservations:
         model = _instance_of(fleet, reservation)
         if model is not None:
             key = (model.id, reservation.user.id)
-            found.setdefault(key, (model, reservation.user, []))[2].extend(reservation.slots)
-    result = {}
-    for key, (model, user, slots) in found.items():
-        once = {_place(slot): slot for slot in slots}
-        ordered = tuple(once[place] for place in sorted(once))
-        cut = [(row[0].start, max(slot.end for slot in row), row) for row in rows(ordered, gap_of(model.name))]
-        result[key] = UserSlots(model, user, ordered, cut)
-    return result
+            models.setdefault(key, model)
+            sources.setdefault(key, []).append(reservation)
+    found = {}
+    for key, model in models.items():
+        known = last.found[key] if last.sources.get(key) == sources[key] else None
+        if known is None or known.model.name != model.name:
+            found[key] = _user_slots(model, sources[key], last.gap_of(model.name))
+        else:
+            found[key] = known if known.model is model else replace(known, model=model)
+    return _Derived(reservations, fleet, last.gap_of, sources, found)
+
+
+def _user_slots(model: ServedModel, reservations: Sequence[Reservation], gap: timedelta) -> UserSlots:
+    once = {_place(slot): slot for reservation in reservations for slot in reservation.slots}
+    ordered = tuple(once[place] for place in sorted(once))
+    cut = [(row[0].start, max(slot.end for slot in row), row) for row in rows(ordered, gap)]
+    return UserSlots(model, reservations[0].user, ordered, cut)
 
 
 def _instance_of(fleet: Fleet, reservation: Reservation) -> ServedModel | None:

@@ -73,6 +73,11 @@ class Bookings:
         """What `active_bookings` derived, kept for the next snapshot of the same bookings."""
         return {}
 
+    def following(self, before: "Bookings") -> "Bookings":
+        """These, with what was derived of those that were read before: most of it holds still."""
+        self.derived.update(before.derived)
+        return self
+
     @cached_property
     def by_id(self) -> Mapping[str, Reservation]:
         return {reservation.id: reservation for reservation in self.reservations}

@@ -7,6 +7,7 @@ from functools import cached_property
 from uuid import UUID
 
 from limiter.domain.active_bookings import ActiveBooking, UserSlots, slots_by_user
+from limiter.domain.active_bookings import BookingKey as BookingKey
 from limiter.domain.audit import DecisionRecord, Numbers
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
@@ -20,8 +21,6 @@ from limiter.domain.renaming import with_former_keeps, with_former_use
 from limiter.domain.reservations import Bookings, UnbookingMode, barred, other_users_claim, own_slot_soon
 from limiter.domain.usage import Memory, Observation, Scrape
 from limiter.domain.verdict import UNKNOWN, Verdict
-
-BookingKey = tuple[UUID, UUID]  # model id, user id
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ class Reader:
 
     def _same_bookings(self, reservations: tuple[Reservation, ...]) -> Bookings:
         if self._bookings.reservations is not reservations:
-            self._bookings = Bookings(reservations)
+            self._bookings = Bookings(reservations).following(self._bookings)
         return self._bookings
 
     def _scrapes(self, fields: list[dict[str, Any]]) -> tuple[Scrape, ...]:

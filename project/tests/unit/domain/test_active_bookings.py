@@ -1,11 +1,14 @@
 """Who has booked which running model now: rows of slots, their borders, and whose they are."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from limiter.domain.active_bookings import ActiveBooking, rows, slots_by_user
-from limiter.domain.fleet import Fleet
+from limiter.domain.fleet import Fleet, ServedModel
 from limiter.domain.reservations import Bookings, Reservation, Slot
 from tests.unit.domain.build import ANNA, BORIS, HOUR, MINUTE, NAME, at, booking, reservation, secs, served, slot
 
@@ -15,6 +18,10 @@ KEY = (served().id, ANNA.id)
 
 def gap_of(name: str) -> timedelta:
     return GAP
+
+
+def strict_of(name: str) -> timedelta:
+    return GAP if name == NAME else secs(60)
 
 
 def active(now: float, *reservations: Reservation, fleet: Fleet | None = None) -> list[ActiveBooking]:
@@ -185,7 +192,7 @@ def test_each_models_rows_are_cut_by_its_own_gap() -> None:
     fleet = Fleet((served(1), served(2, "strict")))
     pause = slot(0, HOUR), slot(HOUR + 200, 2 * HOUR)
     booked = Bookings((reservation(*pause), reservation(*pause, name="strict", model=2, id="r2")))
-    users = slots_by_user(fleet, booked, lambda name: GAP if name == NAME else secs(60))
+    users = slots_by_user(fleet, booked, strict_of)
     assert [len(slots.at(at(0)).row) for slots in users.values()] == [2, 1]
 
 
@@ -201,6 +208,44 @@ def test_rows_are_cut_once_for_the_same_bookings_and_fleet_and_anew_for_others()
     assert slots_by_user(Fleet((served(2),)), booked, gap_of) == {}
     again = slots_by_user(fleet, booked, gap_of)
     assert again == users
+
+
+OWNERS = st.tuples(st.sampled_from((ANNA, BORIS)), st.sampled_from((None, 1, 2)))
+SLOTS = st.lists(st.sampled_from((0, HOUR, HOUR + 200, 3 * HOUR)), min_size=1, max_size=3, unique=True)
+BOOKED = st.dictionaries(st.sampled_from("abc"), st.tuples(OWNERS, SLOTS), max_size=3)
+FLEETS = st.sets(st.tuples(st.integers(1, 2), st.sampled_from((NAME, "strict")), st.integers(1, 2)), max_size=3)
+
+
+@given(st.lists(st.tuples(BOOKED, FLEETS, st.sampled_from((gap_of, strict_of))), max_size=5))
+def test_what_follows_other_bookings_is_what_it_would_be_without_them(readings: list[Any]) -> None:
+    last = Bookings(())
+    for booked, models, gap in readings:
+        fleet = Fleet(tuple(served(*one) for one in {one[0]: one for one in sorted(models)}.values()))
+        found = tuple(
+            reservation(*(slot(start, start + HOUR, of=id) for start in sorted(starts)), user=user, model=model, id=id)
+            for id, ((user, model), starts) in booked.items()
+        )
+        last = Bookings(found).following(last)
+        assert slots_by_user(fleet, last, gap) == slots_by_user(fleet, Bookings(found), gap)
+
+
+def test_of_bookings_that_follow_others_only_what_has_changed_is_derived() -> None:
+    fleet, his = Fleet((served(),)), reservation(slot(0, HOUR, of="r2"), user=BORIS)
+    before = Bookings((reservation(slot(0, HOUR)), his))
+    first = slots_by_user(fleet, before, gap_of)
+    after = Bookings((reservation(slot(0, 2 * HOUR)), his)).following(before)
+    second = slots_by_user(fleet, after, gap_of)
+    assert second[KEY] != first[KEY]
+    assert second[KEY[0], BORIS.id] is first[KEY[0], BORIS.id]
+
+
+@pytest.mark.parametrize("model", [served(name="strict"), served(replicas=2)], ids=["another gap", "replicas"])
+def test_of_bookings_that_follow_others_what_has_another_model_is_as_of_that_one(model: ServedModel) -> None:
+    row = (reservation(slot(0, HOUR), slot(HOUR + 200, 2 * HOUR)),)
+    before = Bookings(row)
+    slots_by_user(Fleet((served(),)), before, strict_of)
+    after = slots_by_user(Fleet((model,)), Bookings(row).following(before), strict_of)
+    assert after == slots_by_user(Fleet((model,)), Bookings(row), strict_of)
 
 
 ONE, TWO, THREE = slot(0, HOUR), slot(2 * HOUR, 3 * HOUR), slot(4 * HOUR, 5 * HOUR)
