@@ -109,7 +109,8 @@ class Deltas:
         if "all" in fields:
             self._last[thing] = dict(fields["all"])
         elif fields:
-            gone = set(fields.get("gone", ()))
-            kept = {key: item for key, item in self._last[thing].items() if key not in gone}
-            self._last[thing] = kept | fields.get("set", {})
+            kept = self._last[thing] | fields.get("set", {})
+            for key in fields.get("gone", ()):
+                kept.pop(key, None)
+            self._last[thing] = kept
         return self._last[thing]
