@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from limiter.domain.audit import standing_of
 from limiter.domain.decision import Decision, Reason
-from limiter.domain.snapshot import BookingKey
+from limiter.domain.snapshot import BookingKey, Snapshot
 from limiter.domain.verdict import Verdict
 
 _UNADDRESSED = standing_of(Decision.HOLD, Reason.ADDRESS_UNKNOWN)
@@ -52,3 +52,15 @@ def turned_idle(verdicts: Mapping[BookingKey, Verdict], standing: Mapping[Bookin
 def held_by_surge(standing: str | None) -> Reason:
     """Why a booking that would be warned is not while a surge stands: who waits for an address goes on waiting."""
     return Reason.ADDRESS_UNKNOWN if standing == _UNADDRESSED else Reason.SURGE
+
+
+def bookings_since(snapshot: Snapshot, since: datetime) -> set[BookingKey]:
+    """The bookings of which slots ran then or have begun since, over by now or not.
+
+    In `ALL` a cancelling is often due right when a slot ends: of the bookings that run then it would be too many.
+    """
+    return {
+        key
+        for key, slots in snapshot.users.items()
+        if any(start <= snapshot.at and since < end for start, end, _ in slots.rows)
+    }
