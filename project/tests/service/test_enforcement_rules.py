@@ -587,7 +587,7 @@ async def test_a_surge_of_cancellings_is_over_when_its_window_has_passed_and_nob
 async def test_cancellings_of_half_of_the_bookings_are_no_surge_though_their_slots_or_models_are_gone_by_then(
     make_bench: MakeBench, time: FrozenDateTimeFactory, uninstalls: bool
 ) -> None:
-    """Slots of an hour each day, with N = 1 h: due when the slots have ended; or row by row, each model's user alone."""
+    """Slots of an hour each day, with N = 1 h: due when the slots have ended; or each user has a model for himself."""
     mode = {"UNBOOKING_MODE": "IN_ROW", "UNINSTALL_ON_IDLE": "true"} if uninstalls else {"UNBOOKING_MODE": "ALL"}
     bench = await make_bench(IDLE_SURGE_MIN=2, IDLE_ENFORCE_MAX_PER_RUN=2, **mode)
     bench.platform.add_model("used")

@@ -77,6 +77,29 @@ STORIES = [
         settings=UNINSTALL,
     ),
     Story(
+        "what is over by the deadline of a warning that had to wait is not named",
+        """0 ann books 0-60 60-90 90-120 120-240
+        40 the broker forgets the notifier
+        95 the broker knows the notifier""",
+        """95 ann hears warning of 90-120 120-240 from 110
+        110 ann loses 90-120
+        110 ann loses 120-240
+        110 ann hears cancelled 90-120 120-240""",
+        runs=(0, 45, 60, 95, 110),
+    ),
+    Story(
+        "nor is it cancelled, though its user has it later by then",
+        """0 ann books 0-60 60-90 120-240
+        40 the broker forgets the notifier
+        80 ann moves 60-90 to 250-280
+        95 the broker knows the notifier""",
+        """95 ann hears warning of 120-240 from 110
+        110 ann loses 120-240
+        110 ann hears cancelled 120-240""",
+        runs=(0, 45, 60, 75, 95, 110),
+        settings={"UNBOOKING_ROW_GAP_SECONDS": 6000},
+    ),
+    Story(
         "nothing follows, but the model would be freed: a warning that names no slot",
         "0 ann books 0-180",
         """45 ann hears warning of the model from 60

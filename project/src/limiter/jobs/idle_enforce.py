@@ -117,7 +117,7 @@ class IdleEnforce:
         async with run.write() as connection:
             new = await surges.begin(connection, SURGE, run.now)
         if new:
-            self.telemetry.critical(Reason.SURGE, f"{many} cancellings at once of {begun.among} bookings: no more begin")
+            self.telemetry.critical(Reason.SURGE, f"{many} cancellations at once among {begun.among} bookings: no more")
         return Reason.SURGE
 
     async def _end_surge(self, run: Run, begun: _Begun) -> None:
