@@ -583,6 +583,33 @@ async def test_a_surge_of_cancellings_is_over_when_its_window_has_passed_and_nob
     assert (await ask(bench, allow))["outcome"] == "failed"
 
 
+@pytest.mark.parametrize("uninstalls", [False, True])
+async def test_cancellings_of_half_of_the_bookings_are_no_surge_though_their_slots_or_models_are_gone_by_then(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, uninstalls: bool
+) -> None:
+    """Slots of an hour each day, with N = 1 h: due when the slots have ended; or each user has a model for himself."""
+    mode = {"UNBOOKING_MODE": "IN_ROW", "UNINSTALL_ON_IDLE": "true"} if uninstalls else {"UNBOOKING_MODE": "ALL"}
+    bench = await make_bench(IDLE_SURGE_MIN=2, IDLE_ENFORCE_MAX_PER_RUN=2, **mode)
+    bench.platform.add_model("used")
+    bench.platform.set_rate("used", 1.0)
+    for number in range(8):
+        model = f"m{number}" if number < 4 else "used"
+        if number < 4:
+            bench.platform.add_model(model)
+        book(bench, number, 0, 60, 120, model=model) if uninstalls else daily(bench, number, model)
+    await bench.run(Job.RPS_CHECK)
+    time.move_to(START + minutes(45))
+    await bench.run(Job.RPS_CHECK, Job.IDLE_WARNING, Job.EVENT_DISPATCH)
+    assert await bench.stages() == ["warning"] * 4
+    heard = [len(await enforce(bench, time, minute)) for minute in (60, 60.5, 61)]
+    assert (sum(heard), bench.criticals().get("idle_surge", 0)) == (4, 0)
+
+
+def daily(bench: Bench, number: int, model: str) -> None:
+    book(bench, number, 0, 60, model=model)
+    book(bench, number, 1440, 1500, model=model)
+
+
 async def enforce_until(bench: Bench, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """Run idle_enforce until it asks whether it may take its next step after so many: there its replica dies."""
     asked = 0

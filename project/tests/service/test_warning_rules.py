@@ -77,6 +77,29 @@ STORIES = [
         settings=UNINSTALL,
     ),
     Story(
+        "what is over by the deadline of a warning that had to wait is not named",
+        """0 ann books 0-60 60-90 90-120 120-240
+        40 the broker forgets the notifier
+        95 the broker knows the notifier""",
+        """95 ann hears warning of 90-120 120-240 from 110
+        110 ann loses 90-120
+        110 ann loses 120-240
+        110 ann hears cancelled 90-120 120-240""",
+        runs=(0, 45, 60, 95, 110),
+    ),
+    Story(
+        "nor is it cancelled, though its user has it later by then",
+        """0 ann books 0-60 60-90 120-240
+        40 the broker forgets the notifier
+        80 ann moves 60-90 to 250-280
+        95 the broker knows the notifier""",
+        """95 ann hears warning of 120-240 from 110
+        110 ann loses 120-240
+        110 ann hears cancelled 120-240""",
+        runs=(0, 45, 60, 75, 95, 110),
+        settings={"UNBOOKING_ROW_GAP_SECONDS": 6000},
+    ),
+    Story(
         "nothing follows, but the model would be freed: a warning that names no slot",
         "0 ann books 0-180",
         """45 ann hears warning of the model from 60
@@ -445,6 +468,40 @@ async def test_a_mass_at_the_border_is_no_surge(make_bench: MakeBench, time: Fro
     bench = await fleet(make_bench, 30, 20)
     assert await run_at(bench, time, 45, *WARNING) == ["warning"] * 20
     assert bench.criticals().get("idle_surge", 0) == 0
+
+
+async def unaddressed(make_bench: MakeBench, users: int, idle: int, known: int) -> Bench:
+    """A fleet of whose users only one has an address."""
+    bench = await fleet(make_bench, users, idle, USER_EMAIL_TEMPLATE="", IDLE_SURGE_MIN=2)
+    await contacts.learn(bench.engine, UUID(int=known + 1), "him", "him@example.org", [])
+    return bench
+
+
+async def test_users_without_an_address_that_turn_idle_one_after_another_pile_up_to_no_surge(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await unaddressed(make_bench, 0, 0, known=5)
+    for number in range(6):
+        time.move_to(START + minutes(2 * number))
+        begin = START + minutes(2 * number)
+        slots = [(begin, START + minutes(120)), (START + minutes(120), START + minutes(180))]
+        bench.platform.add_reservation(str(UUID(int=number + 1)), f"user{number}", "m", slots=slots)
+    heard = [await run_at(bench, time, 45 + 2 * number, *WARNING) for number in range(6)]
+    assert heard == [[]] * 5 + [["warning"]]
+    assert "idle_surge" not in bench.criticals()
+
+
+async def test_in_a_surge_who_has_no_address_goes_on_waiting_for_it(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await unaddressed(make_bench, 5, 2, known=4)
+    assert await run_at(bench, time, 45, *WARNING) == []
+    bench.platform.set_rate("used", 0)
+    await run_at(bench, time, 46, Job.RPS_CHECK)
+    await run_at(bench, time, 92, *WARNING)
+    assert bench.criticals()["idle_surge"] == 1
+    reasons = [row.reason for row in await bench.rows(tables.decision) if row.stands and row.user_id]
+    assert sorted(reasons) == ["address_unknown"] * 2 + ["idle_surge"] * 3
 
 
 async def test_a_surge_warns_nobody_and_alarms_once_until_a_person_allows_it(

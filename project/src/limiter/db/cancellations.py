@@ -6,7 +6,21 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, ColumnElement, Text, Uuid, any_, bindparam, column, func, or_, select, tuple_, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Text,
+    Uuid,
+    any_,
+    bindparam,
+    column,
+    delete,
+    func,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.db.bulk import upsert
@@ -21,6 +35,12 @@ async def name(connection: AsyncConnection, spell_id: UUID, slots: Iterable[Slot
     """Record which slots a warning puts at risk."""
     rows = [(spell_id, slot.reservation_id, slot.id, slot.start, slot.end, StepState.NAMED) for slot in slots]
     await upsert(connection, cancellation, COLUMNS, rows)
+
+
+async def unname(connection: AsyncConnection, spell_id: UUID, slots: Collection[Slot]) -> None:
+    """Record that a warning, which has not gone out yet, does not put these slots at risk any more."""
+    ours = (cancellation.c.spell_id == spell_id) & (cancellation.c.state == StepState.NAMED)
+    await connection.execute(delete(cancellation).where(ours, _among(slots)))
 
 
 async def rebook(connection: AsyncConnection, spell: IdleSpell, booked: IdleSpell) -> None:

@@ -136,10 +136,11 @@ async def delivered(connection: AsyncConnection, ids: Collection[UUID], at: date
     await connection.execute(pending.values(state=SpellState.WARNED, delivered_at=at))
 
 
-async def begun_since(connection: AsyncConnection, since: datetime) -> int:
-    """For how many bookings a cancelling has begun since then."""
-    query = select(func.count()).where(idle_spell.c.enforcing_at > since, ~idle_spell.c.dry_run)
-    return await connection.scalar(query) or 0
+async def begun_since(connection: AsyncConnection, since: datetime) -> set[BookingKey]:
+    """The bookings of which a cancelling has begun since then."""
+    query = select(idle_spell.c.model_id, idle_spell.c.user_id)
+    rows = await connection.execute(query.where(idle_spell.c.enforcing_at > since, ~idle_spell.c.dry_run))
+    return {(row.model_id, row.user_id) for row in rows}
 
 
 async def enforcing(connection: AsyncConnection) -> int:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.clients.errors import Rejected, ServiceError
 from limiter.clients.notifier import Notifier
-from limiter.db import contacts, idle_spells, keeps, outbox, readings
+from limiter.db import cancellations, contacts, idle_spells, keeps, outbox, readings
 from limiter.db.outbox import Event
 from limiter.domain.command import backoff
 from limiter.domain.decision import Reason
@@ -19,7 +19,7 @@ from limiter.domain.idle_spell import IdleSpell, SpellState
 from limiter.domain.overtaken import held_back
 from limiter.domain.policy import Policy
 from limiter.effects.events import STARTED, warned_of
-from limiter.effects.going_out import as_it_goes_out, whole_second
+from limiter.effects.going_out import as_it_goes_out, over_by, whole_second
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
 
@@ -87,7 +87,7 @@ class EventDispatch:
     ) -> list[Event]:
         """A warning says the deadline as it will be held, however late it goes out; whole seconds, rounded up.
 
-        And it goes to the address that its user has by now.
+        It names no slot that is over by then, and goes to the address that its user has by now.
         """
         deadlines = {
             id: whole_second(self.policy.idle(spell.model_name).earliest(spell.not_before, now))
@@ -97,8 +97,11 @@ class EventDispatch:
         if not deadlines:
             return events
         await idle_spells.promised(connection, deadlines)
+        over = {id: slots for id, deadline in deadlines.items() if (slots := over_by(spells[id], deadline))}
+        for id, slots in over.items():
+            await cancellations.unname(connection, id, slots)
         emails = await self._emails(connection, spells)
-        dated = [as_it_goes_out(event, deadlines, emails) for event in events]
+        dated = [as_it_goes_out(event, deadlines, emails, over) for event in events]
         await outbox.rewrite(connection, [new for new, old in zip(dated, events, strict=True) if new is not old])
         return dated
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from limiter.db import cancellations, idle_spells, surges
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.idle_spell import IdleSpell, SpellState, as_booked, booked_elsewhere
-from limiter.domain.snapshot import Snapshot
-from limiter.domain.surge import SurgeKind, is_surge
+from limiter.domain.snapshot import BookingKey, Snapshot
+from limiter.domain.surge import SurgeKind, bookings_since, is_surge
 from limiter.domain.verdict import Verdict
 from limiter.effects.audit import Audit
 from limiter.effects.closing import SpellClosing
@@ -27,10 +27,11 @@ SURGE = SurgeKind.CANCELLING
 
 @dataclass
 class _Begun:
-    """How many cancellings have begun: in this run, and within the window of a surge before it."""
+    """Whose cancellings have begun within the window of a surge, how many in this run, and among how many bookings."""
 
-    before: int = 0
+    before: set[BookingKey]
     here: int = 0
+    among: int = 0
     allowed: bool = False
     refusals: Refusals = field(default_factory=Refusals)
 
@@ -68,6 +69,7 @@ class IdleEnforce:
                 await self._forget_surge(run)
             return
         snapshot = await self.reader.read(run, run.now)
+        begun.among = len(bookings_since(snapshot, window) | begun.before)
         yield RunTrace(snapshots=((None, snapshot),))
         # Who is half through comes first, so that nobody stays so because others begin.
         for spell in sorted(spells, key=lambda spell: spell.state is not SpellState.ENFORCING):
@@ -76,7 +78,7 @@ class IdleEnforce:
             with run.isolated(spell=spell.id, model=spell.model_name):
                 async for part in self._one(run, snapshot, spell, begun):
                     yield part
-        await self._end_surge(run, snapshot, begun)
+        await self._end_surge(run, begun)
 
     async def _one(self, run: Run, sweep: Snapshot, spell: IdleSpell, begun: _Begun) -> AsyncIterator[RunTrace]:
         """The sweep only narrows; use and the reservation are read afresh before anything is cancelled."""
@@ -85,7 +87,7 @@ class IdleEnforce:
                 yield part
             return
         verdict = sweep.verdict_on(spell)
-        if verdict.decision is Decision.CANCEL and (limit := await self._limit(run, sweep, begun)):
+        if verdict.decision is Decision.CANCEL and (limit := await self._limit(run, begun)):
             verdict = replace(verdict, decision=Decision.HOLD, reason=limit)
         if verdict.decision is not Decision.CANCEL:
             yield await self._end_or_wait(run, sweep, spell, verdict)
@@ -105,24 +107,22 @@ class IdleEnforce:
         async for part in self.enforcing.go_on(run, enforced, fresh, begun.refusals):
             yield part
 
-    async def _limit(self, run: Run, sweep: Snapshot, begun: _Begun) -> Reason | None:
+    async def _limit(self, run: Run, begun: _Begun) -> Reason | None:
         """Why no further cancelling may begin in this run; None: it may."""
-        policy = self.reader.policy
+        policy, many = self.reader.policy, len(begun.before) + begun.here + 1
         if begun.here >= policy.enforce_per_run:
             return Reason.RUN_LIMIT
-        many, bookings = begun.before + begun.here + 1, len(sweep.active_bookings)
-        if begun.allowed or not is_surge(many, bookings, policy.surge_min, policy.surge_share):
+        if begun.allowed or not is_surge(many, begun.among, policy.surge_min, policy.surge_share):
             return None
         async with run.write() as connection:
             new = await surges.begin(connection, SURGE, run.now)
         if new:
-            text = f"{many} cancellings at once among {bookings} bookings: nobody is cancelled"
-            self.telemetry.critical(Reason.SURGE, text)
+            self.telemetry.critical(Reason.SURGE, f"{many} cancellations at once among {begun.among} bookings: no more")
         return Reason.SURGE
 
-    async def _end_surge(self, run: Run, sweep: Snapshot, begun: _Begun) -> None:
-        policy, many = self.reader.policy, begun.before + begun.here
-        if not is_surge(many + 1, len(sweep.active_bookings), policy.surge_min, policy.surge_share):
+    async def _end_surge(self, run: Run, begun: _Begun) -> None:
+        policy, many = self.reader.policy, len(begun.before) + begun.here
+        if not is_surge(many + 1, begun.among, policy.surge_min, policy.surge_share):
             await self._forget_surge(run)
 
     async def _forget_surge(self, run: Run) -> None:

@@ -1,7 +1,7 @@
 """idle_warning: opens and closes idle spells. It warns; it never cancels."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
@@ -11,7 +11,7 @@ from limiter.domain.audit import DecisionRecord
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.idle_spell import SpellState
 from limiter.domain.snapshot import BookingKey, Snapshot
-from limiter.domain.surge import SurgeKind, is_surge
+from limiter.domain.surge import SurgeKind, held_by_surge, is_surge, turned_idle
 from limiter.domain.verdict import Verdict, open_spell
 from limiter.effects import events
 from limiter.effects.audit import Audit
@@ -55,7 +55,7 @@ class IdleWarning:
         yield RunTrace(snapshots=((None, snapshot),))
         held: list[DecisionRecord] = []
         verdicts = await computed(self.verdicts.on, snapshot)
-        surge = await self._is_surge(run, snapshot, verdicts.values())
+        surge = await self._is_surge(run, snapshot, turned_idle(verdicts, snapshot.prior.standing))
         changed = await computed(self.audit.changed, snapshot, verdicts)
         for number, (key, verdict) in enumerate(changed.items()):
             if number % AT_A_TIME == 0:
@@ -64,7 +64,8 @@ class IdleWarning:
                 break
             verdict = self.verdicts.renewed(snapshot, key, verdict)
             if surge and verdict.decision is Decision.WARN:
-                verdict = replace(verdict, decision=Decision.HOLD, reason=Reason.SURGE)
+                reason = held_by_surge(snapshot.prior.standing.get(key))
+                verdict = replace(verdict, decision=Decision.HOLD, reason=reason)
             part = RunTrace()
             with run.isolated(model_id=key[0], user_id=key[1]):
                 part = await self._one(run, snapshot, key, verdict)
@@ -73,10 +74,9 @@ class IdleWarning:
         await self.audit.write_waits(run, held)
         await self.reminder.remind(run, snapshot)
 
-    async def _is_surge(self, run: Run, snapshot: Snapshot, verdicts: Iterable[Verdict]) -> bool:
-        """Whether too many bookings turn idle at once to be believed, and no person has allowed it."""
+    async def _is_surge(self, run: Run, snapshot: Snapshot, new: int) -> bool:
+        """Whether so many bookings that turn idle at once are not to be believed, and no person has allowed it."""
         policy = self.reader.policy
-        new = sum(verdict.decision is Decision.WARN for verdict in verdicts)
         all = len(snapshot.active_bookings) if new else 0
         async with run.read() as connection:
             known = await surges.load(connection)

@@ -23,7 +23,7 @@ from limiter.domain.idle_spell import (
 from limiter.domain.reservations import Slot
 from limiter.domain.snapshot import BookingKey, Snapshot
 from limiter.domain.step_facts import step_facts
-from limiter.domain.surge import is_surge
+from limiter.domain.surge import bookings_since, is_surge
 from limiter.domain.verdict import Verdict
 from limiter.replay.state import Cut, SimulatedState
 
@@ -51,7 +51,7 @@ class SimulatedEnforcement(SimulatedState):
     braked: Callable[[], bool] = _free
     closings: list[tuple[IdleSpell, Tell | Close]] = field(default_factory=list)
     surging: set[BookingKey] = field(default_factory=set)
-    begun_at: list[datetime] = field(default_factory=list)
+    begun_at: dict[BookingKey, datetime] = field(default_factory=dict)
 
     def enforce(
         self, sweep: Snapshot | None, again: Again, at: datetime, of: Collection[BookingKey] | None = None
@@ -91,15 +91,16 @@ class SimulatedEnforcement(SimulatedState):
         steps = planned_steps(booked.steps, verdict.slots, booked_elsewhere(spell, fresh.bookings), fresh.at)
         spell = replace(spell, state=SpellState.ENFORCING, steps=steps, enforcing_at=at)
         self.spells[spell.key] = spell
-        self.begun_at.append(at)
+        self.begun_at[spell.key] = at
         self._go_on(found, spell, again, at)
         return True
 
     def _is_surge(self, sweep: Snapshot, at: datetime) -> bool:
         """Whether one more cancelling would be too many at once."""
-        policy = self.policy
-        many = 1 + sum(begun > at - policy.surge_window for begun in self.begun_at)
-        return is_surge(many, len(sweep.active_bookings), policy.surge_min, policy.surge_share)
+        policy, since = self.policy, at - self.policy.surge_window
+        begun = {key for key, begun in self.begun_at.items() if begun > since}
+        among = len(bookings_since(sweep, since) | begun)
+        return is_surge(len(begun) + 1, among, policy.surge_min, policy.surge_share)
 
     def _go_on(self, found: Found, spell: IdleSpell, again: Again, at: datetime) -> None:
         """Take steps until the spell is closed or has to wait."""

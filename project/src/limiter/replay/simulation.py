@@ -1,6 +1,6 @@
 """The service without its external services: the policy and what it remembers, in the memory of one process."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -12,7 +12,7 @@ from limiter.domain.folding import fold
 from limiter.domain.idle_spell import SpellState
 from limiter.domain.renaming import with_former_use
 from limiter.domain.snapshot import BookingKey, Snapshot
-from limiter.domain.surge import is_surge
+from limiter.domain.surge import is_surge, turned_idle
 from limiter.domain.usage import Scrape
 from limiter.domain.verdict import Verdict, open_spell
 from limiter.replay.enforcement import Found, SimulatedEnforcement
@@ -49,7 +49,7 @@ class Simulation(SimulatedEnforcement):
         spells = snapshot.prior.spells
         on_spells = {k: snapshot.verdict_on(one) for k, one in spells.items() if one.state is not SpellState.ENFORCING}
         verdicts = self.lasting.verdicts() | on_spells
-        surging = self.surging if self.surging and self._turn_idle_at_once(snapshot, verdicts.values()) else ()
+        surging = self.surging if self.surging and self._turn_idle_at_once(snapshot, verdicts) else ()
         for key, verdict in verdicts.items():
             spell = spells.get(key)
             if verdict.decision is Decision.WARN and key in surging:
@@ -66,9 +66,9 @@ class Simulation(SimulatedEnforcement):
                 self._wait(found, snapshot, key, self.lasting.renewed(snapshot, key, verdict))
         return found
 
-    def _turn_idle_at_once(self, snapshot: Snapshot, verdicts: Iterable[Verdict]) -> bool:
+    def _turn_idle_at_once(self, snapshot: Snapshot, verdicts: Mapping[BookingKey, Verdict]) -> bool:
         """Whether too many would be warned."""
-        new, policy = sum(one.decision is Decision.WARN for one in verdicts), self.policy
+        new, policy = turned_idle(verdicts, self.standing), self.policy
         return is_surge(new, len(snapshot.active_bookings), policy.surge_min, policy.surge_share)
 
     def _open(self, snapshot: Snapshot, key: BookingKey, verdict: Verdict, *, delivers: bool) -> None:
