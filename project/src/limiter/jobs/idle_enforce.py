@@ -7,6 +7,7 @@ is asked for, so that any replica goes on where another stopped.
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 
+from limiter.computing import computed
 from limiter.db import cancellations, idle_spells, surges
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.idle_spell import IdleSpell, SpellState, as_booked, booked_elsewhere
@@ -62,14 +63,13 @@ class IdleEnforce:
             spells = [spell for spell in opened if spell.state is not SpellState.WARNING_PENDING]
             window = run.now - self.reader.policy.surge_window
             known = (await surges.load(connection)).get(SURGE)
-            allowed = known is not None and known.allowed
-            begun = _Begun(await idle_spells.begun_since(connection, window), allowed=allowed)
+            begun = _Begun(await idle_spells.begun_since(connection, window), allowed=bool(known and known.allowed))
         if not spells:
             if known is not None and not begun.before:  # nobody waits, and whose cancelling it was is long past
                 await self._forget_surge(run)
             return
         snapshot = await self.reader.read(run, run.now)
-        begun.among = len(bookings_since(snapshot, window) | begun.before)
+        begun.among = len(await computed(bookings_since, snapshot, window) | begun.before)
         yield RunTrace(snapshots=((None, snapshot),))
         # Who is half through comes first, so that nobody stays so because others begin.
         for spell in sorted(spells, key=lambda spell: spell.state is not SpellState.ENFORCING):
