@@ -292,6 +292,18 @@ async def test_a_post_that_may_have_been_taken_is_not_repeated(
     assert len(platform.commands) == (1 if fault.name in ("lost_answer", "truncated") else 0)
 
 
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+async def test_what_changes_something_meets_no_connection_that_the_server_is_about_to_close(
+    make_service: MakeService, method: str
+) -> None:
+    """A server may close one that is idle at any time, without a word, right as the next request comes on it."""
+    async with raw_server(drips(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", b"", 60)) as server:
+        service = make_service("dispatcher", url=server.url)
+        for _ in range(2):
+            await (service.post(SCALE, {}) if method == "POST" else service.delete(LIST, repeat=False))
+    assert len(server.heads) == 2
+
+
 async def test_a_post_is_repeated_while_nobody_can_be_reached(
     platform: Platform, telemetry: Telemetry, make_service: MakeService
 ) -> None:
