@@ -22,7 +22,8 @@ class Load(NamedTuple):
     `restarted` ends a wish for fewer: what came between may be lost. `measured` is false at the very first reading.
     `busy` has requests in flight, some of which a scale down could cut off. `tick` and `tick_calls` are the calls per
     second, and the calls, of the last tick alone; `slope` is by how much the calls per second grow in a second, 0 if
-    that may be chance; `lead` is in how many seconds a command sent now becomes real.
+    that may be chance; `lead` is in how many seconds a command sent now becomes real. `after_outage` is the
+    first after so long a time without a reading that no wish for more can be said to have lasted.
     """
 
     up: float
@@ -35,6 +36,7 @@ class Load(NamedTuple):
     slope: float = 0.0
     lead: float = 0.0
     measured: bool = True
+    after_outage: bool = False
 
     def expected(self, most: float) -> float:
         """Calls per second when a command sent now becomes real: never less than now, nor more than `most` times."""
@@ -128,4 +130,5 @@ class Loads:
         lead = rule.lead_default.total_seconds() if saga_seconds is None else saga_seconds
         lead += calls / tick if tick else 0
         restarted = restarted or rule.hides(observation.unseen, calls * share, model.replicas)
-        return Load(up, down, known, restarted, busy, tick * share, calls * share, grows, lead)
+        own, outage = (tick * share, calls * share), rule.is_outage(observation.unseen)
+        return Load(up, down, known, restarted, busy, *own, grows, lead, after_outage=outage)

@@ -36,13 +36,17 @@ class ScalingRule:
         """How long each of the two windows is that show how the load grows."""
         return 2 * self.up_window
 
+    def is_outage(self, unseen: timedelta) -> bool:
+        """Whether the time between two readings is too long for a tick; by a calendar it is as long as one wants."""
+        return not self.by_calendar and unseen > 2 * max(self.up_window, self.down_window)
+
     def hides(self, unseen: timedelta, calls: float, replicas: int) -> bool:
         """Whether a mean over such a long time between two readings may hide a load that fewer could not carry.
 
-        It may if all the calls can have come last. By a calendar, ticks are as long as somebody wants.
+        It may if all the calls can have come last.
         """
-        long = not self.by_calendar and unseen > 2 * max(self.up_window, self.down_window)
-        return long and calls / self.up_window.total_seconds() > self.headroom * self.target_rps * (replicas - 1)
+        fewer = self.headroom * self.target_rps * (replicas - 1)
+        return self.is_outage(unseen) and calls / self.up_window.total_seconds() > fewer
 
     @property
     def memory(self) -> timedelta:
