@@ -44,16 +44,20 @@ class ScalingRule:
         return 2 * self.up_window
 
     def is_outage(self, unseen: timedelta) -> bool:
-        """Whether the time between two readings is too long for a tick; by a calendar it is as long as one wants."""
-        return not self.by_calendar and unseen > 2 * max(self.up_window, self.down_window)
+        """Whether so long a time between two readings, far longer than all that is waited for, is no tick.
+
+        By a calendar, ticks are as long as somebody wants.
+        """
+        waited = max(self.up_window, self.down_window, self.up_stabilization, self.down_stabilization)
+        return not self.by_calendar and unseen > 2 * waited
 
     def hides(self, unseen: timedelta, calls: float, replicas: int) -> bool:
         """Whether a mean over such a long time between two readings may hide a load that fewer could not carry.
 
-        It may if all the calls can have come last.
+        It may if all the calls can have come last. By a calendar, ticks are as long as somebody wants.
         """
-        fewer = self.headroom * self.target_rps * (replicas - 1)
-        return self.is_outage(unseen) and calls / self.up_window.total_seconds() > fewer
+        long = not self.by_calendar and unseen > 2 * max(self.up_window, self.down_window)
+        return long and calls / self.up_window.total_seconds() > self.headroom * self.target_rps * (replicas - 1)
 
     @property
     def memory(self) -> timedelta:
