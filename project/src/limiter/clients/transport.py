@@ -15,6 +15,18 @@ from httpx_aiohttp.transport import AiohttpResponseStream
 CHUNK = 2**18  # bytes read at once: a metrics page of many megabytes comes in few pieces
 
 
+class Departure:
+    """Whether a request that changes something has begun to go out, as httpx tells its `trace` extension."""
+
+    def __init__(self) -> None:
+        """Not yet."""
+        self.begun = False
+
+    async def __call__(self, event: str, info: object) -> None:
+        """Take note of one step of the request."""
+        self.begun = self.begun or event.endswith("send_request_headers.started")
+
+
 class Transport(httpx.AsyncBaseTransport):
     """GETs through aiohttp, everything else through httpx's own transport."""
 

@@ -1,8 +1,10 @@
 """Calls to an external service: sorted by what the caller does, repeated only where that is safe, bounded in time."""
 
 import asyncio
+import socket
 import time as clock
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -316,6 +318,23 @@ async def test_a_post_is_repeated_while_nobody_can_be_reached(
     await platform.start()
     await sending
     assert len(platform.commands) == 1
+
+
+async def test_a_post_that_got_no_connection_in_time_was_not_sent(
+    make_service: MakeService, telemetry: Telemetry
+) -> None:
+    """As to a host that drops every packet: Linux does so where more wait to be accepted than may."""
+    with ExitStack() as stack:
+        host = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(host.getsockname())
+        url = f"http://127.0.0.1:{host.getsockname()[1]}"
+        raised = await failure(make_service("dispatcher", url=url, attempts=2, timeout=0.1).post(SCALE, {}))
+    assert type(raised) is NotSent
+    assert str(raised).endswith(": no connection")
+    assert outcomes(telemetry, "dispatcher") == {"unreachable": 2}
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
