@@ -86,6 +86,17 @@ async def test_a_wrong_token_is_found_without_cancelling_anything(
     assert any(line.startswith("NOT OK  BookingService: booking: ") and "401" in line for line in lines), lines
 
 
+async def test_a_process_that_is_read_by_two_addresses_is_named(
+    variables: dict[str, str], platform: Platform
+) -> None:
+    first, second = platform.metrics_urls
+    alias = first.replace("127.0.0.1", "localhost")
+    code, lines = await doctor(variables | {"ENTRYPOINT_METRICS_URLS": f"{first},{second},{alias}"})
+    assert code == 1
+    why = f"the process of {first} once more, so that each call counts twice: leave one of them out"
+    assert [line for line in lines if line.startswith("NOT OK")] == [f"NOT OK  Entrypoint {alias}: {why}"]
+
+
 async def test_a_gauge_of_requests_in_flight_that_one_page_has_is_right(
     variables: dict[str, str], platform: Platform
 ) -> None:

@@ -65,6 +65,33 @@ async def test_an_outage_of_ours_is_no_stabilization(
     assert asked(platform) == []
 
 
+async def test_a_wish_for_more_does_not_outlast_an_outage_of_ours_either(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench()
+    platform.add_model("busy", replicas=2)
+    platform.set_rate("busy", 26)
+    await tick(bench, time, 2)
+    time.tick(timedelta(minutes=70))
+    platform.set_rate("busy", 5)  # and the average of these eighty minutes is more than two replicas should carry
+    time.tick(timedelta(minutes=10))
+    await tick(bench, time, 4)
+    assert asked(platform) == []
+
+
+async def test_a_run_by_hand_right_after_another_makes_no_burst_of_a_batch_of_calls(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench()
+    platform.add_model("m", replicas=2)
+    platform.set_rate("m", 5)
+    await tick(bench, time, 3)
+    platform.call("m", 120)
+    await tick(bench, time, seconds=1)
+    await tick(bench, time, seconds=TICK - 1)
+    assert asked(platform) == []
+
+
 @pytest.mark.parametrize("kept", [0, 1])
 async def test_a_page_that_is_read_for_the_first_time_is_not_one_without_calls(
     make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, kept: int

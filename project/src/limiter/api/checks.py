@@ -1,6 +1,7 @@
 """What the doctor's checks come to, each told in words."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import aio_pika
@@ -56,6 +57,18 @@ def page_results(scrapes: Sequence[Scrape], fleet: Fleet | None) -> Iterator[Che
         hint = "" if names & running else ": unless nobody has called yet, ENTRYPOINT_MODEL_LABEL or the like is wrong"
         yield CheckResult("Entrypoint, all pages", not hint, text + hint)
     pages = [scrape for scrape in scrapes if isinstance(scrape, ScrapedPage)]
+    for one, other in combinations(pages, 2):
+        if _is_same_process(one, other):
+            text = f"the process of {one.target} once more, so that each call counts twice: leave one of them out"
+            yield CheckResult(f"Entrypoint {other.target}", False, text)
     if pages and all(page.lacks_in_flight for page in pages):
         text = "no page has ENTRYPOINT_INFLIGHT_METRIC: unless nobody has called yet, its name is wrong"
         yield CheckResult("Entrypoint, in flight", False, text)
+
+
+def _is_same_process(one: ScrapedPage, other: ScrapedPage) -> bool:
+    """Whether two pages that were read side by side must be of one process: calls may have come in between."""
+    if one.started_at is None or one.started_at != other.started_at or one.counters.keys() != other.counters.keys():
+        return False
+    called = [series for series, calls in one.counters.items() if calls]
+    return 2 * sum(one.counters[series] == other.counters[series] for series in called) > len(called)

@@ -22,10 +22,12 @@ from limiter.clients.errors import (
     ServiceError,
     Unavailable,
 )
+from limiter.clients.transport import Departure
 from limiter.telemetry import Telemetry
 
 Call = Callable[[], Awaitable[httpx.Response]]
 Check = Callable[[], object]
+UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 REQUEST_ID = "X-Request-ID"  # by which a call is found in the logs of both sides
 
 
@@ -92,9 +94,11 @@ class ServiceClient:
     async def _send(self, method: str, path: str, *, gone_is_fine: bool = False, **extra: Any) -> httpx.Response:
         if self.read_only and method != "GET":
             raise Rejected(f"{self.name}: {method} {path}: DRY_RUN is on", self.name)
-        async with self.answered(f"{method} {path}") as request_id:
+        departure = None if method == "GET" else Departure()
+        async with self.answered(f"{method} {path}", departure) as request_id:
             headers = self._headers() | {REQUEST_ID: request_id}
-            response = await self.http.request(method, self.url + path, headers=headers, **extra)
+            watched = {"trace": departure} if departure else {}
+            response = await self.http.request(method, self.url + path, headers=headers, extensions=watched, **extra)
             check_status(response, gone_is_fine=gone_is_fine)
             return response
 
@@ -104,8 +108,11 @@ class ServiceClient:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     @asynccontextmanager
-    async def answered(self, what: str) -> AsyncIterator[str]:
-        """Time and count one call, and translate what can go wrong with it; gives it an id of its own."""
+    async def answered(self, what: str, departure: Departure | None = None) -> AsyncIterator[str]:
+        """Time and count one call, and translate what can go wrong with it; gives it an id of its own.
+
+        Without a `departure`, only the error tells whether the request was sent.
+        """
         request_id = uuid4().hex
         call = f"{what} (request {request_id})"
         if not self.circuit.allows():
@@ -118,13 +125,13 @@ class ServiceClient:
                     yield request_id
             outcome = "ok"
             self.circuit.succeeded()
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            outcome = "unreachable"
-            self.circuit.record_failure()
-            raise NotSent(f"{self.name}: {call}: {_words(error)}", self.name) from error
         except (httpx.HTTPError, aiohttp.ClientError, TimeoutError) as error:  # aiohttp's own: what is no HTTP at all
-            outcome = "no_answer"
             self.circuit.record_failure()
+            # The limit of the whole call ends a connecting that hangs before that of the connecting itself.
+            if isinstance(error, UNSENT) or (departure and not departure.begun):
+                outcome = "unreachable"
+                raise NotSent(f"{self.name}: {call}: {str(error) or 'no connection'}", self.name) from error
+            outcome = "no_answer"
             raise Unavailable(f"{self.name}: {call}: {_words(error)}", self.name) from error
         except ServiceError as error:
             outcome = "rejected" if isinstance(error, Rejected) else type(error).__name__.lower()

@@ -1,7 +1,8 @@
 """How requests go out: reads through aiohttp, at an eighth of the processor time, and all others through httpx.
 
 aiohttp repeats a DELETE by itself if the connection breaks, and does not tell a request that was not sent from one that
-got no answer. So it carries nothing that changes anything.
+got no answer. So it carries nothing that changes anything. What does has a connection of its own: on one that was kept
+it may meet the server closing it, and then nobody knows whether it was carried out.
 """
 
 import ssl
@@ -14,6 +15,18 @@ from httpx_aiohttp.transport import AiohttpResponseStream
 CHUNK = 2**18  # bytes read at once: a metrics page of many megabytes comes in few pieces
 
 
+class Departure:
+    """Whether a request that changes something has begun to go out, as httpx tells its `trace` extension."""
+
+    def __init__(self) -> None:
+        """Not yet."""
+        self.begun = False
+
+    async def __call__(self, event: str, info: object) -> None:
+        """Take note of one step of the request."""
+        self.begun = self.begun or event.endswith("send_request_headers.started")
+
+
 class Transport(httpx.AsyncBaseTransport):
     """GETs through aiohttp, everything else through httpx's own transport."""
 
@@ -23,7 +36,8 @@ class Transport(httpx.AsyncBaseTransport):
         self._connections = connections
         self._ssl = verify
         self._reads = AiohttpTransport(verify=verify, limits=limits, trust_env=False, client=self._session)
-        self._others = httpx.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False)
+        once = httpx.Limits(max_connections=connections, max_keepalive_connections=0)
+        self._others = httpx.AsyncHTTPTransport(verify=verify, limits=once, trust_env=False)
 
     def _session(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(limit=self._connections, ssl=self._ssl)

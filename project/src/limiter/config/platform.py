@@ -1,8 +1,8 @@
 """The settings of the platform's services: where they are, and how they are called."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from limiter.config import kinds as kind
 from limiter.config.base import FromEnvironment
@@ -33,3 +33,11 @@ class PlatformSettings(FromEnvironment):
     http_concurrency: kind.Count = 10
     http_circuit_failures: kind.Count = 20
     http_circuit_rest_seconds: kind.Seconds = 10
+
+    @model_validator(mode="after")
+    def _in_flight_rule(self) -> Self:
+        """Whatever was ever called would be in use for good: nobody would be warned, and nothing scaled down."""
+        name = self.entrypoint_inflight_metric
+        if name == self.entrypoint_calls_metric:
+            raise ValueError(f"ENTRYPOINT_INFLIGHT_METRIC={name!r}: must be a gauge, not ENTRYPOINT_CALLS_METRIC")
+        return self

@@ -21,8 +21,10 @@ class Load(NamedTuple):
 
     `restarted` ends a wish for fewer: what came between may be lost. `measured` is false at the very first reading.
     `busy` has requests in flight, some of which a scale down could cut off. `tick` and `tick_calls` are the calls per
-    second, and the calls, of the last tick alone; `slope` is by how much the calls per second grow in a second, 0 if
-    that may be chance; `lead` is in how many seconds a command sent now becomes real.
+    second, and the calls, of the last tick alone, if it is no shorter than the burst window; `slope` is by how much the
+    calls per second grow in a second, 0 if that may be chance; `lead` is in how many seconds a command sent now becomes
+    real. `after_outage` is the first one after so long a time without a reading that no wish for more can be said to
+    have lasted.
     """
 
     up: float
@@ -35,6 +37,7 @@ class Load(NamedTuple):
     slope: float = 0.0
     lead: float = 0.0
     measured: bool = True
+    after_outage: bool = False
 
     def expected(self, most: float) -> float:
         """Calls per second when a command sent now becomes real: never less than now, nor more than `most` times."""
@@ -52,6 +55,13 @@ def last_tick(observation: Observation, name: str) -> tuple[float, float]:
     """Calls per second, and calls, of one model name since the last good reading of each target."""
     spans = observation.fresh.get(name, {})
     return sum(calls / seconds for seconds, calls in spans.items() if seconds > 0), sum(spans.values())
+
+
+def _burst_rate(observation: Observation, name: str, rule: ScalingRule, tick: float, calls: float) -> float:
+    """Calls per second of the last tick; of a short one, as a run by hand makes it, no more than with those before."""
+    least = rule.burst_window.total_seconds()
+    short = tick > 0 and calls / tick < least
+    return min(tick, observation.rates(name, (least,))[0]) if short else tick
 
 
 class _Windows(NamedTuple):
@@ -128,4 +138,6 @@ class Loads:
         lead = rule.lead_default.total_seconds() if saga_seconds is None else saga_seconds
         lead += calls / tick if tick else 0
         restarted = restarted or rule.hides(observation.unseen, calls * share, model.replicas)
-        return Load(up, down, known, restarted, busy, tick * share, calls * share, grows, lead)
+        tick = _burst_rate(observation, name, rule, tick, calls)
+        own, outage = (tick * share, calls * share), rule.is_outage(observation.unseen)
+        return Load(up, down, known, restarted, busy, *own, grows, lead, after_outage=outage)

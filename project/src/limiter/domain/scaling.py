@@ -56,7 +56,7 @@ def decide(rule: ScalingRule, state: ScalingState, load: Load, blocked: Reason |
 def numbers(rule: ScalingRule, state: ScalingState, load: Load, verdict: ScaleDecision, now: datetime) -> Numbers:
     """What led to the verdict, for its record; `state` is what was remembered before it."""
     up = overloaded(rule, state.replicas, load)
-    since = (state.overloaded_since if up else state.underused_since) or now
+    since = (_overloaded_since(state, load) if up else state.underused_since) or now
     return {
         "rps": load.up,
         "rps_down": load.down,
@@ -100,7 +100,7 @@ def bursting(rule: ScalingRule, replicas: int, load: Load) -> bool:
 
 def _pressure(rule: ScalingRule, state: ScalingState, load: Load, now: datetime) -> _Pressure:
     """The pressure at this tick; an unknown load neither begins nor ends that to go down, and a burst ends it."""
-    overloaded_since = (state.overloaded_since or now) if overloaded(rule, state.replicas, load) else None
+    overloaded_since = (_overloaded_since(state, load) or now) if overloaded(rule, state.replicas, load) else None
     if load.restarted or bursting(rule, state.replicas, load):
         return _Pressure(overloaded_since)
     if not load.known:
@@ -108,6 +108,11 @@ def _pressure(rule: ScalingRule, state: ScalingState, load: Load, now: datetime)
     if not underused(rule, state.replicas, load):
         return _Pressure(overloaded_since)
     return _Pressure(overloaded_since, state.underused_since or now, max(load.up, state.underused_peak or 0.0))
+
+
+def _overloaded_since(state: ScalingState, load: Load) -> datetime | None:
+    """Since when it was overloaded at each reading; a mean over an outage does not show that it was so throughout."""
+    return None if load.after_outage else state.overloaded_since
 
 
 def _wanted(

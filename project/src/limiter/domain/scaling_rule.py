@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
 
+# Of the up window: in less time a handful of calls that come together look like a burst.
+BURST_SHARE = 1 / 6
 # Replicas: more than any maximum allows, and few enough to be counted one by one in a float.
 MANY = 10**9
 
@@ -32,9 +34,22 @@ class ScalingRule:
     by_calendar: bool = False
 
     @property
+    def burst_window(self) -> timedelta:
+        """How long a tick must be for a burst to show in it alone."""
+        return self.up_window * BURST_SHARE
+
+    @property
     def slope_window(self) -> timedelta:
         """How long each of the two windows is that show how the load grows."""
         return 2 * self.up_window
+
+    def is_outage(self, unseen: timedelta) -> bool:
+        """Whether so long a time between two readings, far longer than all that is waited for, is no tick.
+
+        By a calendar, ticks are as long as somebody wants.
+        """
+        waited = max(self.up_window, self.down_window, self.up_stabilization, self.down_stabilization)
+        return not self.by_calendar and unseen > 2 * waited
 
     def hides(self, unseen: timedelta, calls: float, replicas: int) -> bool:
         """Whether a mean over such a long time between two readings may hide a load that fewer could not carry.

@@ -1,8 +1,10 @@
 """Calls to an external service: sorted by what the caller does, repeated only where that is safe, bounded in time."""
 
 import asyncio
+import socket
 import time as clock
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -292,6 +294,18 @@ async def test_a_post_that_may_have_been_taken_is_not_repeated(
     assert len(platform.commands) == (1 if fault.name in ("lost_answer", "truncated") else 0)
 
 
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+async def test_what_changes_something_meets_no_connection_that_the_server_is_about_to_close(
+    make_service: MakeService, method: str
+) -> None:
+    """A server may close one that is idle at any time, without a word, right as the next request comes on it."""
+    async with raw_server(drips(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", b"", 60)) as server:
+        service = make_service("dispatcher", url=server.url)
+        for _ in range(2):
+            await (service.post(SCALE, {}) if method == "POST" else service.delete(LIST, repeat=False))
+    assert len(server.heads) == 2
+
+
 async def test_a_post_is_repeated_while_nobody_can_be_reached(
     platform: Platform, telemetry: Telemetry, make_service: MakeService
 ) -> None:
@@ -304,6 +318,23 @@ async def test_a_post_is_repeated_while_nobody_can_be_reached(
     await platform.start()
     await sending
     assert len(platform.commands) == 1
+
+
+async def test_a_post_that_got_no_connection_in_time_was_not_sent(
+    make_service: MakeService, telemetry: Telemetry
+) -> None:
+    """As to a host that drops every packet: Linux does so where more wait to be accepted than may."""
+    with ExitStack() as stack:
+        host = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(host.getsockname())
+        url = f"http://127.0.0.1:{host.getsockname()[1]}"
+        raised = await failure(make_service("dispatcher", url=url, attempts=2, timeout=0.1).post(SCALE, {}))
+    assert type(raised) is NotSent
+    assert str(raised).endswith(": no connection")
+    assert outcomes(telemetry, "dispatcher") == {"unreachable": 2}
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])

@@ -49,6 +49,12 @@ def test_a_rabbitmq_without_a_host_is_that_of_this_machine(url: str) -> None:
     assert settings(RABBITMQ_URL=url).rabbitmq_url.get_secret_value() == url
 
 
+def test_calls_that_would_be_in_flight_for_good() -> None:
+    rule = "ENTRYPOINT_INFLIGHT_METRIC='calls': must be a gauge, not ENTRYPOINT_CALLS_METRIC"
+    assert refused(ENTRYPOINT_INFLIGHT_METRIC="calls", ENTRYPOINT_CALLS_METRIC="calls") == rule
+    assert settings(ENTRYPOINT_INFLIGHT_METRIC="", ENTRYPOINT_CALLS_METRIC="calls")
+
+
 def test_rules_for_a_model_without_a_name() -> None:
     """They would stand in the place of the fleet's own, which no rule would then be asked about."""
     assert "POLICY_OVERRIDES" in refused(POLICY_OVERRIDES='{"": {"min_replicas": 1}}', SCALE_MIN_REPLICAS="9")

@@ -74,6 +74,18 @@ def test_a_wish_for_fewer_does_not_last_over_a_long_tick_whose_calls_may_all_hav
     assert Loads(fleet, observation).of(fleet.models[0], rule).restarted is ends
 
 
+@pytest.mark.parametrize(
+    ("seconds", "by_calendar", "longest", "outage"),
+    [(601, False, 300, True), (600, False, 300, False), (601, True, 300, False), (601, False, 301, False)],
+)
+def test_a_tick_is_an_outage_if_it_is_twice_as_long_as_all_that_is_waited_for(
+    seconds: float, by_calendar: bool, longest: float, outage: bool
+) -> None:
+    observation = steady(8).tick(60 + seconds, a={"m": 8.0 * 60 + 5000})
+    rule, fleet = replace(SCALING, by_calendar=by_calendar, down_stabilization=secs(longest)), Fleet((served(1, "m"),))
+    assert Loads(fleet, observation).of(fleet.models[0], rule).after_outage is outage
+
+
 @pytest.mark.parametrize("calls", [{}, {"m": 5.0}])
 def test_a_first_reading_measures_nothing(calls: dict[str, float]) -> None:
     first = Readings(names=frozenset({"m"}))

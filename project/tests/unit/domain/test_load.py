@@ -48,6 +48,16 @@ def test_the_last_tick_of_two_processes_is_their_sum_each_over_its_own_time() ->
     assert last_tick(readings.tick(30, a={"m": 300.0}, b={"m": 600.0}), "m") == (30, 750)
 
 
+@pytest.mark.parametrize(("second", "rate"), [(46, 21), (54, 21), (55, 21), (60, 260 / 15)])
+def test_calls_that_come_together_are_no_burst_for_a_tick_that_is_short(second: int, rate: float) -> None:
+    readings = Readings()
+    for now in (0, 15, 30, 45):
+        readings.tick(now, a={"m": 10.0 * now})
+    observation = readings.tick(second, a={"m": 10.0 * second + 120 - 10})
+    load = Loads(Fleet((served(1, "m"),)), observation).of(served(1, "m"), RULE)
+    assert load.tick == pytest.approx(rate)
+
+
 def test_growth_is_the_slope_between_two_windows() -> None:
     growing = counted([20 + number for number in range(16)])
     assert slope(growing) == pytest.approx(1 / 15)

@@ -10,7 +10,7 @@ import pytest
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import ScalingState
 from limiter.domain.load import Load
-from limiter.domain.scaling import ScaleDecision, decide, overloaded, scaling_state, underused
+from limiter.domain.scaling import ScaleDecision, decide, numbers, overloaded, scaling_state, underused
 from tests.unit.domain.build import SCALING, at, remembered, secs, served
 
 UP, DOWN, HOLD = Decision.SCALE_UP, Decision.SCALE_DOWN, Decision.HOLD
@@ -52,6 +52,14 @@ def test_up_goes_by_the_up_window_and_down_by_both() -> None:
     assert not overloaded(SCALING, 1, Load(up=0, down=12, known=True))
     assert not underused(SCALING, 2, Load(up=12, down=0, known=True))
     assert not underused(SCALING, 2, Load(up=0, down=12, known=True))
+
+
+def test_after_an_outage_an_overload_starts_the_clock_anew() -> None:
+    before, mean = remembered(1, overloaded_since=100), load(15)._replace(after_outage=True)
+    verdict = decided(before, mean, 5000)
+    assert (verdict.decision, verdict.reason) == (HOLD, Reason.STABILIZING)
+    assert verdict.scaling_state == remembered(1, overloaded_since=5000)
+    assert numbers(SCALING, before, mean, verdict, at(5000))["held_seconds"] == 0
 
 
 def test_the_first_overloaded_tick_only_starts_the_clock() -> None:
