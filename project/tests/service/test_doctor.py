@@ -86,9 +86,7 @@ async def test_a_wrong_token_is_found_without_cancelling_anything(
     assert any(line.startswith("NOT OK  BookingService: booking: ") and "401" in line for line in lines), lines
 
 
-async def test_a_process_that_is_read_by_two_addresses_is_named(
-    variables: dict[str, str], platform: Platform
-) -> None:
+async def test_a_process_that_is_read_by_two_addresses_is_named(variables: dict[str, str], platform: Platform) -> None:
     first, second = platform.metrics_urls
     alias = first.replace("127.0.0.1", "localhost")
     code, lines = await doctor(variables | {"ENTRYPOINT_METRICS_URLS": f"{first},{second},{alias}"})

@@ -36,6 +36,7 @@ class ScalingSettings(FromEnvironment):
     command_backoff_first_seconds: kind.Seconds = 60
     command_backoff_longest_seconds: kind.Seconds = 1800
     saga_timeout_seconds: kind.Seconds = 900
+    rps_check_interval_seconds: kind.Seconds = 15
     rps_check_cron: kind.Cron = ""
 
     def scaling_rule(self, own: Override) -> ScalingRule:
@@ -56,6 +57,7 @@ class ScalingSettings(FromEnvironment):
             lead_default=seconds(given(own.lead_default_seconds, self.scale_lead_default_seconds)),
             down_step=given(own.down_step, self.scale_down_step),
             by_calendar=bool(self.rps_check_cron),
+            burst_window=seconds(self.rps_check_interval_seconds / 2),
         )
 
     def _lead_most(self, own: Override) -> float:

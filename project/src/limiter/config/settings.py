@@ -22,7 +22,6 @@ class Settings(PlatformSettings, BrokerSettings, DatabaseSettings, PolicySetting
     shard: kind.ShareOfModels = "0/1"
     scale_fleet_budget_of_shard: bool = False
 
-    rps_check_interval_seconds: kind.Seconds = 15
     idle_warning_interval_seconds: kind.Seconds = 60
     idle_enforce_interval_seconds: kind.Seconds = 60
     saga_poll_interval_seconds: kind.Seconds = 5

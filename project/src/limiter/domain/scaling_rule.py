@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
 
-# Of the up window: in less time a handful of calls that come together look like a burst.
-BURST_SHARE = 1 / 6
 # Replicas: more than any maximum allows, and few enough to be counted one by one in a float.
 MANY = 10**9
 
@@ -32,11 +30,7 @@ class ScalingRule:
     lead_default: timedelta = timedelta(0)
     down_step: int = 1
     by_calendar: bool = False
-
-    @property
-    def burst_window(self) -> timedelta:
-        """How long a tick must be for a burst to show in it alone."""
-        return self.up_window * BURST_SHARE
+    burst_window: timedelta = timedelta(0)  # in a shorter tick, calls that come together look like a burst
 
     @property
     def slope_window(self) -> timedelta:

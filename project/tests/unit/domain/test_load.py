@@ -9,9 +9,9 @@ import pytest
 from limiter.domain.fleet import Fleet
 from limiter.domain.load import Loads, last_tick
 from limiter.domain.usage import Observation
-from tests.unit.domain.build import SCALING, Readings, served
+from tests.unit.domain.build import SCALING, Readings, secs, served
 
-RULE = replace(SCALING, lead_most=1.5)  # its slope is between two windows of 120 s
+RULE = replace(SCALING, lead_most=1.5, burst_window=secs(7.5))  # its slope is between two windows of 120 s
 
 
 def counted(rates: list[float], tick: int = 15) -> Observation:
@@ -48,7 +48,7 @@ def test_the_last_tick_of_two_processes_is_their_sum_each_over_its_own_time() ->
     assert last_tick(readings.tick(30, a={"m": 300.0}, b={"m": 600.0}), "m") == (30, 750)
 
 
-@pytest.mark.parametrize(("second", "rate"), [(46, 21), (54, 21), (55, 21), (60, 260 / 15)])
+@pytest.mark.parametrize(("second", "rate"), [(46, 185 / 7.5), (52, 185 / 7.5), (53, 190 / 8), (60, 260 / 15)])
 def test_calls_that_come_together_are_no_burst_for_a_tick_that_is_short(second: int, rate: float) -> None:
     readings = Readings()
     for now in (0, 15, 30, 45):
