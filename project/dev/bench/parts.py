@@ -86,7 +86,7 @@ def parsing() -> list[Row]:
 async def fetching(url: str) -> list[Row]:
     """A page over HTTP beside a plain socket, and many small answers beside httpx's own transport."""
     path, cache = "/metrics/0", SeriesCache(FAMILY)
-    async with httpx.AsyncClient(transport=Transport(False, AT_ONCE), timeout=60, trust_env=False) as client:
+    async with httpx.AsyncClient(transport=Transport(None, AT_ONCE), timeout=60, trust_env=False) as client:
 
         async def page() -> None:
             reader = PageReader(cache)

@@ -171,6 +171,11 @@ WRONG = {
     "no model": (("explain", ""), "explain.model: String should have at least 1 character"),
     "a reason too long": (("unkeep", "m", "--reason", "a" * 501), "unkeep.reason: String should have at most 500"),
     "no moment": (("keep", "m", "--until", "tomorrow"), "'tomorrow' is neither an ISO date and time nor Unix seconds"),
+    "a moment that is over": (
+        ("keep", "m", "--until", "2026-03-02T10:00Z"),
+        "2026-03-02T10:00Z is not in the future: it",
+    ),
+    "no time at all": (("keep", "m", "--for", "0"), "is not in the future: it is 20"),
     "no zone": (("keep", "m", "--until", "2026-03-02T10:00"), "'2026-03-02T10:00:00' must tell its zone"),
     "no outcome": (("settle", "m"), "Choose from:"),
     "another outcome": (("settle", "m", "stuck"), "'stuck' is not one of 'completed', 'failed'"),

@@ -5,6 +5,7 @@ import os
 import sys
 from uuid import uuid4
 
+import asyncpg
 import pytest
 from freezegun.api import FrozenDateTimeFactory
 from sqlalchemy import insert
@@ -75,6 +76,22 @@ async def test_what_is_wrong_is_named_the_rest_is_looked_at_too_and_no_secret_is
     assert any(one.startswith("ok      Postgres: version") for one in lines)
     assert lines[-1].endswith("of them must be seen to")
     assert "wr0ng" not in "\n".join(lines)
+
+
+async def test_a_database_that_only_reads_is_not_all_that_a_replica_needs(
+    services: Services, variables: dict[str, str]
+) -> None:
+    connection = await asyncpg.connect(services.direct_database_url.replace("+asyncpg", ""))
+    await connection.execute("CREATE ROLE reader LOGIN SUPERUSER")
+    await connection.execute("ALTER ROLE reader SET default_transaction_read_only = on")
+    await connection.close()
+    code, lines = await doctor(
+        variables | {"DATABASE_URL": services.direct_database_url.replace("postgres@", "reader@")}
+    )
+    assert code == 1
+    (line,) = (line for line in lines if "Postgres: " in line)
+    assert line.startswith("NOT OK  Postgres: version ")
+    assert line.endswith("read-only: a standby, or default_transaction_read_only is on")
 
 
 async def test_a_wrong_token_is_found_without_cancelling_anything(

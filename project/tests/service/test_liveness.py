@@ -5,6 +5,7 @@ import asyncio
 import httpx
 
 from limiter.api.http import http_app
+from limiter.domain.job import Job
 from tests.conftest import MakeBench
 
 
@@ -30,3 +31,13 @@ async def test_a_scheduler_that_no_longer_beats_fails_liveness_until_it_beats_ag
         bench.scheduler._ticks.scheduler.resume()
         assert await turns(200) == "ok"
     await bench.scheduler.stop(5)
+
+
+async def test_a_tick_that_a_stop_interrupts_while_it_waits_for_the_database_is_no_error(make_bench: MakeBench) -> None:
+    """APScheduler would log it with its traceback, in each stop while Postgres is silent."""
+    bench = await make_bench(DATABASE_POOL_SIZE=1)
+    async with bench.engine.connect():
+        ticking = asyncio.create_task(bench.scheduler.tick(Job.RPS_CHECK))
+        await asyncio.sleep(0)  # it has begun
+        await bench.scheduler.stop(0)
+        await asyncio.wait_for(ticking, 2)

@@ -78,11 +78,15 @@ class TlsServers:
 
     def environment(self, platform: Platform, authority: Path) -> dict[str, str]:
         """A replica's, which trusts this authority."""
-        url = f"postgresql+asyncpg://postgres@127.0.0.1:{self.database}/postgres?ssl=verify-full"
         rabbitmq = f"amqps://guest:guest@127.0.0.1:{self.rabbitmq}/?cafile={authority}"
-        own = {"DATABASE_URL": url, "PGSSLROOTCERT": str(authority), "RABBITMQ_URL": rabbitmq}
+        own = self.of_database(authority) | {"RABBITMQ_URL": rabbitmq}
         values = platform.environment() | QUICK | FAST | own
         return {name: str(value) for name, value in values.items()}
+
+    def of_database(self, authority: Path) -> dict[str, str]:
+        """What is said of the database there, which migrations need too."""
+        url = f"postgresql+asyncpg://postgres@127.0.0.1:{self.database}/postgres?ssl=verify-full"
+        return {"DATABASE_URL": url, "PGSSLROOTCERT": str(authority)}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +102,9 @@ def tls() -> Iterator[TlsServers]:
         rabbitmq.launch()
         for server in (postgres, pgbouncer, rabbitmq):
             server.start()
-        yield TlsServers(pgbouncer.port, rabbitmq.tls_port, authority, stranger)
+        made = TlsServers(pgbouncer.port, rabbitmq.tls_port, authority, stranger)
+        migrate(made.of_database(authority))  # here, since each test may be the first of its process
+        yield made
     finally:
         for server in servers:
             server.stop("immediate")
@@ -112,7 +118,6 @@ def migrate(variables: dict[str, str]) -> None:
 
 async def test_a_replica_works_over_tls(tls: TlsServers, platform: Platform, tmp_path: Path) -> None:
     variables = tls.environment(platform, tls.authority)
-    migrate(variables)
     platform.add_model("a")
     platform.call("a")
     async with replicas(1, variables, tmp_path) as (replica,):

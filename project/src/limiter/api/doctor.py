@@ -12,7 +12,7 @@ import aio_pika
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from limiter.api.checks import CheckResult, Wrong, checked, page_results
+from limiter.api.checks import READ_ONLY, CheckResult, Wrong, checked, page_results
 from limiter.clients.booking import Booking
 from limiter.clients.dispatcher import Dispatcher
 from limiter.clients.entrypoint import Entrypoint
@@ -65,8 +65,12 @@ class Doctor:
             yield one
 
     async def _postgres(self) -> str:
+        setting = func.current_setting
         async with self.engine.connect() as connection:
-            version = await connection.scalar(select(func.current_setting("server_version")))
+            found = await connection.execute(select(setting("server_version"), setting("transaction_read_only")))
+            version, read_only = found.one()
+        if read_only == "on":
+            raise Wrong(f"version {version}, {READ_ONLY}")
         return f"version {version}"
 
     async def _schema(self) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
+from limiter.api.checks import READ_ONLY
 from limiter.api.queues import Queues, dead_letters
 from limiter.api.reads import Reads
 from limiter.api.status import StatusReader
@@ -25,7 +26,6 @@ from limiter.telemetry import Telemetry
 
 OK, SILENT = "ok", "unavailable: no answer in time"
 NOT_CONNECTED = "unavailable: not connected"
-READ_ONLY = "read-only: a standby, or default_transaction_read_only is on"
 FULL_SECONDS = 30.0  # for which a write without room shows: reads go on, and small writes may still find some
 
 

@@ -5,12 +5,12 @@ got no answer. So it carries nothing that changes anything. What does has a conn
 it may meet the server closing it, and then nobody knows whether it was carried out.
 """
 
-import ssl
-
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 from httpx_aiohttp.transport import AiohttpResponseStream
+
+from limiter.clients.certificates import Certificates
 
 CHUNK = 2**18  # bytes read at once: a metrics page of many megabytes comes in few pieces
 
@@ -30,9 +30,11 @@ class Departure:
 class Transport(httpx.AsyncBaseTransport):
     """GETs through aiohttp, everything else through httpx's own transport."""
 
-    def __init__(self, verify: ssl.SSLContext | bool, connections: int) -> None:
-        """At most so many connections each; `verify` as for httpx."""
+    def __init__(self, certificates: Certificates | None, connections: int) -> None:
+        """At most so many connections each; without certificates for services that are not asked by https."""
         limits = httpx.Limits(max_connections=connections)
+        verify = certificates.context if certificates is not None else False
+        self._certificates = certificates
         self._connections = connections
         self._ssl = verify
         self._reads = AiohttpTransport(verify=verify, limits=limits, trust_env=False, client=self._session)
@@ -47,6 +49,8 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request and return the answer, its body still to be read."""
+        if self._certificates is not None:
+            self._certificates.follow()
         if request.method != "GET":
             return await self._others.handle_async_request(request)
         try:

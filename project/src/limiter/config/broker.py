@@ -1,7 +1,7 @@
 """The settings of RabbitMQ: its queues, what is published there and what is asked there."""
 
 from typing import Annotated, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, SecretStr, model_validator
 
@@ -22,6 +22,21 @@ def check_amqp(url: str) -> None:
         raise ValueError("must start with amqp:// or amqps://")
     check_port(url)
     check_host(urlsplit(url).hostname)
+    if url.startswith("amqps://"):
+        _check_files(dict(parse_qsl(urlsplit(url).query)))
+
+
+def _check_files(options: dict[str, str]) -> None:
+    """Raise ValueError if a file of the options behind the ? is none: the driver says so without its name."""
+    try:
+        kind.ca_file(options.get("cafile", ""))
+    except ValueError as error:
+        raise ValueError(f"its cafile {error}") from None
+    if "certfile" in options:
+        try:
+            kind.trusting("", options["certfile"], options.get("keyfile"))
+        except OSError as error:
+            raise ValueError(f"its certfile and keyfile must be in PEM: {error.strerror or error}") from None
 
 
 def _amqp_url(value: SecretStr) -> SecretStr:

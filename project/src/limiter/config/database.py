@@ -1,5 +1,6 @@
 """The settings of Postgres."""
 
+import os
 from inspect import signature
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
@@ -10,18 +11,34 @@ from limiter.config import kinds as kind
 from limiter.config.base import FromEnvironment
 from limiter.config.urls import check_host, check_port
 
+TLS_WORDS = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
 
 def _asyncpg_url(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith("postgresql+asyncpg://"):
         raise ValueError("must start with postgresql+asyncpg://")
     check_port(value.get_secret_value())
     check_host(urlsplit(value.get_secret_value()).hostname)
-    options = set(parse_qs(urlsplit(value.get_secret_value()).query, keep_blank_values=True))
+    given = parse_qs(urlsplit(value.get_secret_value()).query, keep_blank_values=True)
+    options = set(given)
     if "sslmode" in options:
         raise ValueError("sslmode is libpq's word: asyncpg takes ?ssl=require or ?ssl=verify-full")
     if options and not options <= _options():  # by name it could be part of a password
         raise ValueError("asyncpg lacks an option behind its ?; a ? in a password must be written as %3F")
+    for word in given.get("ssl", ()):
+        _check_tls(word)
     return value
+
+
+def _check_tls(word: str) -> None:
+    """Raise ValueError if a connection could not even be tried so; the driver says of no file which it is."""
+    if word.replace("_", "-") not in TLS_WORDS:
+        raise ValueError(f"ssl behind its ? must be one of {', '.join(TLS_WORDS)}")
+    if word.startswith(("require", "verify")):
+        try:
+            kind.ca_file(file := os.environ.get("PGSSLROOTCERT", ""))
+        except ValueError as error:
+            raise ValueError(f"for its ssl={word} PGSSLROOTCERT={file!r} {error}") from None
 
 
 def _options() -> set[str]:

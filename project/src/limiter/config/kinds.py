@@ -66,20 +66,22 @@ def _hours(text: str) -> str:
     return text
 
 
-def trusting(file: str, certificate: str = "") -> ssl.SSLContext:
+def trusting(file: str, certificate: str = "", key: str | None = None) -> ssl.SSLContext:
     """TLS that trusts the machine's authorities and those of the file; raises OSError, of which SSLError is one.
 
-    `certificate` names a file with the certificate, and its key, by which the services know us.
+    `certificate` names a file with the certificate, and its key unless that has a file of its own, by which the
+    services know us.
     """
     context = ssl.create_default_context()
     if file:
         context.load_verify_locations(file)
     if certificate:
-        context.load_cert_chain(certificate)
+        context.load_cert_chain(certificate, key)
     return context
 
 
-def _ca_file(file: str) -> str:
+def ca_file(file: str) -> str:
+    """The file, if it has certificates of authorities; raises ValueError."""
     try:
         if file:
             trusting(file)
@@ -125,7 +127,7 @@ def _header(value: SecretStr) -> SecretStr:
 Token = Annotated[SecretStr, BeforeValidator(_strip), AfterValidator(_header)]
 TimeZone = Annotated[str, AfterValidator(_zone)]
 Cron = Annotated[str, AfterValidator(_cron)]
-CaFile = Annotated[str, AfterValidator(_ca_file)]
+CaFile = Annotated[str, AfterValidator(ca_file)]
 CertificateFile = Annotated[str, AfterValidator(_certificate_file)]
 ShareOfModels = Annotated[str, AfterValidator(_shard)]
 Hours = Annotated[str, AfterValidator(_hours)]

@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import aio_pika
 import click
 from pydantic import ValidationError
 
-from limiter.api.messages import CONTROL_MESSAGE
+from limiter.api.messages import CONTROL_MESSAGE, KeepRequest
 from limiter.clients.decoding import describe_validation
 from limiter.config.base import from_file
 from limiter.config.broker import check_amqp
@@ -40,9 +41,11 @@ def send(options: dict[str, Any], fields: dict[str, Any]) -> None:
 def _understood(request: dict[str, str]) -> dict[str, str]:
     """What replicas reject would lie among the dead letters, and raise an alarm: so it is not sent."""
     try:
-        CONTROL_MESSAGE.validate_json(json.dumps(request))
+        understood = CONTROL_MESSAGE.validate_json(json.dumps(request))
     except ValidationError as error:
         raise click.UsageError(describe_validation(error)) from None
+    if isinstance(understood, KeepRequest) and understood.until <= (now := datetime.now(UTC)):
+        raise click.UsageError(f"keep.until: {request['until']} is not in the future: it is {now:%Y-%m-%dT%H:%M:%SZ}")
     return request
 
 

@@ -74,8 +74,13 @@ class JobScheduler:
 
     async def tick(self, job: Job) -> None:
         """Run the job if it is due and no other replica runs it."""
-        if not self.draining:
+        if self.draining:
+            return
+        try:
             await self._tracked(self._tick(self._specs[job]))
+        except asyncio.CancelledError:
+            if not self.draining:  # else it was interrupted by `stop`, which is no error to log
+                raise
 
     async def _tick(self, spec: JobSpec) -> RunReport | None:
         try:

@@ -9,6 +9,7 @@ from faststream.rabbit import Channel, ExchangeType, RabbitBroker, RabbitExchang
 
 from limiter.api.queues import Queues
 from limiter.clients.booking import Booking
+from limiter.clients.certificates import Certificates
 from limiter.clients.circuit import Circuit
 from limiter.clients.dispatcher import Dispatcher
 from limiter.clients.entrypoint import Entrypoint
@@ -36,8 +37,8 @@ class Clients(Provider):
     async def http(self, settings: Settings, tracing: Tracing) -> AsyncIterator[httpx.AsyncClient]:
         # Twice the calls made at once: four services may be asked side by side.
         files = settings.http_ca_file, settings.http_certificate_file
-        verify = trusting(*files) if _needs_certificates(settings) else False
-        transport = Transport(verify, 2 * settings.http_concurrency)
+        certificates = Certificates(trusting(*files), *files) if _needs_certificates(settings) else None
+        transport = Transport(certificates, 2 * settings.http_concurrency)
         timeout = settings.http_timeout_seconds
         async with httpx.AsyncClient(timeout=timeout, transport=transport, trust_env=False) as client:
             tracing.http(client)

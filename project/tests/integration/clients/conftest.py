@@ -1,6 +1,5 @@
 """Clients that speak to the stand-in platform; whatever a test makes them ask must be within the contracts."""
 
-import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -16,7 +15,6 @@ from limiter.telemetry import Telemetry
 from tests.integration.clients.contract import breach
 from tests.integration.clients.wire import history
 
-NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # to load certificates takes longer than most tests
 MakeService = Callable[..., ServiceClient]
 URLS = {"registry": "registry_url", "dispatcher": "dispatcher_url", "booking": "booking_url"}
 
@@ -59,7 +57,7 @@ def telemetry() -> Telemetry:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(trust_env=False, timeout=5, transport=Transport(NO_TLS, 100)) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=5, transport=Transport(None, 100)) as client:
         yield client
 
 

@@ -66,3 +66,24 @@ async def test_a_service_that_asks_who_we_are_is_shown_our_certificate(
         bench = await make_bench(MODEL_REGISTRY_URL=url, HTTP_ATTEMPTS=1, **files)
         report = await bench.attempt(Job.RPS_CHECK)
     assert report.state == ("completed" if signed else "failed")
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_certificates_that_are_renewed_while_we_run_are_used_from_then_on(
+    make_bench: MakeBench, tmp_path: Path, known: bool
+) -> None:
+    old, authority = trustme.CA(), trustme.CA()
+    trusted, ours = tmp_path / "ca.pem", tmp_path / "ours.pem"
+    old.cert_pem.write_to_path(str(trusted))
+    old.issue_cert("rps-limiter").private_key_and_cert_chain_pem.write_to_path(str(ours))
+    async with registry_over_tls(authority, asks=True) as url:
+        files = {"HTTP_CA_FILE": trusted, "HTTP_CERTIFICATE_FILE": ours}
+        bench = await make_bench(MODEL_REGISTRY_URL=url, HTTP_ATTEMPTS=1, **files)
+        assert (await bench.attempt(Job.RPS_CHECK)).state == "failed"
+        authority.cert_pem.write_to_path(str(trusted))
+        chain = authority.issue_cert("rps-limiter").private_key_and_cert_chain_pem.bytes()
+        ours.write_bytes(chain if known else chain[:500])  # half written
+        report = await bench.attempt(Job.RPS_CHECK)
+        assert report.state == ("completed" if known else "failed"), report
+        ours.write_bytes(chain)
+        await bench.run(Job.RPS_CHECK)

@@ -44,6 +44,30 @@ def test_options_that_the_driver_has() -> None:
     assert settings(DATABASE_URL=f"{START}?{options}", MIGRATIONS_DATABASE_URL=START)
 
 
+def test_a_word_for_tls_that_the_driver_does_not_know() -> None:
+    rule = "ssl behind its ? must be one of disable, allow, prefer, require, verify-ca, verify-full"
+    assert refused(DATABASE_URL=f"{START}?ssl=verify_ful") == f"DATABASE_URL=(hidden): {rule}"
+
+
+NO_FILE = "must be a file of certificates in PEM: No such file or directory"
+
+
+def test_a_file_of_certificates_that_is_not_there() -> None:
+    """The drivers say that there is no such file, and not which."""
+    rabbitmq = refused(RABBITMQ_URL="amqps://u:s3cret@h/?cafile=/nowhere.pem")
+    assert rabbitmq == f"RABBITMQ_URL=(hidden): its cafile {NO_FILE}"
+    ours = refused(RABBITMQ_URL="amqps://u:s3cret@h/?certfile=/nowhere.pem&keyfile=/nowhere.key")
+    assert ours.startswith("RABBITMQ_URL=(hidden): its certfile and keyfile must be in PEM: ")
+    for word in ("require", "verify-full", "verify_ca"):
+        postgres = refused(DATABASE_URL=f"{START}?ssl={word}", PGSSLROOTCERT="/nowhere.pem")
+        assert postgres == f"DATABASE_URL=(hidden): for its ssl={word} PGSSLROOTCERT='/nowhere.pem' {NO_FILE}"
+
+
+def test_a_file_of_certificates_that_nobody_would_read() -> None:
+    for url in (START, f"{START}?ssl=prefer"):
+        assert settings(DATABASE_URL=url, PGSSLROOTCERT="/nowhere.pem", RABBITMQ_URL="amqp://h/?cafile=/nowhere.pem")
+
+
 @pytest.mark.parametrize("url", ["amqp:///", "amqp://u:s3cret@/v", "amqps://"])
 def test_a_rabbitmq_without_a_host_is_that_of_this_machine(url: str) -> None:
     assert settings(RABBITMQ_URL=url).rabbitmq_url.get_secret_value() == url
