@@ -76,17 +76,21 @@ class TlsServers:
     authority: Path
     stranger: Path
 
+    def database_variables(self, authority: Path) -> dict[str, str]:
+        """How to reach the database, trusting this authority."""
+        url = f"postgresql+asyncpg://postgres@127.0.0.1:{self.database}/postgres?ssl=verify-full"
+        return {"DATABASE_URL": url, "PGSSLROOTCERT": str(authority)}
+
     def environment(self, platform: Platform, authority: Path) -> dict[str, str]:
         """A replica's, which trusts this authority."""
-        url = f"postgresql+asyncpg://postgres@127.0.0.1:{self.database}/postgres?ssl=verify-full"
-        rabbitmq = f"amqps://guest:guest@127.0.0.1:{self.rabbitmq}/?cafile={authority}"
-        own = {"DATABASE_URL": url, "PGSSLROOTCERT": str(authority), "RABBITMQ_URL": rabbitmq}
-        values = platform.environment() | QUICK | FAST | own
+        rabbitmq = {"RABBITMQ_URL": f"amqps://guest:guest@127.0.0.1:{self.rabbitmq}/?cafile={authority}"}
+        values = platform.environment() | QUICK | FAST | self.database_variables(authority) | rabbitmq
         return {name: str(value) for name, value in values.items()}
 
 
 @pytest.fixture(scope="module")
 def tls() -> Iterator[TlsServers]:
+    """The servers, with our tables in them: each test may be the only one that meets them."""
     directory = temporary_directory()
     postgres, rabbitmq = Postgres(directory), TlsRabbitMQ(directory)
     pgbouncer = TlsPgBouncer(directory, postgres)
@@ -98,7 +102,9 @@ def tls() -> Iterator[TlsServers]:
         rabbitmq.launch()
         for server in (postgres, pgbouncer, rabbitmq):
             server.start()
-        yield TlsServers(pgbouncer.port, rabbitmq.tls_port, authority, stranger)
+        running = TlsServers(pgbouncer.port, rabbitmq.tls_port, authority, stranger)
+        migrate(running.database_variables(authority))
+        yield running
     finally:
         for server in servers:
             server.stop("immediate")
@@ -112,7 +118,6 @@ def migrate(variables: dict[str, str]) -> None:
 
 async def test_a_replica_works_over_tls(tls: TlsServers, platform: Platform, tmp_path: Path) -> None:
     variables = tls.environment(platform, tls.authority)
-    migrate(variables)
     platform.add_model("a")
     platform.call("a")
     async with replicas(1, variables, tmp_path) as (replica,):
