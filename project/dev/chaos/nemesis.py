@@ -167,7 +167,7 @@ class Nemesis:
             await member.replica.until(lambda page: page["dependencies"]["clock"] == "ok")
 
     async def leave_log_unread(self) -> None:
-        """A replica whose log nobody reads for a while goes on, and says so, whether it is the one that runs the jobs."""
+        """A replica whose log nobody reads for a while goes on, and says so, whether or not it runs the jobs."""
         await self.end(self.dice.choice(self.members))
         member = await self.add_replica(unread=True)
         await member.replica.fill_log()
