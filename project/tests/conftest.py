@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import freezegun
 import pytest
@@ -77,6 +78,15 @@ def alembic(services: Services, schema: str, *arguments: str) -> subprocess.Comp
     )
 
 
+async def migrate(services: Services, schema: str, *arguments: str) -> None:
+    """Run alembic in this process, at half of the price, where its command line is not what is tested."""
+    from alembic.config import main
+
+    with patch.dict(os.environ, {"DATABASE_URL": services.database_url, "DATABASE_SCHEMA": schema}):
+        # In a thread, because our migrations' environment makes an event loop of its own.
+        await asyncio.to_thread(main, ["--config", str(ROOT / "alembic.ini"), *arguments])
+
+
 @pytest.fixture(scope="session")
 def services() -> Iterator[Services]:
     with Services() as running:
@@ -84,10 +94,9 @@ def services() -> Iterator[Services]:
 
 
 @pytest.fixture(scope="session")
-def migrated(services: Services) -> str:
+async def migrated(services: Services) -> str:
     """The name of a schema at head."""
-    done = alembic(services, SCHEMA, "upgrade", "head")
-    assert done.returncode == 0, done.stderr
+    await migrate(services, SCHEMA, "upgrade", "head")
     return SCHEMA
 
 

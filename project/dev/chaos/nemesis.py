@@ -167,9 +167,10 @@ class Nemesis:
             await member.replica.until(lambda page: page["dependencies"]["clock"] == "ok")
 
     async def leave_log_unread(self) -> None:
-        """A replica whose log nobody reads for a while goes on, and says so."""
+        """A replica whose log nobody reads for a while goes on, and says so, whether or not it runs the jobs."""
         await self.end(self.dice.choice(self.members))
         member = await self.add_replica(unread=True)
+        await member.replica.fill_log()
         await member.replica.until(lambda page: any("nobody reads the log" in warning for warning in page["warnings"]))
         await member.replica.until(lambda page: page["status"] == "ok")
         member.replica.read_log()

@@ -23,6 +23,7 @@ from dev.servers.services import Services
 ROOT = Path(__file__).parents[3]
 STOP_TIMEOUT_SECONDS = 30.0  # a replica that has not stopped by then is killed
 PIPE_BYTES = 4096
+SHORTEST_LINE = 100  # bytes of a line of the log
 PATIENCE_SECONDS = 120.0  # to wait for what a replica is to say of itself, whatever else breaks meanwhile
 LOG_TAIL = 15  # lines of a dead replica's log that are shown
 
@@ -73,6 +74,16 @@ class Replica:
         self._unread, end = os.pipe()
         fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         return os.fdopen(end, "wb")
+
+    async def fill_log(self) -> None:
+        """Have it log more than the pipe takes, also where it runs nothing: a line for each request that is no HTTP."""
+        await self.until(lambda _: True)  # it listens
+        for _ in range(PIPE_BYTES // SHORTEST_LINE):
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            writer.write(b"no HTTP\r\n\r\n")
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
 
     def read_log(self) -> None:
         """From now on somebody reads the log that was unread."""

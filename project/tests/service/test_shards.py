@@ -12,7 +12,7 @@ from limiter.db import tables
 from limiter.domain.job import Job
 from limiter.domain.shard import Shard
 from tests.bench import Bench, open_bench
-from tests.conftest import START, MakeBench, alembic
+from tests.conftest import START, MakeBench, migrate
 from tests.service.test_control import ask
 from tests.service.test_scaling_service import asked, tick
 
@@ -29,7 +29,7 @@ async def all_jobs(benches: list[Bench]) -> None:
 async def test_every_model_is_minded_by_exactly_one_of_two_deployments(
     services: Services, schema: str, platform: Platform, time: FrozenDateTimeFactory
 ) -> None:
-    assert alembic(services, "limiter_second", "upgrade", "head").returncode == 0
+    await migrate(services, "limiter_second", "upgrade", "head")
     names = [f"Team/model-{number}" for number in range(12)]
     for name in names:
         platform.add_model(name)

@@ -76,21 +76,21 @@ class TlsServers:
     authority: Path
     stranger: Path
 
-    def environment(self, platform: Platform, authority: Path) -> dict[str, str]:
-        """A replica's, which trusts this authority."""
-        rabbitmq = f"amqps://guest:guest@127.0.0.1:{self.rabbitmq}/?cafile={authority}"
-        own = self.of_database(authority) | {"RABBITMQ_URL": rabbitmq}
-        values = platform.environment() | QUICK | FAST | own
-        return {name: str(value) for name, value in values.items()}
-
-    def of_database(self, authority: Path) -> dict[str, str]:
-        """What is said of the database there, which migrations need too."""
+    def database_variables(self, authority: Path) -> dict[str, str]:
+        """How to reach the database, trusting this authority."""
         url = f"postgresql+asyncpg://postgres@127.0.0.1:{self.database}/postgres?ssl=verify-full"
         return {"DATABASE_URL": url, "PGSSLROOTCERT": str(authority)}
+
+    def environment(self, platform: Platform, authority: Path) -> dict[str, str]:
+        """A replica's, which trusts this authority."""
+        rabbitmq = {"RABBITMQ_URL": f"amqps://guest:guest@127.0.0.1:{self.rabbitmq}/?cafile={authority}"}
+        values = platform.environment() | QUICK | FAST | self.database_variables(authority) | rabbitmq
+        return {name: str(value) for name, value in values.items()}
 
 
 @pytest.fixture(scope="module")
 def tls() -> Iterator[TlsServers]:
+    """The servers, with our tables in them: each test may be the only one that meets them."""
     directory = temporary_directory()
     postgres, rabbitmq = Postgres(directory), TlsRabbitMQ(directory)
     pgbouncer = TlsPgBouncer(directory, postgres)
@@ -102,9 +102,9 @@ def tls() -> Iterator[TlsServers]:
         rabbitmq.launch()
         for server in (postgres, pgbouncer, rabbitmq):
             server.start()
-        made = TlsServers(pgbouncer.port, rabbitmq.tls_port, authority, stranger)
-        migrate(made.of_database(authority))  # here, since each test may be the first of its process
-        yield made
+        running = TlsServers(pgbouncer.port, rabbitmq.tls_port, authority, stranger)
+        migrate(running.database_variables(authority))
+        yield running
     finally:
         for server in servers:
             server.stop("immediate")

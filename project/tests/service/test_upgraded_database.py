@@ -1,6 +1,5 @@
 """A replica on a database that the code before revision 0004 filled: what was begun there goes on here."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -16,7 +15,7 @@ from limiter.db import tables
 from limiter.db.engine import SchemaMissing
 from limiter.domain.job import Job
 from tests.bench import open_bench
-from tests.conftest import START, alembic
+from tests.conftest import START, migrate
 from tests.old_database import MINUTE, Row, cancellation, command, connected, decision, job_run, sighting, spell, write
 from tests.service.test_status import got
 
@@ -29,15 +28,10 @@ NOW = START + HOUR  # the old replica ran from START until a moment ago
 async def old_schema(services: Services) -> AsyncIterator[str]:
     """A schema of this test's own, at revision 0003."""
     schema = f"upgraded_{uuid4().hex[:6]}"
-    await migrate(services, schema, "0003")
+    await migrate(services, schema, "upgrade", "0003")
     yield schema
     async with connected(services, schema) as connection:
         await connection.execute(f"DROP SCHEMA {schema} CASCADE")
-
-
-async def migrate(services: Services, schema: str, revision: str) -> None:
-    done = await asyncio.to_thread(alembic, services, schema, "upgrade", revision)
-    assert done.returncode == 0, done.stderr
 
 
 def booked(platform: Platform, user: UUID, name: str, model: ServedModel, state: str) -> tuple[Row, Row]:
@@ -88,7 +82,7 @@ async def test_a_begun_cancelling_goes_on_a_warning_that_named_nothing_is_withdr
     rows = await left_behind(platform)
     async with connected(services, old_schema) as connection:
         await write(connection, rows)
-    await migrate(services, old_schema, "head")
+    await migrate(services, old_schema, "upgrade", "head")
     async with open_bench(services, old_schema, platform) as bench:
         assert platform.deletions == []
         await bench.run(Job.SAGA_POLL, Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)

@@ -99,6 +99,16 @@ def test_a_replica_has_a_handler_for_sigterm_before_it_imports_anything() -> Non
     assert process.wait() == 0  # without any setting it would end by itself, with 2
 
 
+def started_with(app: str, directory: Path) -> tuple[int, str]:
+    """How a start ends, and what it writes as an error, with this text as the service's module."""
+    (directory / "limiter").mkdir()
+    (directory / "limiter/app.py").write_text(app)
+    program = f"import runpy; runpy.run_path({str(ROOT / 'project/src/main.py')!r}, run_name='__main__')"
+    run = [sys.executable, "-c", program]
+    done = subprocess.run(run, env={"PYTHONPATH": str(directory)}, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
 DEAF = """
 import signal
 
@@ -117,12 +127,21 @@ def main():
 def test_a_signal_that_comes_while_python_hears_no_exception_ends_a_replica_that_starts(
     tmp_path: Path, name: str
 ) -> None:
-    (tmp_path / "limiter").mkdir()
-    (tmp_path / "limiter/app.py").write_text(DEAF.format(name=name))
-    program = f"import runpy; runpy.run_path({str(ROOT / 'project/src/main.py')!r}, run_name='__main__')"
-    run = [sys.executable, "-c", program]
-    done = subprocess.run(run, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert started_with(DEAF.format(name=name), tmp_path) == (0, "")
+
+
+GARBAGE = """
+import gc
+
+assert not gc.isenabled()
+
+def main():
+    return 0 if gc.isenabled() and gc.get_freeze_count() else 3
+"""
+
+
+def test_garbage_is_looked_for_once_all_is_imported_and_not_before(tmp_path: Path) -> None:
+    assert started_with(GARBAGE, tmp_path) == (0, "")
 
 
 def _catches(status: str, number: signal.Signals) -> bool:

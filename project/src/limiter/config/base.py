@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from datetime import timedelta
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,10 +61,16 @@ def from_file(name: str) -> str | None:
 
 def misspelt(fields: Iterable[str]) -> dict[str, str]:
     """The variables of the environment that are nearly those of these fields, each with the one that may be meant."""
-    ours = {name.upper() for name in fields} | {f"{name}_FILE" for name in SECRETS}
+    ours = frozenset(name.upper() for name in fields) | {f"{name}_FILE" for name in SECRETS}
     others = {name.upper() for name in os.environ} - ours
-    meant = {name: get_close_matches(name, ours, 1, CLOSE) or ours & {f"{name}_SECONDS"} for name in others}
+    meant = {name: _nearest(name, ours) or ours & {f"{name}_SECONDS"} for name in others}
     return {name: one for name, found in meant.items() for one in found}
+
+
+@cache  # asked for whenever warnings are shown, and slow
+def _nearest(name: str, ours: frozenset[str]) -> list[str]:
+    """The one of ours that is nearly this name, if any."""
+    return get_close_matches(name, ours, 1, CLOSE)
 
 
 def given(own: Value | None, fleets: Value) -> Value:

@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 
-from dishka import AsyncContainer, make_async_container
+from dishka import AsyncContainer, Provider, Scope, make_async_container
 
 from limiter.api.doctor import Doctor
 from limiter.config.settings import Settings
@@ -34,10 +35,15 @@ async def compose_doctor(settings: Settings) -> AsyncIterator[Doctor]:
 
 @asynccontextmanager
 async def _container(settings: Settings) -> AsyncIterator[AsyncContainer]:
-    container = make_async_container(
-        Stores(), Clients(), Jobs(), Schedule(), Messages(), Api(), context={Settings: settings}
-    )
-    try:
+    async with _graph()({Settings: settings}, scope=Scope.APP) as container:
         yield container
-    finally:
-        await container.close()
+
+
+@cache  # to check and compile it takes as long as to make all the objects of a replica
+def _graph() -> AsyncContainer:
+    """How the objects are made of settings; it holds none itself."""
+    given = Provider(scope=Scope.APP)
+    given.from_context(provides=Settings)
+    return make_async_container(
+        given, Stores(), Clients(), Jobs(), Schedule(), Messages(), Api(), start_scope=Scope.RUNTIME
+    )

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 
 from dev.servers.services import Services
 from limiter.db.tables import REVISION
-from tests.conftest import ROOT, START, alembic
+from tests.conftest import ROOT, START, alembic, migrate
 from tests.old_database import (
     MINUTE,
     Row,
@@ -42,11 +42,6 @@ def test_up_down_and_up_again_leave_nothing_to_do(services: Services) -> None:
         assert done.returncode == 0, done.stderr
     checked = alembic(services, schema, "check")
     assert checked.returncode == 0, checked.stdout + checked.stderr
-
-
-async def migrate(services: Services, schema: str, *step: str) -> None:
-    done = await asyncio.to_thread(alembic, services, schema, *step)
-    assert done.returncode == 0, done.stderr
 
 
 def rows_of_0003() -> dict[str, list[Row]]:

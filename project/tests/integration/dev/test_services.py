@@ -188,11 +188,11 @@ def test_servers_outlive_the_thread_that_started_them_but_not_a_killed_process()
     assert eventually(lambda: not Path(directory).exists())
 
 
-# The last test of this file: the servers of the others are gone after it.
-def test_stop_leaves_no_process_and_no_directory_behind(services: Services) -> None:
-    processes = all_processes(services)
+def test_stop_leaves_no_process_and_no_directory_behind(unstarted: Services) -> None:
+    unstarted.start()
+    processes = all_processes(unstarted)
     assert len(processes) > 5
-    services.stop()
+    unstarted.stop()
     assert not any(map(is_running, processes))
-    assert not services.directory.exists()
-    services.stop()  # a second stop does nothing
+    assert not unstarted.directory.exists()
+    unstarted.stop()  # a second stop does nothing
