@@ -177,6 +177,28 @@ async def test_what_was_refused_needs_no_waiting_before_its_user_is_told_that_no
     assert await bench.stages() == ["withdrawn"]
 
 
+@pytest.mark.parametrize("again", ["in the same call", "in the next run"])
+async def test_a_refusal_says_nothing_of_the_delete_before_it_whose_answer_was_lost(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, again: str
+) -> None:
+    bench = await warned(make_bench, time, {"COMMAND_BACKOFF_FIRST_SECONDS": 1})
+    time.move_to(START + minutes(60))
+    bench.platform.fault("booking", Fault.reset(), method="DELETE", times=1 if again == "in the same call" else 2)
+    bench.platform.fault("booking", Fault.status(429), method="DELETE")
+    await bench.run(Job.IDLE_ENFORCE)
+    if again == "in the next run":
+        time.tick(5)
+        await bench.run(Job.IDLE_ENFORCE)
+    sent = [call.status for call in bench.platform.history if call.method == "DELETE"]
+    assert sent == ([None, 429] if again == "in the same call" else [None, None, 429, 429])
+    bench.platform.call("m0")
+    await bench.run(Job.IDLE_ENFORCE)
+    assert (await states(bench))[0] == ["enforcing"]
+    time.move_to(START + minutes(62))
+    await bench.run(Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+    assert await bench.stages() == ["withdrawn"]
+
+
 @pytest.mark.parametrize("arrives", [True, False])
 async def test_a_delete_that_may_still_be_carried_out_is_waited_for_before_its_user_is_told_that_nothing_went(
     make_bench: MakeBench, time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch, arrives: bool

@@ -14,7 +14,8 @@ ServiceError
 class ServiceError(Exception):
     """A call to an external service did not bring what it should; `service` is its name, `status` its answer's.
 
-    `retry_after` are the seconds for which it wants to be left alone.
+    `retry_after` are the seconds for which it wants to be left alone; `unsure` says that an earlier attempt of the same
+    call may have been carried out.
     """
 
     def __init__(
@@ -24,11 +25,12 @@ class ServiceError(Exception):
         self.service = service
         self.status = status
         self.retry_after = retry_after
+        self.unsure = False
 
     @property
     def undone(self) -> bool:
         """Whether it says that nothing was done: not sent, refused, too early (425), or too much at once (429)."""
-        return isinstance(self, NotSent | Rejected) or self.status in (425, 429)
+        return not self.unsure and (isinstance(self, NotSent | Rejected) or self.status in (425, 429))
 
     @property
     def reason(self) -> str:

@@ -72,15 +72,17 @@ class ServiceClient:
     async def _repeated(
         self, call: Call, on: type[Unavailable] = Unavailable, check: Check = lambda: None
     ) -> httpx.Response:
-        for attempt in range(1, self.attempts):
+        attempt, unsure = 1, False
+        while True:
             try:
                 return await call()
-            except on as error:
-                if not self.asks_again(error):
+            except ServiceError as error:
+                error.unsure = unsure
+                if attempt == self.attempts or not isinstance(error, on) or not self.asks_again(error):
                     raise
-                await self.pause(attempt, error.retry_after)
+                attempt, unsure = attempt + 1, not error.undone
+                await self.pause(attempt - 1, error.retry_after)
                 check()
-        return await call()
 
     def asks_again(self, error: Unavailable) -> bool:
         """Whether another attempt is worth its while: not if the service is to be left alone for longer than a call."""

@@ -57,8 +57,12 @@ class ScalingSettings(FromEnvironment):
             lead_default=seconds(given(own.lead_default_seconds, self.scale_lead_default_seconds)),
             down_step=given(own.down_step, self.scale_down_step),
             by_calendar=bool(self.rps_check_cron),
-            burst_window=seconds(self.rps_check_interval_seconds / 2),
+            burst_window=seconds(self._usual_tick() / 2),
         )
+
+    def _usual_tick(self) -> float:
+        """Seconds between two runs of rps_check; by a calendar, whose finest step is a minute, it has no interval."""
+        return 60 if self.rps_check_cron else self.rps_check_interval_seconds
 
     def _lead_most(self, own: Override) -> float:
         return given(own.lead_most, self.scale_lead_most) if given(own.lead, self.scale_lead) else 1.0

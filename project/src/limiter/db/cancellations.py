@@ -112,15 +112,21 @@ async def tried(connection: AsyncConnection, spell_id: UUID, slots: Collection[S
 async def refused(
     connection: AsyncConnection,
     spell_id: UUID,
-    slots: Collection[Slot],
+    steps: Collection[Step],
     next_try_at: datetime,
     error: str,
     *,
     undone: bool = False,
 ) -> None:
-    """The cancelling of these slots was refused for now: it stays planned, and waits; `undone` if it said so itself."""
+    """The cancelling of these slots was refused for now: it stays planned, and waits.
+
+    `undone` if it said so itself; it says nothing of a DELETE sent before, which the steps, as they were then, tell of.
+    """
+    slots, earlier = [step.slot for step in steps], [step.in_flight_until for step in steps if step.in_flight_until]
     ours = (cancellation.c.spell_id == spell_id) & (cancellation.c.state == StepState.PLANNED)
-    values = {"next_try_at": next_try_at, "error": error} | ({"in_flight_until": None} if undone else {})
+    values: dict[str, Any] = {"next_try_at": next_try_at, "error": error}
+    if undone:
+        values["in_flight_until"] = max(earlier, default=None)
     await connection.execute(update(cancellation).where(ours, _among(slots)).values(values))
 
 

@@ -94,8 +94,8 @@ def underused(rule: ScalingRule, replicas: int, load: Load) -> bool:
 
 
 def bursting(rule: ScalingRule, replicas: int, load: Load) -> bool:
-    """True if the last tick alone shows far more than the replicas should carry."""
-    return load.is_burst(rule.target_rps * replicas, rule.burst_factor)
+    """True if the last tick alone shows far more than the replicas should carry; a mean over an outage is none."""
+    return not load.after_outage and load.is_burst(rule.target_rps * replicas, rule.burst_factor)
 
 
 def _pressure(rule: ScalingRule, state: ScalingState, load: Load, now: datetime) -> _Pressure:

@@ -137,22 +137,22 @@ class Enforcing:
     ) -> bool:
         """One reservation that cannot be read does not hold up the others; false if none of its steps was next."""
         at = self.reader.clock()
-        ripe = (step.slot for step in spell.steps if is_ripe(step, at))
-        slots = tuple(slot for slot in ripe if slot.reservation_id == reservation)
-        if not slots:
+        steps = [step for step in spell.steps if is_ripe(step, at) and step.slot.reservation_id == reservation]
+        if not steps:
             return False
         self.telemetry.critical(problem.reason, problem)
         async with run.write() as connection:
             later = at + base.policy.pacing_of(spell.model_name).backoff_first
-            await cancellations.refused(connection, spell.id, slots, later, str(problem))
+            await cancellations.refused(connection, spell.id, steps, later, str(problem))
         return True
 
     async def _refused(self, run: Run, spell: IdleSpell, base: Snapshot, step: Delete, problem: ServiceError) -> None:
         pacing = base.policy.pacing_of(spell.model_name)
-        tries = 1 + max((one.attempts for one in spell.steps if one.slot in step.slots), default=0)
+        before = [one for one in spell.steps if one.slot in step.slots]
+        tries = 1 + max((one.attempts for one in before), default=0)
         later = base.at + backoff(tries, pacing.backoff_first, pacing.backoff_longest)
         async with run.write() as connection:
-            await cancellations.refused(connection, spell.id, step.slots, later, str(problem), undone=problem.undone)
+            await cancellations.refused(connection, spell.id, before, later, str(problem), undone=problem.undone)
 
     async def _settle(
         self, run: Run, spell: IdleSpell, base: Snapshot, slots: tuple[Slot, ...], state: StepState, error: str | None

@@ -135,6 +135,14 @@ def test_every_job_may_have_a_calendar(job: Job) -> None:
     assert fire == datetime(2026, 7, 1, 1, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(("calendar", "window"), [("", 25), ("* * * * *", 30)])
+def test_by_a_calendar_an_interval_that_is_left_over_does_not_say_which_tick_is_short(
+    calendar: str, window: float
+) -> None:
+    found = settings(RPS_CHECK_INTERVAL_SECONDS="50", RPS_CHECK_CRON=calendar).policy().scaling_rule
+    assert found.burst_window == timedelta(seconds=window)
+
+
 @pytest.mark.parametrize(
     "expression", ["* * * *", "* * * * * *", "60 * * * *", "a * * * *", "0 0 30 2 *", "@daily", "0 0 * * 7"]
 )

@@ -289,6 +289,13 @@ def test_a_large_tolerance_takes_no_more_than_the_headroom() -> None:
     assert decide(replace(AHEAD, tolerance=1), remembered(1), in_tick(20), None, at(0)).replicas == 3
 
 
+def test_a_mean_over_an_outage_is_no_burst() -> None:
+    mean = in_tick(55, up=55)._replace(after_outage=True)
+    verdict = decide(AHEAD, remembered(1), mean, None, at(0))
+    assert (verdict.decision, verdict.reason) == (HOLD, Reason.STABILIZING)
+    assert verdict.scaling_state == remembered(1, overloaded_since=0)
+
+
 def test_less_than_twice_what_is_to_be_carried_is_no_burst_nor_is_anything_without_the_factor() -> None:
     assert decide(AHEAD, remembered(2), in_tick(39.9), None, at(0)).decision is HOLD
     assert decide(AHEAD, remembered(2), in_tick(40), None, at(0)).decision is UP
