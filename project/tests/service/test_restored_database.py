@@ -96,6 +96,19 @@ STORIES = [
         60 ann hears cancelled 180-240 240-300""",
     ),
     Story(
+        "kept before after a part was taken, which it does not know: the rest is taken, and told too",
+        """0 ann books 0-180 180-240 240-300
+        46 the database is backed up
+        50 after the first cancellation: the operator keeps m until 70
+        75 the database is put back
+        75 the service restarts""",
+        """45 ann hears warning of 180-240 240-300 from 60
+        60 ann loses 180-240
+        60 ann hears cancelled 180-240
+        75 ann loses 240-300
+        75 ann hears cancelled 240-300 180-240 (already gone)""",
+    ),
+    Story(
         "uninstalled before: not again",
         """0 ann books 0-180 180-240
         46 the database is backed up

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any, Final
 from uuid import UUID, uuid5
 
@@ -62,17 +63,11 @@ class EventWriter:
     async def no_use(
         self, connection: AsyncConnection, spell: IdleSpell, stage: Stage, email: str, now: datetime, outcome: Outcome
     ) -> None:
-        """Write one event of an idle spell; its `message_id` is made of the spell and the stage.
-
-        That nothing is left is said with the id of the cancelling: in a database that was put back, it may have been
-        ours, and been told. Who drops what he has had before then hears of one end only, the true one.
-        """
+        """Write one event of an idle spell; its `message_id` is made of the spell and of what it says."""
         body: dict[str, Any] = dict(no_use_body(spell, stage, email, now, outcome))
         if stage != WARNING and (named := await outbox.named_slots(connection, spell.id)) is not None:
             body["reservation"] |= {"slots_at_risk": named}  # some may have been moved since it was said
-        nothing_left = stage == WITHDRAWN and outcome.closing_reason in OVER
-        id = uuid5(spell.id, CANCELLED if nothing_left else stage)
-        event = Event(id, stage, self.no_use_key, body, spell.id)
+        event = Event(uuid5(spell.id, _said(spell, stage, outcome)), stage, self.no_use_key, body, spell.id)
         await outbox.put(connection, event, dry_run=spell.dry_run)
 
     async def started(
@@ -82,6 +77,20 @@ class EventWriter:
         body = dict(started_body(booking, reservation, email, now))
         id = uuid5(booking.model.id, reservation.id)
         await outbox.put(connection, Event(id, STARTED, self.deployed_key, body), dry_run=self.dry_run)
+
+
+def _said(spell: IdleSpell, stage: Stage, outcome: Outcome) -> str:
+    """What a user hears but once, also from a database that was put back: the stage, and which part was taken.
+
+    That nothing is left is the same as that all was taken: it may have been ours, and been told. Who drops what he has
+    had before then hears of one end only, the true one; but of a part, and later of the rest, he hears both.
+    """
+    if stage == WITHDRAWN and outcome.closing_reason in OVER:
+        return CANCELLED
+    taken = {(slot.reservation_id, slot.id) for slot in (*outcome.cancelled, *outcome.already_gone)}
+    if stage != CANCELLED or taken == {(slot.reservation_id, slot.id) for slot in spell.named}:
+        return stage
+    return " ".join((stage, "part", *chain.from_iterable(sorted(taken))))
 
 
 def no_use_body(spell: IdleSpell, stage: Stage, email: str, now: datetime, outcome: Outcome) -> ReservationNoUse:
