@@ -16,7 +16,7 @@ from limiter.db.tables import REVISION
 
 ROOT = Path(__file__).parents[3]
 VERSIONS = ROOT / "project/migrations/versions"
-RELEASED = "0008"  # the revision of the last release: raise it with each tag
+RELEASED = "0009"  # the revision of the last release: raise it with each tag
 OLD_TABLES = "project/src/limiter/db/tables"
 RAW = re.compile(r"\b(DROP|RENAME|SET NOT NULL|TYPE)\b", re.IGNORECASE)
 STOPS = re.compile(r"stop the replicas", re.IGNORECASE)
