@@ -14,14 +14,7 @@ import httpx
 
 from limiter.clients.answer import check_status
 from limiter.clients.circuit import Circuit
-from limiter.clients.errors import (
-    CircuitOpen,
-    NotAllowed,
-    NotSent,
-    Rejected,
-    ServiceError,
-    Unavailable,
-)
+from limiter.clients.errors import CircuitOpen, NotAllowed, NotSent, Rejected, ServiceError, Unavailable
 from limiter.clients.transport import Departure
 from limiter.telemetry import Telemetry
 
