@@ -1,6 +1,7 @@
 """One replica, or two, from start to stop: what they run, what they answer over HTTP, what they log."""
 
 import asyncio
+import re
 import signal
 from itertools import pairwise
 from pathlib import Path
@@ -63,7 +64,8 @@ async def test_a_stop_is_clean_no_traceback_and_no_secret_in_any_line(
         await replica.ready()
         platform.add_model("a")
         platform.call("a")
-        await replica.until(lambda page: 'job_runs_total{job="idle_enforce"' in page.text, "/metrics")
+        done = re.compile(r'job_runs_total{job="idle_enforce",outcome="completed"} [1-9]')
+        await replica.until(lambda page: done.search(page.text) is not None, "/metrics")
         assert await replica.end() == 0
         text = replica.log.read_text()
     assert "Traceback" not in text
