@@ -1,10 +1,10 @@
-"""How long a POST may be under way, from the settings."""
+"""How long a POST or a DELETE may be under way, from the settings."""
 
 from datetime import timedelta
 
 import pytest
 
-from limiter.wiring.times import in_flight
+from limiter.wiring.times import deleting, in_flight
 from tests.bench import settings_of
 
 REQUIRED = {
@@ -28,3 +28,9 @@ def test_a_post_is_under_way_for_all_its_attempts_their_pauses_a_frozen_sender_a
 ) -> None:
     settings = settings_of(REQUIRED | {"HTTP_ATTEMPTS": attempts, "CLOCK_SKEW_LIMIT_SECONDS": skew})
     assert in_flight(settings) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(("attempts", "more"), [("1", 0), ("3", 2 * 5)])
+def test_a_delete_also_for_what_the_service_asks_for_before_each_repetition(attempts: str, more: float) -> None:
+    settings = settings_of(REQUIRED | {"HTTP_ATTEMPTS": attempts})
+    assert deleting(settings) - in_flight(settings) == timedelta(seconds=more)

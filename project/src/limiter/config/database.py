@@ -1,7 +1,6 @@
 """The settings of Postgres."""
 
 import os
-from inspect import signature
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,6 +10,10 @@ from limiter.config import kinds as kind
 from limiter.config.base import FromEnvironment
 from limiter.config.urls import check_host, check_port
 
+# What the driver takes as text, as all that stands behind the ? of a URL is; it is not named: it may be of a password.
+OPTIONS = {"host", "port", "user", "password", "passfile", "database", "service", "servicefile", "ssl"}
+OPTIONS |= {"target_session_attrs", "krbsrvname", "gsslib", "prepared_statement_cache_size"}
+NUMBERS = ("port", "prepared_statement_cache_size")
 TLS_WORDS = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -20,11 +23,13 @@ def _asyncpg_url(value: SecretStr) -> SecretStr:
     check_port(value.get_secret_value())
     check_host(urlsplit(value.get_secret_value()).hostname)
     given = parse_qs(urlsplit(value.get_secret_value()).query, keep_blank_values=True)
-    options = set(given)
-    if "sslmode" in options:
+    if "sslmode" in given:
         raise ValueError("sslmode is libpq's word: asyncpg takes ?ssl=require or ?ssl=verify-full")
-    if options and not options <= _options():  # by name it could be part of a password
-        raise ValueError("asyncpg lacks an option behind its ?; a ? in a password must be written as %3F")
+    if not given.keys() <= OPTIONS:
+        raise ValueError("asyncpg takes no such option behind its ?; a ? in a password must be written as %3F")
+    # Of several hosts the ports stand with commas between them.
+    if not all(number.replace(",", "").isdecimal() for option in NUMBERS for number in given.get(option, ())):
+        raise ValueError(f"{' and '.join(NUMBERS)} behind its ? must be whole numbers")
     for word in given.get("ssl", ()):
         _check_tls(word)
     return value
@@ -39,13 +44,6 @@ def _check_tls(word: str) -> None:
             kind.ca_file(file := os.environ.get("PGSSLROOTCERT", ""))
         except ValueError as error:
             raise ValueError(f"for its ssl={word} PGSSLROOTCERT={file!r} {error}") from None
-
-
-def _options() -> set[str]:
-    """What may stand behind the ? of a URL."""
-    from asyncpg import connect  # not for who needs no database, and whose URL has no options
-
-    return {*signature(connect).parameters, "prepared_statement_cache_size"}
 
 
 def _schema(name: str) -> str:

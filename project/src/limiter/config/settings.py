@@ -86,10 +86,10 @@ class Settings(PlatformSettings, BrokerSettings, DatabaseSettings, PolicySetting
     @model_validator(mode="after")
     def _reading_rules(self) -> Self:
         for of, scaling, idle in self.named_rules():
-            window = min(scaling.up_window, scaling.down_window).total_seconds()
-            if not self.rps_check_cron:
-                rule = f"RPS_CHECK_INTERVAL_SECONDS <= SCALE_*_WINDOW_SECONDS{of}"
-                ordered(rule, self.rps_check_interval_seconds, window)
+            for which, window in (("UP", scaling.up_window), ("DOWN", scaling.down_window)):
+                if not self.rps_check_cron:
+                    rule = f"RPS_CHECK_INTERVAL_SECONDS <= SCALE_{which}_WINDOW_SECONDS{of}"
+                    ordered(rule, self.rps_check_interval_seconds, window.total_seconds())
             # Booked time from before the bookings were read would never add up to the limit.
             rule = f"IDLE_LIMIT_SECONDS <= BOOKING_LOOKBACK_SECONDS{of}"
             ordered(rule, idle.limit.total_seconds(), self.booking_lookback_seconds)

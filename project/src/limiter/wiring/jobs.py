@@ -27,7 +27,7 @@ from limiter.jobs.idle_warning import IdleWarning
 from limiter.jobs.rps_check import RpsCheck
 from limiter.jobs.saga_poll import SagaPoll
 from limiter.telemetry import Telemetry
-from limiter.wiring.times import in_flight, utc_now
+from limiter.wiring.times import deleting, in_flight, utc_now
 
 
 class Jobs(Provider):
@@ -60,7 +60,7 @@ class Jobs(Provider):
         telemetry: Telemetry,
         audit: Audit,
     ) -> Enforcing:
-        return Enforcing(reader, booking, commands, closing, telemetry, audit, in_flight(settings))
+        return Enforcing(reader, booking, commands, closing, telemetry, audit, deleting(settings))
 
     @provide
     def reader(

@@ -255,7 +255,7 @@ def test_every_rule_of_a_model_is_tested() -> None:
         ('{"max_replicas": 1, "scale_max_replicas": 2}', "twice"),
         (
             '{"up_window_seconds": 10}',
-            "RPS_CHECK_INTERVAL_SECONDS <= SCALE_*_WINDOW_SECONDS (POLICY_OVERRIDES of 'own')",
+            "RPS_CHECK_INTERVAL_SECONDS <= SCALE_UP_WINDOW_SECONDS (POLICY_OVERRIDES of 'own')",
         ),
         (
             '{"idle_limit_seconds": 604800}',

@@ -5,7 +5,7 @@ import pytest
 from tests.unit.config.test_settings import refused, settings
 
 SPACE = "must have no space before or behind it, or in its host; several URLs are separated by commas"
-OPTION = "asyncpg lacks an option behind its ?; a ? in a password must be written as %3F"
+OPTION = "asyncpg takes no such option behind its ?; a ? in a password must be written as %3F"
 START = "postgresql+asyncpg://u:s3cret@h/d"
 
 
@@ -33,7 +33,9 @@ def test_a_token_with_the_word_that_is_put_before_it(token: str) -> None:
     assert settings(BOOKING_SERVICE_TOKEN="Bearers3cret")
 
 
-@pytest.mark.parametrize("query", ["connect_timeout=4", "ssl=require&options", "application_name="])
+@pytest.mark.parametrize(
+    "query", ["connect_timeout=4", "ssl=require&options", "application_name=", "timeout=5", "server_settings=x"]
+)
 @pytest.mark.parametrize("name", ["DATABASE_URL", "MIGRATIONS_DATABASE_URL"])
 def test_an_option_that_the_driver_does_not_have(name: str, query: str) -> None:
     assert refused(**{name: f"{START}?{query}"}) == f"{name}=(hidden): {OPTION}"
@@ -41,7 +43,13 @@ def test_an_option_that_the_driver_does_not_have(name: str, query: str) -> None:
 
 def test_options_that_the_driver_has() -> None:
     options = "ssl=require&host=/run/postgresql&prepared_statement_cache_size=0&target_session_attrs=any"
-    assert settings(DATABASE_URL=f"{START}?{options}", MIGRATIONS_DATABASE_URL=START)
+    assert settings(DATABASE_URL=f"{START}?{options}", MIGRATIONS_DATABASE_URL=f"{START}?host=a,b&port=5432,5433")
+
+
+@pytest.mark.parametrize("query", ["prepared_statement_cache_size=", "host=/run/postgresql&port=-1"])
+def test_a_number_that_the_driver_cannot_read(query: str) -> None:
+    rule = "port and prepared_statement_cache_size behind its ? must be whole numbers"
+    assert refused(DATABASE_URL=f"{START}?{query}") == f"DATABASE_URL=(hidden): {rule}"
 
 
 def test_a_word_for_tls_that_the_driver_does_not_know() -> None:
