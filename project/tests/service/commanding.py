@@ -54,11 +54,14 @@ async def poll(bench: Bench, time: FrozenDateTimeFactory, later: float = 0) -> N
 
 
 @asynccontextmanager
-async def under_way(bench: Bench, seconds: float) -> AsyncIterator[None]:
-    """A run of rps_check whose one command takes so many real seconds to be answered; at the end it is over."""
+async def under_way(bench: Bench) -> AsyncIterator[None]:
+    """A run of rps_check whose one command is not answered yet; at the end it is, and the run is over."""
     bench.platform.add_model("m")
-    bench.platform.fault("dispatcher", Fault.slow(seconds), path="scale", times=1)
+    unanswered = bench.platform.fault("dispatcher", Fault.hang(), path="scale", times=1)
     run = asyncio.create_task(bench.run(Job.RPS_CHECK))
-    await bench.until(tables.command, lambda rows: any(row.sent_at for row in rows))
-    yield
-    await run
+    await unanswered.met.wait()
+    try:
+        yield
+    finally:
+        bench.platform.end_fault(unanswered)
+        await run

@@ -93,7 +93,7 @@ async def test_an_uninstall_that_was_never_sent_is_never_sent_later(bench: Bench
 async def test_a_call_under_way_is_not_judged_and_the_registry_is_not_asked(
     bench: Bench, time: FrozenDateTimeFactory
 ) -> None:
-    async with under_way(bench, 0.6):
+    async with under_way(bench):
         bench.platform.models[0].replicas = 2  # what a judge would take for its effect
         before = calls(bench.platform, "/registry/")
         await poll(bench, time, IN_FLIGHT)
@@ -106,7 +106,7 @@ async def test_a_call_under_way_is_not_judged_and_the_registry_is_not_asked(
 async def test_an_answer_after_its_command_was_settled_as_failed_is_followed(
     bench: Bench, time: FrozenDateTimeFactory, log: list[dict[str, Any]]
 ) -> None:
-    async with under_way(bench, 0.6):
+    async with under_way(bench):
         await poll(bench, time, TIMEOUT + 1)
         row = await command(bench)
         assert (row.state, row.error) == ("failed", "no answer, and no effect in the registry")
@@ -121,7 +121,7 @@ async def test_an_answer_after_its_command_was_settled_as_failed_is_followed(
 async def test_an_answer_after_its_command_was_settled_as_completed_is_remembered_and_logged(
     bench: Bench, time: FrozenDateTimeFactory, log: list[dict[str, Any]]
 ) -> None:
-    async with under_way(bench, 0.6):
+    async with under_way(bench):
         bench.platform.models[0].replicas = 2
         await poll(bench, time, IN_FLIGHT + 1)
         assert (await command(bench)).state == "completed"
@@ -162,7 +162,7 @@ async def test_a_command_that_saga_poll_has_sent_is_not_sent_by_the_run_that_pla
     bench: Bench, time: FrozenDateTimeFactory
 ) -> None:
     bench.platform.add_model("other")
-    async with under_way(bench, 0.6):
+    async with under_way(bench):
         await poll(bench, time)
         assert asked(bench.platform) == [2]  # the other model's: this run's own is still under way
     assert asked(bench.platform) == [2, 2]

@@ -109,7 +109,7 @@ async def test_a_pause_stops_a_run_before_its_next_command_and_saga_poll_does_no
     bench: Bench, time: FrozenDateTimeFactory
 ) -> None:
     bench.platform.add_model("other")
-    async with under_way(bench, 0.6):
+    async with under_way(bench):
         await bench.replica.table.pause(Job.RPS_CHECK)
     assert asked(bench.platform) == [2]
     assert sorted(row.sent_at is None for row in await bench.rows(tables.command)) == [False, True]
@@ -130,10 +130,10 @@ async def test_a_pause_stops_saga_poll_between_two_commands(bench: Bench, time: 
     for _ in range(2):
         bench.platform.add_model("m")
     await bench.run(Job.RPS_CHECK)
-    bench.platform.fault("dispatcher", Fault.slow(0.5), path="saga", times=1)
+    unanswered = bench.platform.fault("dispatcher", Fault.hang(), path="saga", times=1)
     run = asyncio.create_task(poll(bench, time))
-    await bench.until(tables.job_run, lambda rows: any(row.job == Job.SAGA_POLL for row in rows))
-    await asyncio.sleep(0.1)
+    await unanswered.met.wait()
     await bench.replica.table.pause(Job.SAGA_POLL)
+    bench.platform.end_fault(unanswered)
     await run
     assert sorted(row.state for row in await bench.rows(tables.command)) == ["completed", "submitted"]
