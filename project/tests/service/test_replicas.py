@@ -34,7 +34,7 @@ async def test_two_replicas_run_each_job_once_per_interval_for_60_intervals(
     async with replicas(2, variables, tmp_path) as pair:
         for replica in pair:
             await replica.ready()
-        async with engine.connect() as connection, asyncio.timeout(120):
+        async with engine.connect() as connection, asyncio.timeout(240):
             while True:
                 counted = {row[0]: (row[1], row[2]) for row in await connection.execute(counts)}
                 await connection.rollback()
