@@ -16,6 +16,7 @@ from limiter.clients.event_wire import (
     Stage,
     already_gone,
     listed,
+    reminder_id,
     time_view,
 )
 from limiter.db import contacts, outbox
@@ -75,7 +76,7 @@ class EventWriter:
     ) -> None:
         """Write that the model a user booked runs now."""
         body = dict(started_body(booking, reservation, email, now))
-        id = uuid5(booking.model.id, reservation.id)
+        id = reminder_id(booking.model.id, reservation.id)
         await outbox.put(connection, Event(id, STARTED, self.deployed_key, body), dry_run=self.dry_run)
 
 
