@@ -26,13 +26,17 @@ from limiter.telemetry import Telemetry
 
 @dataclass(frozen=True)
 class EventDispatch:
-    """Publishes until nothing is due; a warning counts as delivered when its confirmation has come, not before."""
+    """Publishes until nothing is due, by the routing `keys` of the stages of events.
+
+    A warning counts as delivered when its confirmation has come, not before.
+    """
 
     notifier: Notifier
     policy: Policy
     telemetry: Telemetry
     clock: Callable[[], datetime]
     window: int
+    keys: Mapping[str, str]
     retry_first: timedelta
     retry_longest: timedelta
 
@@ -41,7 +45,7 @@ class EventDispatch:
             if await run.braked() or not await self._is_connected():
                 return
             async with run.write() as connection:
-                taken = await outbox.take(connection, self.window)
+                taken = await outbox.take(connection, self.window, self.keys)
                 events = await self._sendable(connection, taken)
             if not taken:
                 return

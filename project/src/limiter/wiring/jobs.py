@@ -15,7 +15,7 @@ from limiter.effects.audit import Audit
 from limiter.effects.closing import SpellClosing
 from limiter.effects.commands import Commands
 from limiter.effects.enforcing import Enforcing
-from limiter.effects.events import EventWriter
+from limiter.effects.events import CANCELLED, STARTED, WARNING, WITHDRAWN, EventWriter
 from limiter.effects.memory import WarmMemory
 from limiter.effects.reminder import Reminder
 from limiter.effects.snapshot import SnapshotReader
@@ -114,12 +114,14 @@ class Jobs(Provider):
     def event_dispatch(
         self, settings: Settings, notifier: Notifier, policy: Policy, telemetry: Telemetry
     ) -> EventDispatch:
+        no_use, deployed = settings.notifier_no_use_routing_key, settings.notifier_deployed_routing_key
         return EventDispatch(
             notifier=notifier,
             policy=policy,
             telemetry=telemetry,
             clock=utc_now,
             window=settings.event_window,
+            keys={WARNING: no_use, WITHDRAWN: no_use, CANCELLED: no_use, STARTED: deployed},
             retry_first=seconds(settings.event_retry_first_seconds),
             retry_longest=seconds(settings.event_retry_longest_seconds),
         )
