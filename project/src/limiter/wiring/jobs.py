@@ -112,11 +112,12 @@ class Jobs(Provider):
 
     @provide
     def event_dispatch(
-        self, settings: Settings, notifier: Notifier, policy: Policy, telemetry: Telemetry
+        self, settings: Settings, notifier: Notifier, writer: EventWriter, policy: Policy, telemetry: Telemetry
     ) -> EventDispatch:
         no_use, deployed = settings.notifier_no_use_routing_key, settings.notifier_deployed_routing_key
         return EventDispatch(
             notifier=notifier,
+            writer=writer,
             policy=policy,
             telemetry=telemetry,
             clock=utc_now,
