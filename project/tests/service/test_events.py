@@ -17,6 +17,7 @@ from limiter.logs.lines import json_line
 from tests.bench import Bench
 from tests.conftest import START, MakeBench
 from tests.contracts import DOCUMENT
+from tests.service.test_control import announce, deployed
 
 ANN = str(UUID(int=1))
 N, Y = timedelta(minutes=60), timedelta(minutes=15)
@@ -295,6 +296,20 @@ async def test_reminds_of_a_started_reservation_once_if_nobody_else_did(
     time.tick(timedelta(minutes=1))
     await bench.run(*SWEEP)
     assert await bench.events() == []
+
+
+async def test_the_address_that_a_reminder_of_ours_went_to_is_not_learned_from_it(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    """Else that of a template that was wrong would outlast its correction, and an old one replace a newer one."""
+    bench, _, _ = await booked(make_bench, DEPLOYED_REMINDER_ENABLED="true")
+    await bench.inbox.bind(bench.settings.notifier_exchange, bench.settings.notifier_deployed_routing_key)
+    time.tick(timedelta(minutes=1))
+    await bench.run(*SWEEP)
+    assert [event["user_email"] for event in await bench.events()] == ["ann@example.org"]
+    await announce(bench, deployed(UUID(int=2)))  # read after it
+    await bench.until(tables.contact, lambda rows: UUID(int=2) in [row.user_id for row in rows])
+    assert len(await bench.rows(tables.contact)) == 1
 
 
 @pytest.mark.parametrize("first", ["model", "slot"])

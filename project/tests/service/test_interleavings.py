@@ -199,6 +199,38 @@ async def test_a_refusal_says_nothing_of_the_delete_before_it_whose_answer_was_l
     assert await bench.stages() == ["withdrawn"]
 
 
+@pytest.mark.parametrize("status", [409, 301])
+@pytest.mark.parametrize("again", ["in the same call", "after a death"])
+async def test_what_is_refused_since_a_delete_before_it_was_carried_out_is_told_as_gone(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch, again: str, status: int
+) -> None:
+    bench = await warned(make_bench, time, slots=1)
+    time.move_to(START + minutes(60))
+    cancel, late = Booking.cancel, list[Any]()
+    if again == "in the same call":
+        bench.platform.fault("booking", Fault.lost_answer(), method="DELETE", times=1)
+    else:
+
+        async def dies(self: Any, *slot: Any) -> bool:
+            late.append((self, *slot[:2]))
+            raise LockLost("the replica dies here, and the booking service is slow")
+
+        monkeypatch.setattr(Booking, "cancel", dies)
+        await bench.attempt(Job.IDLE_ENFORCE)
+        monkeypatch.setattr(Booking, "cancel", cancel)
+    bench.platform.fault("booking", Fault.status(status), method="DELETE", times=1)
+    await bench.run(Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+    for call in late:
+        assert await bench.events() == []
+        await cancel(*call)
+    time.move_to(START + minutes(62))
+    await bench.run(Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
+    (event,) = await bench.events()
+    told = event["reservation"]
+    assert ([slot["already_gone"] for slot in told["cancelled_slots"]], told["failed_slots"]) == ([True], [])
+    assert len(bench.platform.deletions) == 1
+
+
 @pytest.mark.parametrize("arrives", [True, False])
 async def test_a_delete_that_may_still_be_carried_out_is_waited_for_before_its_user_is_told_that_nothing_went(
     make_bench: MakeBench, time: FrozenDateTimeFactory, monkeypatch: pytest.MonkeyPatch, arrives: bool

@@ -91,9 +91,9 @@ async def test_ten_thousand_events_that_wait_are_not_compared_with_each_other(fu
         await connection.execute(text(waiting))  # of which the statistics, of a quiet past, know nothing
     async with full.engine.begin() as connection, asyncio.timeout(3):  # the bar is for a busy machine: it takes 0.1 s
         assert not await connection.scalar(select(outbox.has_work()))
-        assert await outbox.take(connection, 100) == []
+        assert await outbox.take(connection, 100, {"warning": "key"}) == []
     async with full.engine.begin() as connection, asyncio.timeout(3):
         sent = tables.outbox.update().where(tables.outbox.c.stage == "withdrawn")
         await connection.execute(sent.values(published_at=func.now()))
         assert await connection.scalar(select(outbox.has_work()))
-        assert len(await outbox.take(connection, 100)) == 100
+        assert len(await outbox.take(connection, 100, {"warning": "key"})) == 100

@@ -65,6 +65,17 @@ async def test_after_a_pause_the_deadline_is_where_a_full_idle_limit_ends(
     assert (await bench.replica.health.status_reader.numbers()).next_deadline == due.timestamp()
 
 
+async def test_a_lead_that_is_longer_since_the_warning_puts_the_deadline_off(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    await warned(make_bench, time)
+    bench = await make_bench(IDLE_WARNING_LEAD_SECONDS=1800)
+    due = START + timedelta(minutes=45 + 30)
+    (one,) = (await got(bench, "/status")).json()["next"]
+    assert (one["not_before"], one["progress"]) == (due.isoformat(), 25)
+    assert (await bench.replica.health.status_reader.numbers()).next_deadline == due.timestamp()
+
+
 async def test_it_tells_who_loses_what_and_when(make_bench: MakeBench, time: FrozenDateTimeFactory) -> None:
     bench = await warned(make_bench, time)
     found = (await got(bench, "/status")).json()

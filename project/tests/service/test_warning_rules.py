@@ -311,6 +311,33 @@ async def test_a_later_attempt_of_an_unroutable_warning_says_a_later_deadline(
     assert spell.delivered_at == START + minutes(70)
 
 
+async def test_a_warning_that_no_queue_took_goes_out_by_the_key_that_was_corrected(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await fleet(make_bench, 1, 1, NOTIFIER_NO_USE_ROUTING_KEY="misspelled")
+    exchange = bench.settings.notifier_exchange
+    await bench.inbox.unbind(exchange, "misspelled")
+    assert await run_at(bench, time, 45, *WARNING) == []
+    corrected = await make_bench(NOTIFIER_EXCHANGE=exchange)
+    assert await corrected.has_work(Job.EVENT_DISPATCH)
+    await corrected.run(Job.EVENT_DISPATCH)
+    assert await corrected.stages() == ["warning"]
+
+
+async def test_a_warning_that_had_to_wait_goes_to_the_address_of_a_template_that_was_corrected(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await fleet(make_bench, 1, 1, USER_EMAIL_TEMPLATE="{user_name}@wrong.example")
+    exchange = bench.settings.notifier_exchange
+    await run_at(bench, time, 45, Job.RPS_CHECK, Job.IDLE_WARNING)
+    corrected = await make_bench(NOTIFIER_EXCHANGE=exchange, USER_EMAIL_TEMPLATE="{user_name}@right.example")
+    await corrected.run(Job.EVENT_DISPATCH)
+    bench.platform.call("m")
+    await corrected.run(Job.IDLE_WARNING, Job.EVENT_DISPATCH)
+    heard = [(event["reservation"]["stage"], event["user"]["email"]) for event in await corrected.events()]
+    assert heard == [("warning", "user0@right.example"), ("withdrawn", "user0@right.example")]
+
+
 async def test_a_warning_that_had_to_wait_goes_to_the_address_announced_meanwhile_and_so_does_its_closing(
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:

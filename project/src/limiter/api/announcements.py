@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from limiter.clients.decoding import Storable, describe_validation
+from limiter.clients.event_wire import reminder_id
 from limiter.db import contacts
 from limiter.db.engine import DATABASE_ERRORS, describe
 from limiter.telemetry import Telemetry
@@ -37,6 +38,10 @@ class Deployed(BaseModel):
         models = [model for model in map(_uuid, self.model_ids) if model is not None]
         return list(islice(product(self.reservation_ids, models), MAX_STARTS))
 
+    def is_ours(self, message_id: str | None) -> bool:
+        """Whether it is a reminder of ours: its address teaches nothing, and may be older than what is known by now."""
+        return message_id in {str(reminder_id(model_id, id)) for id, model_id in self.started[:1]}
+
 
 class Announcements:
     """Learns addresses; a message is acknowledged once its address is committed, however long that takes."""
@@ -54,6 +59,9 @@ class Announcements:
         except ValidationError as error:
             self._telemetry.critical("announcement_rejected", describe_validation(error))
             await message.reject(requeue=False)
+            return
+        if announcement.is_ours(message.raw_message.message_id):
+            await message.ack()
             return
         await self._learn(announcement)
         await message.ack()

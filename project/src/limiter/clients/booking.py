@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from limiter.clients.concurrency import gathered
 from limiter.clients.decoding import KnownPages, decode, describe_validation
 from limiter.clients.errors import ContractBroken, Unavailable
+from limiter.clients.flaws import Flaws
 from limiter.clients.http import Check, ServiceClient
 from limiter.clients.reservation_wire import (
     ONE,
@@ -49,6 +50,12 @@ def _sound(raw: bytes) -> _Read | None:
     return page and _Read(page[0], len(page[1]), page[1])
 
 
+def _flaw(unreadable: frozenset[str]) -> str | None:
+    """What is wrong with a list of which the bookings of these models cannot be understood."""
+    some, more = ", ".join(sorted(unreadable)[:3]), " and more" if len(unreadable) > 3 else ""
+    return f"some cannot be read, so nobody is warned or cancelled about {some}{more}" if unreadable else None
+
+
 class Booking:
     """Reads all reservations or none, or a single one, and cancels."""
 
@@ -57,6 +64,7 @@ class Booking:
         self._page_size = page_size
         self._lookback = lookback
         self._pages = KnownPages(_sound)
+        self._flaws = Flaws(service.telemetry, service.name, "reservations")
         self._last: Sequence[_Read] = ()
         self._bookings = Bookings(())
 
@@ -86,10 +94,11 @@ class Booking:
         listed = sum(page.listed for page in pages)
         if listed != first.total or any(page.total != first.total for page in rest):
             raise _ListChanged(f"{listed} reservations read, {first.total} announced")
+        unreadable = [names for page in pages for names in page.unreadable]
+        self._flaws.found(_flaw(NOBODY.union(*unreadable)))
         if len(pages) == len(self._last) and all(map(is_, pages, self._last)):
             return self._bookings
         found = {one.id: one for page in pages for one in page.reservations}
-        unreadable = [names for page in pages for names in page.unreadable]
         if len(found) + len(unreadable) < listed:
             raise _ListChanged("a reservation is listed twice")
         bookings = Bookings(tuple(found.values()), NOBODY.union(*unreadable))

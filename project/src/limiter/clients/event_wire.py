@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Annotated, Literal, NotRequired
+from uuid import UUID, uuid5
 
 from pydantic import Field, WithJsonSchema
 from typing_extensions import TypedDict
@@ -90,6 +91,11 @@ class ReservationStartedReminder(TypedDict):
     model_ids: list[Id]
     model_names: list[str]
     reservation_ids: list[str]
+
+
+def reminder_id(model_id: UUID, reservation_id: str) -> UUID:
+    """The `message_id` of our own reminder, by which we know it when it comes back to us."""
+    return uuid5(model_id, reservation_id)
 
 
 def time_view(time: datetime) -> str:

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from limiter.clients.concurrency import gathered
 from limiter.clients.decoding import KnownPages, decode, describe_validation
+from limiter.clients.flaws import Flaws
 from limiter.clients.http import ServiceClient
-from limiter.clients.registry_list import Flaws, ReadList, ReadPage, read_list
+from limiter.clients.registry_list import ReadList, ReadPage, read_list
 from limiter.clients.registry_wire import (
     PAGE,
     SoundEntry,
@@ -49,7 +50,7 @@ class Registry:
         self._pages = KnownPages(self.sound)
         self._last: Sequence[ReadPage] = ()
         self._list = ReadList(Fleet(()))
-        self._flaws = Flaws(service.telemetry)
+        self._flaws = Flaws(service.telemetry, "registry", "running models")
 
     @property
     def flaw(self) -> str | None:

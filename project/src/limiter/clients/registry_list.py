@@ -3,16 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import monotonic
 from uuid import UUID
 
 from limiter.domain.fleet import Fleet, ServedModel
-from limiter.telemetry import Telemetry
-
-# Readings, and seconds: a list that changes while it is read is short once, and nobody's mistake; but jobs that are due
-# together, and a cancelling before each of its steps, read it several times in one moment.
-IN_A_ROW, LASTING = 3, 5.0
-REASON = "registry_contract_broken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +61,3 @@ def _short(pages: Sequence[ReadPage], page_size: int) -> str:
 def _some(ids: Sequence[UUID] | frozenset[UUID]) -> str:
     shown = sorted(map(str, ids))
     return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
-
-
-class Flaws:
-    """Raises the alarm about a list that stays wrong, and not about one that changed while it was read."""
-
-    def __init__(self, telemetry: Telemetry) -> None:
-        """Nothing is known to be wrong yet."""
-        self._telemetry = telemetry
-        self._in_a_row, self._since = 0, 0.0
-
-    def found(self, flaw: str | None) -> None:
-        """Note what is wrong with one more reading; None: nothing."""
-        if flaw is None:
-            self._in_a_row = 0
-            self._telemetry.is_over(REASON)
-            return
-        now = monotonic()
-        if self._in_a_row == 0:
-            self._since = now
-        self._in_a_row += 1
-        if self._in_a_row >= IN_A_ROW and now - self._since >= LASTING:
-            self._telemetry.goes_on(REASON, f"the list of running models: {flaw}")

@@ -16,11 +16,14 @@ from limiter.domain.policy import Policy
 def due_at(policy: Policy) -> ColumnElement[datetime]:
     """What the warning said, or later: from a resume of the idle jobs on, idle time must reach the limit anew.
 
-    So it must if the limit is another since the warning. What is begun is not put off.
+    So it must if the limit is another since the warning, and the lead of now must have passed since its delivery. What
+    is begun is not put off.
     """
     resumed = select(func.max(jobs.c.resumed_at)).where(jobs.c.name.in_((Job.IDLE_WARNING, Job.IDLE_ENFORCE)))
     counts_from = func.greatest(idle_spell.c.idle_since, resumed.scalar_subquery())
-    later = func.greatest(idle_spell.c.not_before, counts_from + _of_rule(policy, lambda rule: rule.limit))
+    warned_until = idle_spell.c.delivered_at + _of_rule(policy, lambda rule: rule.lead)  # left out while it is NULL
+    full = counts_from + _of_rule(policy, lambda rule: rule.limit)
+    later = func.greatest(idle_spell.c.not_before, full, warned_until)
     begun = idle_spell.c.state == SpellState.ENFORCING
     due: ColumnElement[datetime] = case((begun, idle_spell.c.not_before), else_=later)
     return due

@@ -3,7 +3,7 @@
 A user hears of a model in order: of all that waits about one user and model only the earliest event may go out.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -14,6 +14,7 @@ from sqlalchemy import (
     Interval,
     and_,
     bindparam,
+    case,
     delete,
     exists,
     func,
@@ -86,10 +87,14 @@ async def named_slots(connection: AsyncConnection, spell_id: UUID) -> list[dict[
     return None if found is None else list(found)
 
 
-async def take(connection: AsyncConnection, limit: int) -> list[Event]:
-    """Up to `limit` events to send now, in order; each counts as attempted from here on."""
+async def take(connection: AsyncConnection, limit: int, keys: Mapping[str, str]) -> list[Event]:
+    """Up to `limit` events to send now, in order; each counts as attempted from here on.
+
+    They go out by the routing `keys` of their stages as these are now: one that no queue was bound to may be corrected.
+    """
     due = select(outbox.c.sequence).where(_takable()).order_by(outbox.c.sequence).limit(limit)
-    attempt = update(outbox).where(outbox.c.sequence.in_(due)).values(attempts=outbox.c.attempts + 1)
+    key = case(keys, value=outbox.c.stage, else_=outbox.c.routing_key)
+    attempt = update(outbox).where(outbox.c.sequence.in_(due)).values(attempts=outbox.c.attempts + 1, routing_key=key)
     rows = (await connection.execute(attempt.returning(outbox))).all()
     return [
         Event(row.message_id, row.stage, row.routing_key, row.body, row.spell_id, row.attempts)

@@ -126,8 +126,7 @@ def _stop(planned: Sequence[Step], facts: EnforcementFacts, reason: Reason) -> S
 
 
 def _may_be_gone(step: Step, facts: EnforcementFacts) -> bool:
-    in_flight = step.in_flight_until is not None and facts.at < step.in_flight_until
-    return step.is_unsettled and (in_flight or step.slot.reservation_id not in facts.booked)
+    return step.is_unsettled and (step.is_in_flight(facts.at) or step.slot.reservation_id not in facts.booked)
 
 
 def _is_gone(slot: Slot, facts: EnforcementFacts) -> bool:

@@ -95,6 +95,10 @@ class Step:
         """Whether a DELETE of it was sent of which it is not recorded how it ended: the slot may be gone."""
         return self.state is StepState.PLANNED and self.attempts > 0
 
+    def is_in_flight(self, at: datetime) -> bool:
+        """Whether a DELETE of it whose answer is not known may still be carried out."""
+        return self.in_flight_until is not None and at < self.in_flight_until
+
 
 @dataclass(frozen=True, slots=True)
 class IdleSpell:
@@ -140,6 +144,10 @@ class IdleSpell:
     def slots(self, *states: StepState) -> tuple[Slot, ...]:
         """The named slots whose step is in one of these states."""
         return tuple(step.slot for step in self.steps if step.state in states)
+
+    def is_in_flight(self, slots: Collection[Slot], at: datetime) -> bool:
+        """Whether a DELETE of one of the slots may still be carried out."""
+        return any(step.is_in_flight(at) for step in self.steps if step.slot in slots)
 
 
 def as_booked(spell: IdleSpell, bookings: Bookings) -> IdleSpell:

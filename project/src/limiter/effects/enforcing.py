@@ -107,7 +107,7 @@ class Enforcing:
         return booked
 
     async def _delete(self, run: Run, spell: IdleSpell, base: Snapshot, step: Delete, refusals: Refusals) -> RunTrace:
-        """One DELETE; if it is refused for now, or unanswered, the step stays planned and is tried again later."""
+        """One DELETE; if it is refused for now, or its end is not known, the step stays planned, to be tried again."""
         state, error, until = StepState.DONE, None, self.reader.clock() + self.in_flight
         if not spell.dry_run:
             async with run.write() as connection:
@@ -119,15 +119,15 @@ class Enforcing:
             try:
                 if not await self.booking.cancel(step.reservation_id, None if step.whole else step.slots[0], run.check):
                     state = StepState.ALREADY_GONE
-            except (NotAllowed, Unavailable) as problem:
-                await self._refused(run, spell, base, step, problem)
-                if problem.reason not in refusals.reasons:
-                    refusals.reasons.add(problem.reason)
-                    self.telemetry.critical(problem.reason, problem)
-                return RunTrace()
             except ServiceError as problem:
-                state, error = StepState.FAILED, str(problem)
                 self.telemetry.critical(problem.reason, problem)
+                if is_for_now := isinstance(problem, NotAllowed | Unavailable):
+                    refusals.reasons.add(problem.reason)
+                # Of a DELETE sent before, which may be what it is refused for, a refusal says nothing.
+                if is_for_now or problem.unsure or spell.is_in_flight(step.slots, base.at):
+                    await self._refused(run, spell, base, step, problem)
+                    return RunTrace()
+                state, error = StepState.FAILED, str(problem)
         await self._settle(run, spell, base, step.slots, state, error)
         done = state is StepState.DONE and not spell.dry_run
         return RunTrace(cancelled=tuple((spell.key, slot) for slot in step.slots) if done else ())

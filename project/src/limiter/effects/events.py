@@ -16,6 +16,7 @@ from limiter.clients.event_wire import (
     Stage,
     already_gone,
     listed,
+    reminder_id,
     time_view,
 )
 from limiter.db import contacts, outbox
@@ -54,11 +55,12 @@ class EventWriter:
 
     async def address(self, connection: AsyncConnection, user: User) -> str | None:
         """The user's address, as learned, or else by the template; None if neither is there."""
-        known = await contacts.emails(connection, [user.id])
-        if user.id in known:
-            return known[user.id]
-        email = self.email_template.replace("{user_name}", user.name)
-        return email if is_address(email) else None
+        return (await self.addresses(connection, [user])).get(user.id)
+
+    async def addresses(self, connection: AsyncConnection, users: Collection[User]) -> dict[UUID, str]:
+        """The same of several users, without those of whom there is none."""
+        made = {user.id: self.email_template.replace("{user_name}", user.name) for user in users}
+        return {id: email for id, email in made.items() if is_address(email)} | await contacts.emails(connection, made)
 
     async def no_use(
         self, connection: AsyncConnection, spell: IdleSpell, stage: Stage, email: str, now: datetime, outcome: Outcome
@@ -75,7 +77,7 @@ class EventWriter:
     ) -> None:
         """Write that the model a user booked runs now."""
         body = dict(started_body(booking, reservation, email, now))
-        id = uuid5(booking.model.id, reservation.id)
+        id = reminder_id(booking.model.id, reservation.id)
         await outbox.put(connection, Event(id, STARTED, self.deployed_key, body), dry_run=self.dry_run)
 
 

@@ -11,14 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.clients.errors import Rejected, ServiceError
 from limiter.clients.notifier import Notifier
-from limiter.db import cancellations, contacts, idle_spells, keeps, outbox, readings
+from limiter.db import cancellations, idle_spells, keeps, outbox, readings
 from limiter.db.outbox import Event
 from limiter.domain.command import backoff
 from limiter.domain.decision import Reason
 from limiter.domain.idle_spell import IdleSpell, SpellState
 from limiter.domain.overtaken import held_back
 from limiter.domain.policy import Policy
-from limiter.effects.events import STARTED, warned_of
+from limiter.effects.events import STARTED, EventWriter, warned_of
 from limiter.effects.going_out import as_it_goes_out, over_by, whole_second
 from limiter.runner.run import Run
 from limiter.telemetry import Telemetry
@@ -26,13 +26,18 @@ from limiter.telemetry import Telemetry
 
 @dataclass(frozen=True)
 class EventDispatch:
-    """Publishes until nothing is due; a warning counts as delivered when its confirmation has come, not before."""
+    """Publishes until nothing is due, by the routing `keys` of the stages of events.
+
+    A warning counts as delivered when its confirmation has come, not before.
+    """
 
     notifier: Notifier
+    writer: EventWriter
     policy: Policy
     telemetry: Telemetry
     clock: Callable[[], datetime]
     window: int
+    keys: Mapping[str, str]
     retry_first: timedelta
     retry_longest: timedelta
 
@@ -41,7 +46,7 @@ class EventDispatch:
             if await run.braked() or not await self._is_connected():
                 return
             async with run.write() as connection:
-                taken = await outbox.take(connection, self.window)
+                taken = await outbox.take(connection, self.window, self.keys)
                 events = await self._sendable(connection, taken)
             if not taken:
                 return
@@ -106,10 +111,10 @@ class EventDispatch:
         return dated
 
     async def _emails(self, connection: AsyncConnection, spells: Mapping[UUID, IdleSpell]) -> dict[UUID, str]:
-        """Where the warnings of pending spells go by now: one may have been announced since they were written."""
-        users = {id: one.user.id for id, one in spells.items() if one.state is SpellState.WARNING_PENDING}
-        known = await contacts.emails(connection, set(users.values()))
-        return {id: known[user_id] for id, user_id in users.items() if user_id in known}
+        """Where the warnings of pending spells go by now: an address may be announced, or the template corrected."""
+        users = {id: one.user for id, one in spells.items() if one.state is SpellState.WARNING_PENDING}
+        known = await self.writer.addresses(connection, users.values())
+        return {id: known[user.id] for id, user in users.items() if user.id in known}
 
     async def _publish(self, event: Event) -> ServiceError | None:
         try:

@@ -15,7 +15,7 @@ from limiter.effects.audit import Audit
 from limiter.effects.closing import SpellClosing
 from limiter.effects.commands import Commands
 from limiter.effects.enforcing import Enforcing
-from limiter.effects.events import EventWriter
+from limiter.effects.events import CANCELLED, STARTED, WARNING, WITHDRAWN, EventWriter
 from limiter.effects.memory import WarmMemory
 from limiter.effects.reminder import Reminder
 from limiter.effects.snapshot import SnapshotReader
@@ -112,14 +112,17 @@ class Jobs(Provider):
 
     @provide
     def event_dispatch(
-        self, settings: Settings, notifier: Notifier, policy: Policy, telemetry: Telemetry
+        self, settings: Settings, notifier: Notifier, writer: EventWriter, policy: Policy, telemetry: Telemetry
     ) -> EventDispatch:
+        no_use, deployed = settings.notifier_no_use_routing_key, settings.notifier_deployed_routing_key
         return EventDispatch(
             notifier=notifier,
+            writer=writer,
             policy=policy,
             telemetry=telemetry,
             clock=utc_now,
             window=settings.event_window,
+            keys={WARNING: no_use, WITHDRAWN: no_use, CANCELLED: no_use, STARTED: deployed},
             retry_first=seconds(settings.event_retry_first_seconds),
             retry_longest=seconds(settings.event_retry_longest_seconds),
         )

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from dev.fake_platform.platform import Fault, Platform
+from limiter.clients import flaws
 from limiter.clients.booking import Booking
 from limiter.clients.errors import ContractBroken, NotAllowed, Rejected, ServiceError, Unavailable
 from limiter.domain.reservations import Bookings, Reservation, Slot, User
@@ -251,6 +252,22 @@ async def test_two_bad_entries_of_one_model_are_both_counted(
     assert names(found) == ["Model/2"]
     assert found.unreadable == {"Model/9"}
     assert counted(telemetry, "entries_refused_total", peer="booking") == 2
+
+
+async def test_entries_that_stay_bad_raise_the_alarm_which_says_whose_bookings_are_left_alone(
+    platform: Platform, make_booking: MakeBooking, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flaws, "monotonic", count(0, 15).__next__)
+    book(platform, 3)
+    booking, alarms = make_booking(), []
+    fault = platform.fault("booking", edited(lambda body: body["items"][1].update(slots=None)))
+    for reading in range(7):
+        if reading == 4:
+            platform.end_fault(fault)
+        await booking.bookings(NOW)
+        alarms.append(counted(telemetry, "critical_errors_total", reason="booking_contract_broken"))
+    assert alarms == [0, 0, 1, 1, 1, 1, 1]
+    assert "nobody is warned or cancelled about Model/1" in str(telemetry.last_critical("booking_contract_broken", 60))
 
 
 @pytest.mark.parametrize("entry", [None, 7, "text", [], {}, {"id": "r", "model_name": None}, {"model_name": 7}])

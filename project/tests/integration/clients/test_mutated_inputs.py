@@ -198,7 +198,7 @@ class Message:
 
     def __init__(self) -> None:
         self.reply_to = "answers"
-        self.raw_message = SimpleNamespace(reply_to="answers", correlation_id="c", user_id=None)
+        self.raw_message = SimpleNamespace(reply_to="answers", correlation_id="c", user_id=None, message_id=None)
         self.ended: list[str] = []
 
     async def ack(self) -> None:

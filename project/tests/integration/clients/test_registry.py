@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from dev.fake_platform.platform import Fault, Platform
-from limiter.clients import registry_list
+from limiter.clients import flaws
 from limiter.clients.errors import ContractBroken, Rejected, ServiceError, Unavailable
 from limiter.clients.registry import Registry
 from limiter.domain.fleet import ServedModel
@@ -257,7 +257,7 @@ async def test_a_list_that_stays_wrong_raises_the_alarm_once_and_says_why(
     platform: Platform, telemetry: Telemetry, make_service: MakeService, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     change, why = FLAWS[case]
-    monkeypatch.setattr(registry_list, "monotonic", count(0, 15).__next__)
+    monkeypatch.setattr(flaws, "monotonic", count(0, 15).__next__)
     grow(platform, 4)
     registry = Registry(make_service("registry"), 2)
     fault = platform.fault("registry", edited(change))
