@@ -3,7 +3,7 @@
 import asyncpg
 import msgspec
 from sqlalchemy import event, text
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -17,6 +17,8 @@ MISTAKES = (IntegrityError, ProgrammingError, DataError)
 
 
 NO_ROOM = "53100"  # Postgres' code for a write that its disk has no room for
+READS_ONLY = "25006"  # its code for a write in a transaction that may only read
+READ_ONLY = "read-only: a standby, or default_transaction_read_only is on"
 
 
 def reason_of(error: BaseException) -> str:
@@ -60,6 +62,7 @@ def create_engine(url: str, schema: str, pool_size: int, timeout: float) -> Asyn
         },
     )
     event.listen(engine.sync_engine, "checkout", _check_alive)
+    event.listen(engine.sync_engine, "handle_error", _let_go_of_a_standby)
     return engine.execution_options(schema_translate_map={None: schema})
 
 
@@ -73,6 +76,15 @@ def _check_alive(connection: DBAPIConnection, record: ConnectionPoolEntry, proxy
     driver: asyncpg.Connection = connection.driver_connection
     if driver.is_closed():
         raise DisconnectionError("closed by the other end while it waited in the pool")
+
+
+def _let_go_of_a_standby(context: ExceptionContext) -> None:
+    """Connect anew after a write that was refused as read-only: by now the same name may lead to the new primary.
+
+    A connection to the old one that is a standby since a failover would be kept for as long as it lasts.
+    """
+    if getattr(context.original_exception, "sqlstate", None) == READS_ONLY:
+        context.is_disconnect = True
 
 
 async def check_schema(engine: AsyncEngine, schema: str) -> None:

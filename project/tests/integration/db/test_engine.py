@@ -3,7 +3,9 @@
 import asyncio
 
 import asyncpg
+import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dev.servers.services import Services
@@ -34,6 +36,19 @@ async def test_a_connection_that_the_other_end_closed_while_it_waited_is_replace
     finally:
         await engine.dispose()
         await other.dispose()
+
+
+async def test_a_connection_on_which_a_write_was_refused_as_read_only_is_replaced(services: Services) -> None:
+    engine = create_engine(services.direct_database_url, "limiter_test", 1, 10)
+    try:
+        first = await pooled_connection(engine)
+        await first.execute("SET default_transaction_read_only = on")
+        with pytest.raises(DBAPIError, match="read-only"):
+            async with engine.begin() as connection:
+                await connection.execute(text("CREATE TABLE never (id int)"))
+        assert await pooled_connection(engine) is not first
+    finally:
+        await engine.dispose()
 
 
 def test_an_error_without_words_is_told_in_ours_or_by_its_kind() -> None:
