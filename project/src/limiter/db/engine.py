@@ -15,9 +15,10 @@ from limiter.db.tables import REVISION
 DATABASE_ERRORS = (DBAPIError, PoolTimeout, OSError, TimeoutError)
 MISTAKES = (IntegrityError, ProgrammingError, DataError)
 
-
 NO_ROOM = "53100"  # Postgres' code for a write that its disk has no room for
 READS_ONLY = "25006"  # its code for a write in a transaction that may only read
+# The driver's words for a statement that comes between the server's last word on a connection and its end.
+JUST_ENDED = "another operation (2) is in progress"
 READ_ONLY = "read-only: a standby, or default_transaction_read_only is on"
 
 
@@ -33,6 +34,8 @@ def reason_of(error: BaseException) -> str:
 def describe(error: BaseException) -> str:
     """What went wrong, in one line without the statement."""
     cause = error.orig if isinstance(error, DBAPIError) else error
+    if JUST_ENDED in str(cause):
+        return "ConnectionError: just ended by the server"
     silent = ["no answer in time"] if isinstance(cause, TimeoutError) else []
     first = str(cause).strip().splitlines() or silent
     return ": ".join([type(cause).__name__, *first[:1]])

@@ -51,6 +51,24 @@ async def test_a_connection_on_which_a_write_was_refused_as_read_only_is_replace
         await engine.dispose()
 
 
+def end_by_server(driver: asyncpg.Connection) -> None:
+    """What a server says when it ends a connection; it closes it some milliseconds later."""
+    fatal = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+    driver._protocol.data_received(b"E" + (4 + len(fatal)).to_bytes(4) + fatal)
+
+
+async def test_a_statement_right_after_the_server_ended_the_connection_fails_in_words(services: Services) -> None:
+    """Those of the driver, "cannot switch to state 15", were the first line of the log in a restart of Postgres."""
+    engine = create_engine(services.direct_database_url, "limiter_test", 1, 10)
+    try:
+        end_by_server(await pooled_connection(engine))
+        with pytest.raises(DBAPIError) as caught:
+            await pooled_connection(engine)
+        assert describe(caught.value) == "ConnectionError: just ended by the server"
+    finally:
+        await engine.dispose()
+
+
 def test_an_error_without_words_is_told_in_ours_or_by_its_kind() -> None:
     assert describe(TimeoutError()) == "TimeoutError: no answer in time"
     assert describe(ConnectionResetError()) == "ConnectionResetError"
