@@ -54,6 +54,7 @@ def create_engine(url: str, schema: str, pool_size: int, timeout: float) -> Asyn
         pool_timeout=timeout,
         pool_recycle=1800,
         hide_parameters=True,
+        isolation_level="READ COMMITTED",  # whatever the role's is: of stricter ones a claim and a fence would fail
         json_serializer=_json,
         connect_args={
             # A pooled server connection is another one in each transaction: a cached statement would not be there.

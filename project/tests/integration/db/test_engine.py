@@ -38,6 +38,17 @@ async def test_a_connection_that_the_other_end_closed_while_it_waited_is_replace
         await other.dispose()
 
 
+async def test_transactions_are_read_committed_whatever_the_default_of_the_database_is(services: Services) -> None:
+    """With `serializable`, two replicas raised the alarm twice a second."""
+    engine = create_engine(services.direct_database_url, "limiter_test", 1, 10)
+    try:
+        await (await pooled_connection(engine)).execute("SET default_transaction_isolation = serializable")
+        async with engine.connect() as connection:
+            assert await connection.scalar(text("SHOW transaction_isolation")) == "read committed"
+    finally:
+        await engine.dispose()
+
+
 async def test_a_connection_on_which_a_write_was_refused_as_read_only_is_replaced(services: Services) -> None:
     engine = create_engine(services.direct_database_url, "limiter_test", 1, 10)
     try:
