@@ -10,7 +10,7 @@ import pytest
 
 from dev.servers.services import Services
 from limiter.api.reads import Reads
-from limiter.db.engine import create_engine
+from limiter.db.engine import READ_ONLY, create_engine
 from limiter.domain.job import Job
 from tests.bench import Bench
 from tests.conftest import MakeBench
@@ -46,7 +46,7 @@ FAULTS = {
     "read-only": (
         ["ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()"],
         ["ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()"],
-        "read-only: a standby, or default_transaction_read_only is on",
+        READ_ONLY,
     ),
     "no tables": (
         ["ALTER SCHEMA limiter_test RENAME TO elsewhere"],
@@ -67,6 +67,23 @@ async def test_a_database_in_which_no_job_can_run_is_not_ready_and_is_again_when
         await becomes(bench, why)
         await bench.scheduler.tick(Job.RPS_CHECK)
         assert bench.criticals() == {"database_unavailable": 1}
+    await becomes(bench, "ok")
+    await bench.run(Job.RPS_CHECK)
+
+
+async def test_a_standby_is_let_go_of_once_its_name_leads_to_the_new_primary(
+    services: Services, make_bench: MakeBench
+) -> None:
+    bench = await make_bench(DATABASE_URL=services.direct_database_url)
+    # Of a role it holds for new connections alone, as a failover does: the others stay what they were.
+    role = "ALTER ROLE postgres"
+    reads_only = [f"{role} SET default_transaction_read_only = on"], [f"{role} RESET default_transaction_read_only"]
+    async with between(services, *reads_only):
+        for pool in (bench.engine, bench.replica.lock.guards):
+            await pool.dispose()
+        await becomes(bench, READ_ONLY)
+        with pytest.raises(ConnectionError, match=READ_ONLY):
+            await bench.attempt(Job.RPS_CHECK)
     await becomes(bench, "ok")
     await bench.run(Job.RPS_CHECK)
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+from collections.abc import Sequence
 
 import pytest
-from aio_pika.exceptions import AMQPChannelError
+from aio_pika.exceptions import AMQPChannelError, InvalidFrameError
 from aio_pika.tools import OneShotCallback
+from pamqp.commands import Connection
 
 from dev.servers.services import Services
 from tests.bench import Bench
@@ -31,6 +33,25 @@ async def test_a_frozen_rabbitmq_is_not_ready_and_is_again_once_it_goes_on(
     finally:
         services.rabbitmq.thaw()
     await becomes(bench, "ok")
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        (2 * (asyncio.CancelledError(),), "RabbitMQ was silent for too long"),
+        # The driver names the frame by its address, which is another one at each attempt.
+        ([InvalidFrameError("Connection.OpenOk", [Connection.Close()]) for _ in range(2)], "RabbitMQ lets nobody in"),
+    ],
+)
+async def test_why_it_stays_away_is_told_in_words_and_once_a_minute(
+    make_bench: MakeBench, errors: Sequence[BaseException], said: str
+) -> None:
+    bench = await make_bench()
+    connection = await bench.replica.consumer.broker.connect()
+    for error in errors:
+        await connection.close_callbacks(error)
+    assert bench.criticals() == {"rabbitmq_unavailable": 1}
+    assert said in str(bench.telemetry.last_critical("rabbitmq_unavailable", 60))
 
 
 async def test_that_it_is_asked_leaves_no_channel_behind(make_bench: MakeBench) -> None:

@@ -19,6 +19,7 @@ from limiter.api.control import Control
 from limiter.api.messages import CONTROL_MESSAGE
 from limiter.api.queues import Queues
 from limiter.clients.rabbitmq import connect, is_blocked, reopen_channels
+from limiter.clients.rabbitmq_errors import in_words
 from limiter.db.engine import describe
 from limiter.telemetry import Telemetry
 
@@ -125,7 +126,8 @@ class Consumer:
 
         def lost(_: object, error: BaseException | None) -> None:
             if not self.control.draining:
-                self.telemetry.goes_on("rabbitmq_unavailable", describe(error) if error else "connection closed")
+                why = describe(in_words(error, connection)) if error else "connection closed"
+                self.telemetry.goes_on("rabbitmq_unavailable", why)
 
         def back(_: object) -> None:
             self.telemetry.is_over("rabbitmq_unavailable")

@@ -13,7 +13,6 @@ from limiter.domain.fleet import Fleet
 from limiter.domain.usage import Scrape, ScrapedPage
 
 OK = "ok"
-READ_ONLY = "read-only: a standby, or default_transaction_read_only is on"
 
 
 class CheckResult(NamedTuple):

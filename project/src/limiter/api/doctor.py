@@ -12,7 +12,7 @@ import aio_pika
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from limiter.api.checks import READ_ONLY, CheckResult, Wrong, checked, page_results
+from limiter.api.checks import CheckResult, Wrong, checked, page_results
 from limiter.clients.booking import Booking
 from limiter.clients.dispatcher import Dispatcher
 from limiter.clients.entrypoint import Entrypoint
@@ -20,7 +20,7 @@ from limiter.clients.errors import NotFound, ServiceError
 from limiter.clients.rabbitmq import connect
 from limiter.clients.registry import Registry
 from limiter.db import status
-from limiter.db.engine import check_schema
+from limiter.db.engine import READ_ONLY, check_schema
 from limiter.domain.audit import counted
 from limiter.domain.fleet import Fleet
 

@@ -12,12 +12,11 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
-from limiter.api.checks import READ_ONLY
 from limiter.api.queues import Queues, dead_letters
 from limiter.api.reads import Reads
 from limiter.api.status import StatusReader
 from limiter.clients.rabbitmq import BLOCKED, answered, is_blocked
-from limiter.db.engine import DATABASE_ERRORS, MISTAKES, describe
+from limiter.db.engine import DATABASE_ERRORS, MISTAKES, READ_ONLY, describe
 from limiter.db.tables import job
 from limiter.domain.fleet_numbers import FleetNumbers
 from limiter.logs import log_problem
@@ -76,6 +75,7 @@ class Health:
         try:
             async with self.engine.connect() as connection:
                 if await connection.scalar(query) == "on":
+                    await connection.invalidate()  # by now the same name may lead to the new primary
                     return READ_ONLY
         except MISTAKES as error:
             return f"unusable: {describe(error)}"

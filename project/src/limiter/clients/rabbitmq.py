@@ -10,13 +10,12 @@ from aio_pika.abc import AbstractConnection, UnderlayChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, InvalidFrameError
 from aio_pika.tools import OneShotCallback
 from aiormq.abc import AbstractConnection as UnderConnection
-from aiormq.exceptions import ConnectionNotAllowed
 from faststream.rabbit import RabbitBroker
 from pamqp import decode
 
+from limiter.clients.rabbitmq_errors import in_words
+
 BLOCKED = "RabbitMQ takes no messages: it has a memory or disk alarm"
-NOT_ALLOWED, CLOSED = 530, "Connection.Close"  # of AMQP
-NO_VHOST = "RabbitMQ lets nobody in: there is none of this name, the user may not enter it, or it is full"
 AT_ONCE = 0.01  # seconds: of a connection that is not blocked it is known without waiting
 
 
@@ -29,10 +28,8 @@ async def connect(url: str, timeout: float | None = None) -> AbstractConnection:
         await connection.connect(timeout=timeout)
     except BaseException as error:
         await connection.close()
-        if isinstance(error, InvalidFrameError) and CLOSED in str(error):
-            # The driver keeps to itself what RabbitMQ says while it opens a virtual host, the last step of connecting.
-            host = connection.url.path[1:] or "/"
-            raise ConnectionNotAllowed(NOT_ALLOWED, f"virtual host {host!r}: {NO_VHOST}") from error
+        if isinstance(error, InvalidFrameError):
+            raise in_words(error, connection) from error
         raise
     return connection
 

@@ -3,7 +3,7 @@
 import asyncpg
 import msgspec
 from sqlalchemy import event, text
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -15,8 +15,11 @@ from limiter.db.tables import REVISION
 DATABASE_ERRORS = (DBAPIError, PoolTimeout, OSError, TimeoutError)
 MISTAKES = (IntegrityError, ProgrammingError, DataError)
 
-
 NO_ROOM = "53100"  # Postgres' code for a write that its disk has no room for
+READS_ONLY = "25006"  # its code for a write in a transaction that may only read
+# The driver's words for a statement that comes between the server's last word on a connection and its end.
+JUST_ENDED = "another operation (2) is in progress"
+READ_ONLY = "read-only: a standby, or default_transaction_read_only is on"
 
 
 def reason_of(error: BaseException) -> str:
@@ -31,6 +34,8 @@ def reason_of(error: BaseException) -> str:
 def describe(error: BaseException) -> str:
     """What went wrong, in one line without the statement."""
     cause = error.orig if isinstance(error, DBAPIError) else error
+    if JUST_ENDED in str(cause):
+        return "ConnectionError: just ended by the server"
     silent = ["no answer in time"] if isinstance(cause, TimeoutError) else []
     first = str(cause).strip().splitlines() or silent
     return ": ".join([type(cause).__name__, *first[:1]])
@@ -49,6 +54,7 @@ def create_engine(url: str, schema: str, pool_size: int, timeout: float) -> Asyn
         pool_timeout=timeout,
         pool_recycle=1800,
         hide_parameters=True,
+        isolation_level="READ COMMITTED",  # whatever the role's is: of stricter ones a claim and a fence would fail
         json_serializer=_json,
         connect_args={
             # A pooled server connection is another one in each transaction: a cached statement would not be there.
@@ -60,6 +66,7 @@ def create_engine(url: str, schema: str, pool_size: int, timeout: float) -> Asyn
         },
     )
     event.listen(engine.sync_engine, "checkout", _check_alive)
+    event.listen(engine.sync_engine, "handle_error", _let_go_of_a_standby)
     return engine.execution_options(schema_translate_map={None: schema})
 
 
@@ -73,6 +80,15 @@ def _check_alive(connection: DBAPIConnection, record: ConnectionPoolEntry, proxy
     driver: asyncpg.Connection = connection.driver_connection
     if driver.is_closed():
         raise DisconnectionError("closed by the other end while it waited in the pool")
+
+
+def _let_go_of_a_standby(context: ExceptionContext) -> None:
+    """Connect anew after a write that was refused as read-only: by now the same name may lead to the new primary.
+
+    A connection to the old one that is a standby since a failover would be kept for as long as it lasts.
+    """
+    if getattr(context.original_exception, "sqlstate", None) == READS_ONLY:
+        context.is_disconnect = True
 
 
 async def check_schema(engine: AsyncEngine, schema: str) -> None:

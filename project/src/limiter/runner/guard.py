@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from asyncpg import InterfaceError, PostgresError
+from asyncpg import InterfaceError, InternalClientError, PostgresError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from limiter.runner.keys import LockTiming, Mark
@@ -59,7 +59,7 @@ class Guard:
         limit = f"{self._timing.idle_timeout * 1000:.0f}"
         try:
             await driver.execute(f"SET LOCAL idle_in_transaction_session_timeout = {limit}")
-        except (PostgresError, InterfaceError) as error:
+        except (PostgresError, InterfaceError, InternalClientError) as error:
             raise ConnectionError(f"heartbeat failed: {type(error).__name__}: {error}") from error
 
 

@@ -3,7 +3,9 @@
 import asyncio
 
 import asyncpg
+import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dev.servers.services import Services
@@ -34,6 +36,48 @@ async def test_a_connection_that_the_other_end_closed_while_it_waited_is_replace
     finally:
         await engine.dispose()
         await other.dispose()
+
+
+async def test_transactions_are_read_committed_whatever_the_default_of_the_database_is(services: Services) -> None:
+    """With `serializable`, two replicas raised the alarm twice a second."""
+    engine = create_engine(services.direct_database_url, "limiter_test", 1, 10)
+    try:
+        await (await pooled_connection(engine)).execute("SET default_transaction_isolation = serializable")
+        async with engine.connect() as connection:
+            assert await connection.scalar(text("SHOW transaction_isolation")) == "read committed"
+    finally:
+        await engine.dispose()
+
+
+async def test_a_connection_on_which_a_write_was_refused_as_read_only_is_replaced(services: Services) -> None:
+    engine = create_engine(services.direct_database_url, "limiter_test", 1, 10)
+    try:
+        first = await pooled_connection(engine)
+        await first.execute("SET default_transaction_read_only = on")
+        with pytest.raises(DBAPIError, match="read-only"):
+            async with engine.begin() as connection:
+                await connection.execute(text("CREATE TABLE never (id int)"))
+        assert await pooled_connection(engine) is not first
+    finally:
+        await engine.dispose()
+
+
+def end_by_server(driver: asyncpg.Connection) -> None:
+    """What a server says when it ends a connection; it closes it some milliseconds later."""
+    fatal = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+    driver._protocol.data_received(b"E" + (4 + len(fatal)).to_bytes(4) + fatal)
+
+
+async def test_a_statement_right_after_the_server_ended_the_connection_fails_in_words(services: Services) -> None:
+    """Those of the driver, "cannot switch to state 15", were the first line of the log in a restart of Postgres."""
+    engine = create_engine(services.direct_database_url, "limiter_test", 1, 10)
+    try:
+        end_by_server(await pooled_connection(engine))
+        with pytest.raises(DBAPIError) as caught:
+            await pooled_connection(engine)
+        assert describe(caught.value) == "ConnectionError: just ended by the server"
+    finally:
+        await engine.dispose()
 
 
 def test_an_error_without_words_is_told_in_ours_or_by_its_kind() -> None:

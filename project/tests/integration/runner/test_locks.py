@@ -23,6 +23,7 @@ from limiter.runner.guard import LockLost
 from limiter.runner.job_table import JobTable
 from limiter.runner.run import Run
 from tests.conftest import MakeBench
+from tests.integration.db.test_engine import end_by_server
 
 HOUR = 3600.0
 
@@ -165,6 +166,22 @@ async def test_the_loss_of_the_locks_connection_is_noticed_without_a_query(make_
             await lost.wait()
         with pytest.raises(LockLost):
             guard.check()
+
+
+async def test_a_heartbeat_right_after_the_server_ended_the_connection_fails_as_any_other(
+    services: Services, schema: str, make_bench: MakeBench
+) -> None:
+    bench = await make_bench()
+    guards = create_engine(services.direct_database_url, schema, 1, 10)
+    async with replace(bench.replica.lock, guards=guards).acquire(Job.RPS_CHECK) as guard:
+        assert guard is not None
+        driver = (await guard._connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        end_by_server(driver)
+        with pytest.raises(ConnectionError, match="heartbeat failed"):
+            await guard.refresh()
+        driver.terminate()
+    await guards.dispose()
 
 
 async def test_a_run_whose_locks_connection_is_lost_ends_at_once_and_the_log_says_why(make_bench: MakeBench) -> None:
