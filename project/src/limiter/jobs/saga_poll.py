@@ -15,7 +15,7 @@ from limiter.clients.errors import NotFound, ServiceError
 from limiter.clients.registry import Registry
 from limiter.computing import computed
 from limiter.db import ledger, scaling_states, settlement
-from limiter.domain.budget import Grant, not_granted, whose
+from limiter.domain.budget import Grant, not_granted, unshown, whose
 from limiter.domain.command import Command, CommandKind, CommandState, Effect, FollowUp, effect_of, follow_up
 from limiter.domain.decision import Reason
 from limiter.domain.fleet import Fleet
@@ -65,10 +65,12 @@ class SagaPoll:
     async def _not_granted(self, run: Run, waiting: Sequence[Command], fleet: Fleet) -> Mapping[UUID, Grant]:
         """Of the scales up that wait, those that the fleet's budget, perhaps smaller by now, does not grant in full."""
         async with run.read() as connection:
-            latest = await ledger.latest(connection, run.now - self.policy.recent)
             if fleet.unreadable or not fleet.complete:
                 fleet = fleet.with_last_known((await scaling_states.load(connection)).values())
-        asked = [last for last in latest.values() if last.unfinished or self._is_fresh(run, last)]
+            since = run.now - self.policy.recent
+            lasting = await ledger.ended(connection, fleet.ids, since)  # planned long before
+            last = (lasting | await ledger.latest(connection, since)).values()
+        asked = [*unshown(fleet, last), *(one for one in last if self._is_fresh(run, one))]
         most = self.policy.scaling_rule.max_replicas
         return await computed(not_granted, self.policy.budget, fleet, asked, waiting, most)
 
