@@ -79,6 +79,22 @@ async def test_a_wish_for_more_does_not_outlast_an_outage_of_ours_either(
     assert asked(platform) == []
 
 
+async def test_after_the_clock_was_set_back_models_are_scaled_as_before(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SCALE_DOWN_STABILIZATION_SECONDS=60, SCALE_DOWN_WINDOW_SECONDS=60)
+    platform.add_model("busy")
+    platform.add_model("quiet", replicas=4)
+    for _ in range(4):
+        platform.call("busy", 10 * TICK)
+        await tick(bench, time)
+    time.tick(timedelta(hours=-1))
+    for _ in range(7):
+        platform.call("busy", 13 * TICK)
+        await tick(bench, time)
+    assert [(command.model_name, command.replicas) for command in platform.commands] == [("busy", 2), ("quiet", 1)]
+
+
 async def test_a_run_by_hand_right_after_another_makes_no_burst_of_a_batch_of_calls(
     make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
 ) -> None:
