@@ -308,8 +308,8 @@ async def test_a_command_that_never_arrived_fails_at_once_and_is_tried_again_lat
     assert bench.criticals()["command_refused"] == len(states)
 
 
-@pytest.mark.parametrize("status", [425, 429])
-async def test_a_command_that_was_too_much_or_too_early_fails_at_once_and_is_tried_again_later(
+@pytest.mark.parametrize("status", [308, 425, 429])
+async def test_a_command_that_was_too_much_or_too_early_or_redirected_fails_at_once_and_is_tried_again_later(
     make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, status: int
 ) -> None:
     bench = await make_bench()
