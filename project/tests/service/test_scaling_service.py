@@ -85,14 +85,19 @@ async def test_after_the_clock_was_set_back_models_are_scaled_as_before(
     bench = await make_bench(SCALE_DOWN_STABILIZATION_SECONDS=60, SCALE_DOWN_WINDOW_SECONDS=60)
     platform.add_model("busy")
     platform.add_model("quiet", replicas=4)
+    platform.add_model("scaled")
     for _ in range(4):
         platform.call("busy", 10 * TICK)
+        platform.call("scaled", 36 * TICK)
         await tick(bench, time)
+    assert asked(platform) == [4]
     time.tick(timedelta(hours=-1))
-    for _ in range(7):
+    for _ in range(8):
         platform.call("busy", 13 * TICK)
+        platform.call("scaled", 50 * TICK)
         await tick(bench, time)
-    assert [(command.model_name, command.replicas) for command in platform.commands] == [("busy", 2), ("quiet", 1)]
+    after = sorted((command.model_name, command.replicas) for command in platform.commands[1:])
+    assert after == [("busy", 2), ("quiet", 1), ("scaled", 5)]
 
 
 async def test_a_run_by_hand_right_after_another_makes_no_burst_of_a_batch_of_calls(

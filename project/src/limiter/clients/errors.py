@@ -10,7 +10,6 @@ ServiceError
 `-- ContractBroken    the answer does not fit the contract; a person must look
 """
 
-
 # Too early, too much at once, and what is to be done elsewhere: not 302 and 303, which may tell of what was done here.
 UNDONE = (301, 307, 308, 425, 429)
 

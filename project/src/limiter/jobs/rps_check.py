@@ -135,7 +135,7 @@ class RpsCheck:
                 memory=last.memory,
                 scaling_states=last.scaling_states,
                 settled=last.settled,
-                latest=await ledger.latest(connection, run.now - self.policy.recent),
+                latest=await ledger.latest(connection, run.now - self.policy.recent, run.now),
                 saga_seconds=await saga_times.usual(connection, CommandKind.SCALE_UP),
             )
 

@@ -69,7 +69,7 @@ class SagaPoll:
                 fleet = fleet.with_last_known((await scaling_states.load(connection)).values())
             since = run.now - self.policy.recent
             lasting = await ledger.ended(connection, fleet.ids, since)  # planned long before
-            last = (lasting | await ledger.latest(connection, since)).values()
+            last = (lasting | await ledger.latest(connection, since, run.now)).values()
         asked = [*unshown(fleet, last), *(one for one in last if self._is_fresh(run, one))]
         most = self.policy.scaling_rule.max_replicas
         return await computed(not_granted, self.policy.budget, fleet, asked, waiting, most)
