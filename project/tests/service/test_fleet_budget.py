@@ -137,6 +137,21 @@ async def test_a_model_that_cannot_be_read_takes_what_its_last_command_made_of_i
     assert sum(model.replicas for model in platform.models) == 9
 
 
+async def test_a_model_that_starts_again_right_after_it_was_scaled_takes_what_was_asked_for_it(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SCALE_FLEET_MAX_REPLICAS=9, SCALE_COOLDOWN_SECONDS=60)
+    first = platform.add_model("first")
+    platform.add_model("second")
+    platform.set_rate("first", 55)
+    await tick(bench, time, 2)
+    assert asked(platform) == [7]
+    first.status = "STARTING"  # by the registry's word it does not run
+    platform.set_rate("second", 80)
+    await tick(bench, time, 2)
+    assert sum(model.replicas for model in platform.models) == 9
+
+
 @pytest.mark.parametrize("job", [Job.RPS_CHECK, Job.SAGA_POLL])
 async def test_a_saga_that_lasted_for_hours_takes_its_part_of_the_budget_until_the_registry_shows_its_end(
     make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, job: Job

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from uuid import UUID
 
-from limiter.domain.command import Command, CommandKind, CommandState
+from limiter.domain.command import Command, CommandKind
 from limiter.domain.fleet import Fleet, ServedModel
 
 FLEET = ""  # stands for the budget of all models where others go by their tag
@@ -93,15 +93,6 @@ def whose(grant: Grant) -> str:
     return "the fleet's" if grant.full == FLEET else f"the {grant.full} budget's"
 
 
-def unshown(fleet: Fleet, latest: Iterable[Command]) -> list[Command]:
-    """The commands that the registry cannot show to be carried out.
-
-    Those that are unfinished, and completed ones of models that it does not tell of now: these are known as they were.
-    """
-    ids = fleet.ids - fleet.by_id.keys()
-    return [one for one in latest if one.unfinished or (one.state is CommandState.COMPLETED and one.model_id in ids)]
-
-
 def others_of(fleet: Fleet, asked: Iterable[Command], deciding: Container[UUID], unread: int) -> list[ServedModel]:
     """The models that nothing is decided about, each with what is `asked` for it: also one that is not listed now.
 
@@ -124,7 +115,7 @@ def not_granted(
 ) -> dict[UUID, Grant]:
     """Which of the scales up that wait to be sent the budget does not grant in full by now; the first come first.
 
-    The commands `asked` are those that are `unshown`, or that the registry may be late to show.
+    The commands `asked` are those that the registry may not show yet.
     """
     others = others_of(fleet, asked, {command.model_id for command in waiting}, unread)
     listed = {model.id: model for model in fleet.last_known + fleet.models}

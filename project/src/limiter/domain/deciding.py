@@ -10,7 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from limiter.domain.audit import Computed, DecisionRecord, Numbers, standing_of
-from limiter.domain.budget import Grant, Wish, granted, others_of, unshown, whose
+from limiter.domain.budget import Grant, Wish, granted, others_of, whose
 from limiter.domain.command import Command, CommandKind
 from limiter.domain.decision import Decision, Reason
 from limiter.domain.fleet import Fleet, ScalingState, ServedModel
@@ -166,7 +166,7 @@ def _within_budget(
     now: datetime,
 ) -> dict[int, Numbers]:
     """Change the verdicts to what the fleet's budget grants; returns why, for those that it does not grant in full."""
-    asked = unshown(fleet, latest.values())
+    asked = policy.unshown(fleet, latest.values(), now)
     others = others_of(fleet, asked, {one.model.id for one in waiting}, policy.scaling_rule.max_replicas)
     wishes = [one.wish(verdict) for one, verdict in zip(waiting, verdicts, strict=True)]
     short = {}

@@ -15,9 +15,8 @@ from limiter.clients.errors import NotFound, ServiceError
 from limiter.clients.registry import Registry
 from limiter.computing import computed
 from limiter.db import ledger, scaling_states, settlement
-from limiter.domain.budget import Grant, not_granted, unshown, whose
+from limiter.domain.budget import Grant, not_granted, whose
 from limiter.domain.command import Command, CommandKind, CommandState, Effect, FollowUp, effect_of, follow_up
-from limiter.domain.decision import Reason
 from limiter.domain.fleet import Fleet
 from limiter.domain.policy import Policy
 from limiter.effects.commands import Commands
@@ -69,14 +68,10 @@ class SagaPoll:
                 fleet = fleet.with_last_known((await scaling_states.load(connection)).values())
             since = run.now - self.policy.recent
             lasting = await ledger.ended(connection, fleet.ids, since)  # planned long before
-            last = (lasting | await ledger.latest(connection, since, run.now)).values()
-        asked = [*unshown(fleet, last), *(one for one in last if self._is_fresh(run, one))]
+            last = lasting | await ledger.latest(connection, since, run.now)
+        asked = self.policy.unshown(fleet, last.values(), run.now)
         most = self.policy.scaling_rule.max_replicas
         return await computed(not_granted, self.policy.budget, fleet, asked, waiting, most)
-
-    def _is_fresh(self, run: Run, last: Command) -> bool:
-        """Whether it ended so lately that the registry may be late to show what it made of its model."""
-        return self.policy.pacing_of(last.model_name).blocks(last, run.now) is Reason.COOLING_DOWN
 
     def _next(self, run: Run, command: Command) -> FollowUp:
         return follow_up(command, run.now, in_flight=self.in_flight, timeout=self.policy.saga_timeout)
