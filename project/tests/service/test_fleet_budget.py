@@ -1,6 +1,7 @@
 """The fleet's budget where not all is known, and where it became smaller while commands waited to be sent."""
 
 import json
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -119,3 +120,53 @@ async def test_a_model_is_never_asked_to_have_less_than_its_minimum_and_has_it_a
     other.replicas = 1
     await tick(bench, time)
     assert asked(platform) == [3]
+
+
+async def test_a_model_that_cannot_be_read_takes_what_its_last_command_made_of_it(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SCALE_FLEET_MAX_REPLICAS=9)
+    platform.add_model("first")
+    platform.add_model("second")
+    platform.set_rate("first", 55)
+    await tick(bench, time, 2)
+    assert asked(platform) == [7]
+    platform.fault("registry", unread("first"))  # as it was last read, it has one
+    platform.set_rate("second", 80)
+    await tick(bench, time, 6)
+    assert sum(model.replicas for model in platform.models) == 9
+
+
+async def test_a_model_that_starts_again_right_after_it_was_scaled_takes_what_was_asked_for_it(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SCALE_FLEET_MAX_REPLICAS=9, SCALE_COOLDOWN_SECONDS=60)
+    first = platform.add_model("first")
+    platform.add_model("second")
+    platform.set_rate("first", 55)
+    await tick(bench, time, 2)
+    assert asked(platform) == [7]
+    first.status = "STARTING"  # by the registry's word it does not run
+    platform.set_rate("second", 80)
+    await tick(bench, time, 2)
+    assert sum(model.replicas for model in platform.models) == 9
+
+
+@pytest.mark.parametrize("job", [Job.RPS_CHECK, Job.SAGA_POLL])
+async def test_a_saga_that_lasted_for_hours_takes_its_part_of_the_budget_until_the_registry_shows_its_end(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, job: Job
+) -> None:
+    bench = await make_bench(SCALE_FLEET_MAX_REPLICAS=4)
+    other = platform.add_model("other")
+    platform.set_rate("other", 36)
+    await tick(bench, time)
+    time.tick(timedelta(seconds=15))
+    ended = START + timedelta(seconds=15)
+    began = ended - timedelta(hours=2)
+    await plan(bench, state="completed", planned_at=began, sent_at=began, finished_at=ended)  # to 3; it still shows 1
+    if job is Job.SAGA_POLL:
+        intent = Command(uuid4(), other.id, "other", CommandKind.SCALE_UP, 3, CommandState.PLANNED, ended)
+        async with bench.engine.begin() as connection:
+            await ledger.plan(connection, [intent], {intent.id: Reason.OVERLOADED})
+    await bench.run(job)
+    assert asked(platform) == []

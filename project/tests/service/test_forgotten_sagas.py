@@ -56,6 +56,21 @@ async def test_a_saga_of_unknown_status_is_waited_for_and_told_once_not_at_each_
     assert bench.criticals() == {"saga_status_unknown": 1}
 
 
+async def test_a_saga_that_the_dispatcher_cannot_show_keeps_no_other_command_from_being_sent_and_followed(
+    make_bench: MakeBench, time: FrozenDateTimeFactory
+) -> None:
+    bench = await make_bench(**SETTINGS, HTTP_CIRCUIT_FAILURES=4, HTTP_CIRCUIT_REST_SECONDS=3600)
+    await followed(bench)
+    (broken,) = bench.platform.sagas
+    bench.platform.fault("dispatcher", Fault.status(500), path=f"/saga/{broken}")
+    for _ in range(3):
+        await poll(bench, time, 5)
+    bench.platform.add_model("other")
+    await bench.run(Job.RPS_CHECK)
+    await poll(bench, time, 5)
+    assert [row.state for row in await bench.rows(tables.command)] == ["submitted", "completed"]
+
+
 async def test_a_forgotten_saga_whose_effect_shows_is_settled_as_completed(
     bench: Bench, time: FrozenDateTimeFactory
 ) -> None:

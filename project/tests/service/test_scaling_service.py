@@ -79,6 +79,27 @@ async def test_a_wish_for_more_does_not_outlast_an_outage_of_ours_either(
     assert asked(platform) == []
 
 
+async def test_after_the_clock_was_set_back_models_are_scaled_as_before(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    bench = await make_bench(SCALE_DOWN_STABILIZATION_SECONDS=60, SCALE_DOWN_WINDOW_SECONDS=60)
+    platform.add_model("busy")
+    platform.add_model("quiet", replicas=4)
+    platform.add_model("scaled")
+    for _ in range(4):
+        platform.call("busy", 10 * TICK)
+        platform.call("scaled", 36 * TICK)
+        await tick(bench, time)
+    assert asked(platform) == [4]
+    time.tick(timedelta(hours=-1))
+    for _ in range(8):
+        platform.call("busy", 13 * TICK)
+        platform.call("scaled", 50 * TICK)
+        await tick(bench, time)
+    after = sorted((command.model_name, command.replicas) for command in platform.commands[1:])
+    assert after == [("busy", 2), ("quiet", 1), ("scaled", 5)]
+
+
 async def test_a_run_by_hand_right_after_another_makes_no_burst_of_a_batch_of_calls(
     make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
 ) -> None:
@@ -292,8 +313,8 @@ async def test_a_command_that_never_arrived_fails_at_once_and_is_tried_again_lat
     assert bench.criticals()["command_refused"] == len(states)
 
 
-@pytest.mark.parametrize("status", [425, 429])
-async def test_a_command_that_was_too_much_or_too_early_fails_at_once_and_is_tried_again_later(
+@pytest.mark.parametrize("status", [308, 425, 429])
+async def test_a_command_that_was_too_much_or_too_early_or_redirected_fails_at_once_and_is_tried_again_later(
     make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform, status: int
 ) -> None:
     bench = await make_bench()

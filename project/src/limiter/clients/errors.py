@@ -10,6 +10,9 @@ ServiceError
 `-- ContractBroken    the answer does not fit the contract; a person must look
 """
 
+# Too early, too much at once, and what is to be done elsewhere: not 302 and 303, which may tell of what was done here.
+UNDONE = (301, 307, 308, 425, 429)
+
 
 class ServiceError(Exception):
     """A call to an external service did not bring what it should; `service` is its name, `status` its answer's.
@@ -29,8 +32,8 @@ class ServiceError(Exception):
 
     @property
     def undone(self) -> bool:
-        """Whether it says that nothing was done: not sent, refused, too early (425), or too much at once (429)."""
-        return not self.unsure and (isinstance(self, NotSent | Rejected) or self.status in (425, 429))
+        """Whether it says that nothing was done: not sent, refused, or `UNDONE`."""
+        return not self.unsure and (isinstance(self, NotSent | Rejected) or self.status in UNDONE)
 
     @property
     def reason(self) -> str:

@@ -22,6 +22,8 @@ from limiter.domain.columns import Column
 
 COMMENT = re.compile(rb"\n#[^\n]*")
 NUMBERS = msgspec.json.Decoder(list[float])  # a third of the time of float(), one by one
+# What a line may begin with: the mark of UTF-8 stands where a page begins that some program wrote as a file.
+BLANKS = (b" ", b"\t", b"\r", b"\v", b"\f", b"\xef\xbb\xbf")
 MOST = 1e18  # calls: no counter gets there, and sums of larger ones could overflow
 
 
@@ -50,7 +52,7 @@ class FamilyReader:
         self._usual = re.compile(rb"\n" + name + rb"(\{[^{}\n]*\}) ([0-9.eE+-]+)(?=\r?\n)")
         line = rb"(" + name + rb"(?:[ \t\r\v\f]*\{|[ \t\r\v\f])[^\n]*)(?=\n)"
         self._any = re.compile(rb"\n" + line)
-        self._indented = re.compile(rb"\n[ \t\r\v\f]*" + line)
+        self._indented = re.compile(rb"\n(?:" + b"|".join(BLANKS) + rb")*" + line)
         base = re.escape(cache.family.metric.removesuffix("_total").encode())
         self._declared = re.compile(rb"\n# (?:TYPE|HELP) (?:" + name + rb"|" + base + rb")[ \t]")
         self._order = PageOrder(cache)
@@ -85,7 +87,7 @@ class FamilyReader:
             self._take(usual)
             return
         # A line may begin with blanks; to search for that everywhere would cost the search its literal prefix.
-        indented = any(blank + self._name[1:] in block for blank in (b" ", b"\t", b"\r", b"\v", b"\f"))
+        indented = any(blank + self._name[1:] in block for blank in BLANKS)
         lines = (self._indented if indented else self._any).findall(block)
         self.there = self.there or bool(lines) or self._declared.search(block) is not None
         if len(usual) == len(lines):

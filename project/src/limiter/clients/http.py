@@ -40,8 +40,9 @@ class ServiceClient:
     token: str = field(default="", repr=False)
     read_only: bool = False
 
-    async def get(self, path: str, **params: str | int) -> bytes:
-        return (await self._repeated(lambda: self._send("GET", path, params=params))).content
+    async def get(self, path: str, *, alone: bool = False, **params: str | int) -> bytes:
+        """GET; of a thing that stands `alone` a 500 tells of nothing else: it does not open the circuit."""
+        return (await self._repeated(lambda: self._send("GET", path, alone=alone, params=params))).content
 
     async def find(self, path: str) -> bytes | None:
         """GET of one thing; None if there is none (404)."""
@@ -86,11 +87,13 @@ class ServiceClient:
         jitter = random.uniform(0, self.retry_first * 2**attempt)  # noqa: S311 - not a secret
         await asyncio.sleep(at_least + jitter)
 
-    async def _send(self, method: str, path: str, *, gone_is_fine: bool = False, **extra: Any) -> httpx.Response:
+    async def _send(
+        self, method: str, path: str, *, gone_is_fine: bool = False, alone: bool = False, **extra: Any
+    ) -> httpx.Response:
         if self.read_only and method != "GET":
             raise Rejected(f"{self.name}: {method} {path}: DRY_RUN is on", self.name)
         departure = None if method == "GET" else Departure()
-        async with self.answered(f"{method} {path}", departure) as request_id:
+        async with self.answered(f"{method} {path}", departure, alone=alone) as request_id:
             headers = self._headers() | {REQUEST_ID: request_id}
             watched = {"trace": departure} if departure else {}
             response = await self.http.request(method, self.url + path, headers=headers, extensions=watched, **extra)
@@ -103,7 +106,9 @@ class ServiceClient:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     @asynccontextmanager
-    async def answered(self, what: str, departure: Departure | None = None) -> AsyncIterator[str]:
+    async def answered(
+        self, what: str, departure: Departure | None = None, *, alone: bool = False
+    ) -> AsyncIterator[str]:
         """Time and count one call, and translate what can go wrong with it; gives it an id of its own.
 
         Without a `departure`, only the error tells whether the request was sent.
@@ -131,7 +136,8 @@ class ServiceClient:
         except ServiceError as error:
             outcome = "rejected" if isinstance(error, Rejected) else type(error).__name__.lower()
             # A refusal or a wrong answer is still an answer: only silence and 5xx open the circuit.
-            (self.circuit.record_failure if isinstance(error, Unavailable) else self.circuit.succeeded)()
+            fails = isinstance(error, Unavailable) and not (alone and error.status == 500)
+            (self.circuit.record_failure if fails else self.circuit.succeeded)()
             said = error.status, error.retry_after
             raise type(error)(f"{self.name}: {call}: {error}", self.name, *said) from error.__cause__
         finally:

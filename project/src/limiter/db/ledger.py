@@ -17,6 +17,7 @@ from limiter.db import bulk, scaling_states
 from limiter.db.tables import UNFINISHED_SQL, command
 from limiter.domain.command import UNFINISHED, Command, CommandKind, CommandState
 from limiter.domain.decision import Reason
+from limiter.domain.wall_clock import SET_BACK
 
 PLANNED = (
     "id",
@@ -111,10 +112,14 @@ async def unfinished(connection: AsyncConnection) -> list[Command]:
     return [command_of(row) for row in await connection.execute(query)]
 
 
-async def latest(connection: AsyncConnection, since: datetime) -> dict[UUID, Command]:
-    """The latest command of each model that had one since then, or still has one unfinished."""
+async def latest(connection: AsyncConnection, since: datetime, now: datetime) -> dict[UUID, Command]:
+    """The latest command of each model that had one since then, or still has one unfinished.
+
+    One planned at a time to come is from before the clock was set back: any other is later.
+    """
     recent = (command.c.planned_at >= since) | command.c.state.in_(UNFINISHED)
-    order = (command.c.model_id, command.c.state.in_(UNFINISHED).desc(), command.c.planned_at.desc())
+    before_all = command.c.planned_at > now + SET_BACK
+    order = (command.c.model_id, command.c.state.in_(UNFINISHED).desc(), before_all, command.c.planned_at.desc())
     query = select(command).ext(distinct_on(command.c.model_id)).where(recent).order_by(*order)
     return {row.model_id: command_of(row) for row in await connection.execute(query)}
 

@@ -140,11 +140,16 @@ class DecisionRecord:
             return self._moment(datetime.fromtimestamp(value, UTC))
         if name.endswith("_seconds"):
             return duration(value)
-        return f"{value:.1f}" if name.startswith("rps") else f"{value:g}"
+        return _rate(value) if name.startswith("rps") else f"{value:g}"
 
     def _moment(self, moment: datetime) -> str:
         clock = f"{moment:%H:%M:%S}" if moment.second else f"{moment:%H:%M}"
         return clock if moment.date() == self.at.astimezone(UTC).date() else f"{moment:%Y-%m-%d} {clock}"
+
+
+def _rate(rps: float) -> str:
+    """Calls per second; below one with two digits, or they would not show on which side of a small target they are."""
+    return f"{rps:.2g}" if 0.0 < rps < 1.0 else f"{rps:.1f}"
 
 
 def in_words(decision: Decision, *, dry_run: bool) -> str:

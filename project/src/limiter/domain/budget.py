@@ -115,7 +115,7 @@ def not_granted(
 ) -> dict[UUID, Grant]:
     """Which of the scales up that wait to be sent the budget does not grant in full by now; the first come first.
 
-    The commands `asked` are those that are unfinished, or that the registry may be late to show.
+    The commands `asked` are those that the registry may not show yet.
     """
     others = others_of(fleet, asked, {command.model_id for command in waiting}, unread)
     listed = {model.id: model for model in fleet.last_known + fleet.models}

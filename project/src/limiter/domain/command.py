@@ -7,6 +7,7 @@ from uuid import UUID
 
 from limiter.domain.decision import Reason
 from limiter.domain.fleet import Fleet, ServedModel
+from limiter.domain.wall_clock import SET_BACK
 
 
 class CommandKind(StrEnum):
@@ -139,11 +140,10 @@ class CommandPacing:
 
     def blocks(self, last: Command | None, now: datetime) -> Reason | None:
         """Why no further command may go to the model now, judged by its latest command; None: it may."""
-        if last is None:
-            return None
-        if last.unfinished:
+        if last is not None and last.unfinished:
             return Reason.COMMAND_UNFINISHED
-        ended = last.finished_at or last.planned_at
+        if last is None or (ended := last.finished_at or last.planned_at) > now + SET_BACK:
+            return None
         if last.state is CommandState.FAILED:
             wait = backoff(last.failures, self.backoff_first, self.backoff_longest) if last.failures else timedelta(0)
             return Reason.BACKING_OFF if now < ended + wait else None

@@ -46,6 +46,7 @@ class FleetDecisions(NamedTuple):
     settled: int
     unsettled: frozenset[str] = frozenset()  # the names of which some model is not settled after this
     short: bool = False  # the budget did not grant everything
+    rests_on: frozenset[UUID] = frozenset()  # the models whose last commands matter to those that are sent now
 
     def counts(self) -> Counter[tuple[Decision, Reason]]:
         """How often each decision was taken for each reason."""
@@ -94,7 +95,16 @@ def decide_fleet(
     decided = [one.recorded(verdicts[n], now, why.get(n, {})) for n, one in enumerate(waiting)]
     pairs = zip(waiting, decided, strict=True)
     left = (of.model.name for of, made in pairs if not settled(of.rule, of.model, made.verdict.scaling_state))
-    return FleetDecisions(decided, len(fleet.models) - len(decided), frozenset(left), bool(short))
+    rests_on = _rests_on(policy, fleet, decided)
+    return FleetDecisions(decided, len(fleet.models) - len(decided), frozenset(left), bool(short), rests_on)
+
+
+def _rests_on(policy: Policy, fleet: Fleet, decided: Sequence[ModelDecision]) -> frozenset[UUID]:
+    """The models that get a command, and, if one goes up within a budget, all whose replicas count in it too."""
+    acting = [one for one in decided if one.acts]
+    if policy.budget.limits and any(one.kind is CommandKind.SCALE_UP for one in acting):
+        return fleet.ids
+    return frozenset(one.model.id for one in acting)
 
 
 class _Waiting(NamedTuple):
@@ -156,8 +166,8 @@ def _within_budget(
     now: datetime,
 ) -> dict[int, Numbers]:
     """Change the verdicts to what the fleet's budget grants; returns why, for those that it does not grant in full."""
-    unfinished = [last for last in latest.values() if last.unfinished]
-    others = others_of(fleet, unfinished, {one.model.id for one in waiting}, policy.scaling_rule.max_replicas)
+    asked = policy.unshown(fleet, latest.values(), now)
+    others = others_of(fleet, asked, {one.model.id for one in waiting}, policy.scaling_rule.max_replicas)
     wishes = [one.wish(verdict) for one, verdict in zip(waiting, verdicts, strict=True)]
     short = {}
     for n, grant in enumerate(granted(policy.budget, others, wishes, booked)):

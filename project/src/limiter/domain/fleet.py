@@ -53,6 +53,11 @@ class Fleet:
     def by_id(self) -> Mapping[UUID, ServedModel]:
         return {model.id: model for model in self.models}
 
+    @property
+    def ids(self) -> frozenset[UUID]:
+        """Of every model that runs, or may run still."""
+        return self.unreadable.union(self.by_id, (model.id for model in self.last_known))
+
     @cached_property
     def by_name(self) -> Mapping[str, Sequence[ServedModel]]:
         """The instances of each name in the order of their ids, the last known among them."""

@@ -1,12 +1,13 @@
 """Folding a reading of every target into what was remembered of the readings before."""
 
 import math
+from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from limiter.domain.growth import Growth, grow
+from limiter.domain.growth import CLOCKS_APART, Growth, grow
 from limiter.domain.rates import Sample
 from limiter.domain.usage import (
     FailedScrape,
@@ -165,14 +166,17 @@ def _used(
     at: datetime,
     window: timedelta,
 ) -> Mapping[str, Usage]:
-    """Usage with the new calls; the last use is the latest moment a call can have happened: when the page was read."""
+    """Usage with the new calls; the last use is the latest moment a call can have happened: when the page was read.
+
+    Calls of a time to come were counted before the clock was set back: nobody knows how long ago they came.
+    """
     now = at.timestamp()
-    oldest = (at - window).timestamp()
+    oldest, newest = (at - window).timestamp(), now + CLOCKS_APART
     merged = dict(usage)
-    for name in [name for name, used in usage.items() if used.samples and used.samples[0].until <= oldest]:
-        samples = usage[name].samples
-        kept = next((at for at, sample in enumerate(samples) if sample.until > oldest), len(samples))
-        merged[name] = Usage(usage[name].last_used_at, samples[kept:])
+    for name, used in usage.items():
+        if (samples := used.samples) and (samples[0].until <= oldest or samples[-1].until > newest):
+            first, end = (bisect(samples, Sample(until, math.inf, 0.0)) for until in (oldest, newest))
+            merged[name] = Usage(used.last_used_at, samples[first:end])
     for name, by_span in fresh.items():
         before = merged.get(name)
         samples = before.samples if before else ()

@@ -100,7 +100,7 @@ def _target(
 ) -> TargetMemory:
     return TargetMemory(
         target=page.target,
-        first_read_at=first,
+        first_read_at=min(first, page.read_at),  # the clock may have been set back since
         read_at=page.read_at,
         started_at=page.started_at,
         rate=rate,

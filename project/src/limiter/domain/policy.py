@@ -1,11 +1,13 @@
 """All rules together: the fleet's, and those of the models that have their own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from limiter.domain.budget import FleetBudget
-from limiter.domain.command import Command, CommandKind, CommandPacing
+from limiter.domain.command import Command, CommandKind, CommandPacing, CommandState
+from limiter.domain.decision import Reason
+from limiter.domain.fleet import Fleet
 from limiter.domain.idle_rule import IdleRule
 from limiter.domain.scaling_rule import ScalingRule
 
@@ -52,6 +54,20 @@ class Policy:
         if command.kind is not CommandKind.UNINSTALL and not rule.min_replicas <= wanted <= rule.max_replicas:
             return f"{wanted} replicas are not between {rule.min_replicas} and {rule.max_replicas}"
         return None
+
+    def unshown(self, fleet: Fleet, latest: Iterable[Command], now: datetime) -> list[Command]:
+        """The commands of which the registry may not show yet what they make of their models.
+
+        Those that are unfinished or have just ended, and completed ones of models that are only known as they were.
+        """
+        untold = fleet.ids - fleet.by_id.keys()
+        return [
+            one
+            for one in latest
+            if one.unfinished
+            or self.pacing_of(one.model_name).blocks(one, now) is Reason.COOLING_DOWN
+            or (one.state is CommandState.COMPLETED and one.model_id in untold)
+        ]
 
     def row_gap(self, name: str) -> timedelta:
         """The pause up to which a row of this model's slots is unbroken."""

@@ -99,15 +99,20 @@ def bursting(rule: ScalingRule, replicas: int, load: Load) -> bool:
 
 
 def _pressure(rule: ScalingRule, state: ScalingState, load: Load, now: datetime) -> _Pressure:
-    """The pressure at this tick; an unknown load neither begins nor ends that to go down, and a burst ends it."""
-    overloaded_since = (_overloaded_since(state, load) or now) if overloaded(rule, state.replicas, load) else None
+    """The pressure at this tick; an unknown load neither begins nor ends that to go down, and a burst ends it.
+
+    What began in a time to come did so before the clock was set back: it begins anew.
+    """
+    up = overloaded(rule, state.replicas, load)
+    overloaded_since = min(_overloaded_since(state, load) or now, now) if up else None
     if load.restarted or bursting(rule, state.replicas, load):
         return _Pressure(overloaded_since)
     if not load.known:
         return _Pressure(overloaded_since, state.underused_since, state.underused_peak)
     if not underused(rule, state.replicas, load):
         return _Pressure(overloaded_since)
-    return _Pressure(overloaded_since, state.underused_since or now, max(load.up, state.underused_peak or 0.0))
+    since = min(state.underused_since or now, now)
+    return _Pressure(overloaded_since, since, max(load.up, state.underused_peak or 0.0))
 
 
 def _overloaded_since(state: ScalingState, load: Load) -> datetime | None:

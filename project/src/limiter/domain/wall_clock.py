@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta, tzinfo
 
 SECOND = timedelta(seconds=1)
+# What happens after a run has begun may be of a time to come for it; of more than that, the clock was set back since.
+SET_BACK = timedelta(minutes=10)
 
 
 def instant(wall: datetime, zone: tzinfo, *, last: bool = False) -> datetime:

@@ -98,12 +98,12 @@ class RpsCheck:
         )
 
     async def _lasting(self, run: Run, before: _Remembered, made: FleetDecisions) -> Mapping[UUID, Command]:
-        """The last commands of models that would get another now: planned long before, but ended lately."""
-        acting = {one.model.id for one in made.decided if one.acts} - before.latest.keys()
-        if not acting:
+        """The last commands that what is to be sent now rests on, planned long before, but ended lately."""
+        unasked = made.rests_on - before.latest.keys()
+        if not unasked:
             return {}
         async with run.read() as connection:
-            return await ledger.ended(connection, acting, run.now - self.policy.recent)
+            return await ledger.ended(connection, unasked, run.now - self.policy.recent)
 
     async def _fleet(self) -> Fleet | ServiceError:
         try:
@@ -135,7 +135,7 @@ class RpsCheck:
                 memory=last.memory,
                 scaling_states=last.scaling_states,
                 settled=last.settled,
-                latest=await ledger.latest(connection, run.now - self.policy.recent),
+                latest=await ledger.latest(connection, run.now - self.policy.recent, run.now),
                 saga_seconds=await saga_times.usual(connection, CommandKind.SCALE_UP),
             )
 

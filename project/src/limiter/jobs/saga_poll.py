@@ -17,7 +17,6 @@ from limiter.computing import computed
 from limiter.db import ledger, scaling_states, settlement
 from limiter.domain.budget import Grant, not_granted, whose
 from limiter.domain.command import Command, CommandKind, CommandState, Effect, FollowUp, effect_of, follow_up
-from limiter.domain.decision import Reason
 from limiter.domain.fleet import Fleet
 from limiter.domain.policy import Policy
 from limiter.effects.commands import Commands
@@ -65,16 +64,14 @@ class SagaPoll:
     async def _not_granted(self, run: Run, waiting: Sequence[Command], fleet: Fleet) -> Mapping[UUID, Grant]:
         """Of the scales up that wait, those that the fleet's budget, perhaps smaller by now, does not grant in full."""
         async with run.read() as connection:
-            latest = await ledger.latest(connection, run.now - self.policy.recent)
             if fleet.unreadable or not fleet.complete:
                 fleet = fleet.with_last_known((await scaling_states.load(connection)).values())
-        asked = [last for last in latest.values() if last.unfinished or self._is_fresh(run, last)]
+            since = run.now - self.policy.recent
+            lasting = await ledger.ended(connection, fleet.ids, since)  # planned long before
+            last = lasting | await ledger.latest(connection, since, run.now)
+        asked = self.policy.unshown(fleet, last.values(), run.now)
         most = self.policy.scaling_rule.max_replicas
         return await computed(not_granted, self.policy.budget, fleet, asked, waiting, most)
-
-    def _is_fresh(self, run: Run, last: Command) -> bool:
-        """Whether it ended so lately that the registry may be late to show what it made of its model."""
-        return self.policy.pacing_of(last.model_name).blocks(last, run.now) is Reason.COOLING_DOWN
 
     def _next(self, run: Run, command: Command) -> FollowUp:
         return follow_up(command, run.now, in_flight=self.in_flight, timeout=self.policy.saga_timeout)

@@ -222,6 +222,8 @@ async def test_what_is_no_number_of_seconds_says_nothing(
         (Fault.status(425), True),
         (Fault.status(429), True),
         (Fault.status(422), True),
+        (Fault.status(308), True),
+        (Fault.status(303), False),
         (Fault.status(408), False),
         (Fault.status(503), False),
         (Fault.garbage(), False),

@@ -225,6 +225,12 @@ def test_a_blank_before_the_name_does_not_hide_a_series() -> None:
     assert answer == expected(page) == Found((("indented", 5.0), ("m", 1.0)), ())
 
 
+def test_a_byte_order_mark_does_not_hide_the_first_series() -> None:
+    cache = SeriesCache(FAMILY)
+    page = b"\xef\xbb\xbf" + ONE + b'model_calls_total{model_name="other"} 2\n'
+    assert [found(read(page, cache)) for _ in range(2)] == [Found((("m", 1.0), ("other", 2.0)), ())] * 2
+
+
 @pytest.mark.parametrize(
     "page",
     [

@@ -151,6 +151,13 @@ def test_a_number_that_an_earlier_version_did_not_record_is_a_question_mark() ->
     assert found.why == "? RPS per replica on 2: neither too much nor too little"
 
 
+def test_a_load_below_one_call_a_second_shows_on_which_side_of_its_target_it_is() -> None:
+    slow = {**SCALE, "rps_per_replica": 0.0345, "target": 0.03, "rps_down": 0.0}
+    up, down = record(Reason.OVERLOADED, Decision.SCALE_UP, slow), record(Reason.UNDERUSED, Decision.SCALE_DOWN, slow)
+    assert up.why == "0.035 RPS per replica > 0.03 × 1.1 for 31 s: 1 → 2"
+    assert down.why == "0.0 RPS ≤ 0.03 × 0.7 × 1 for 31 s: 1 → 2"
+
+
 def test_one_slot_is_not_slots() -> None:
     one = replace(record(Reason.UNUSED), numbers={**IDLE, "slots": 1})
     assert "1 slot at risk (in row)" in one.why

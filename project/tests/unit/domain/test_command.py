@@ -72,6 +72,12 @@ def test_a_command_that_was_forbidden_before_it_was_sent_blocks_nothing() -> Non
     assert PACING.blocks(command(CommandState.FAILED, finished=100, failures=0), at(100)) is None
 
 
+def test_a_command_that_ended_before_the_clock_was_set_back_blocks_nothing() -> None:
+    ended = command(CommandState.COMPLETED, finished=600)
+    assert PACING.blocks(ended, at(0)) is Reason.COOLING_DOWN  # it may have ended while the run went on
+    assert PACING.blocks(ended, at(-1)) is None
+
+
 def test_a_command_whose_end_is_not_recorded_cools_down_from_its_plan() -> None:
     unended = command(CommandState.COMPLETED, planned=100)
     assert PACING.blocks(unended, at(159)) is Reason.COOLING_DOWN
