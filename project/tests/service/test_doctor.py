@@ -13,7 +13,7 @@ from sqlalchemy import insert
 from dev.fake_platform.platform import Fault, Platform
 from dev.servers.services import Services
 from limiter.db import tables
-from limiter.db.engine import create_engine
+from limiter.db.engine import create_engine, unusable_tables
 from limiter.wiring import compose_doctor
 from tests.bench import environment, settings_of
 from tests.conftest import ROOT, SCHEMA
@@ -92,6 +92,33 @@ async def test_a_database_that_only_reads_is_not_all_that_a_replica_needs(
     (line,) = (line for line in lines if "Postgres: " in line)
     assert line.startswith("NOT OK  Postgres: version ")
     assert line.endswith("read-only: a standby, or default_transaction_read_only is on")
+
+
+async def test_tables_that_the_role_may_not_write_are_named_with_the_grant_that_is_missing(
+    services: Services, schema: str, variables: dict[str, str]
+) -> None:
+    """Migrations that another role applies make tables that nobody has granted yet."""
+    connection = await asyncpg.connect(services.direct_database_url.replace("+asyncpg", ""))
+    await connection.execute(
+        f"""
+        CREATE ROLE ungranted LOGIN;
+        GRANT USAGE ON SCHEMA {schema} TO ungranted;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO ungranted;
+        REVOKE DELETE ON {schema}.usage FROM ungranted;
+        REVOKE ALL ON {schema}.keep FROM ungranted"""
+    )
+    url = services.direct_database_url.replace("postgres@", "ungranted@")
+    code, lines = await doctor(variables | {"DATABASE_URL": url})
+    await connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO ungranted")
+    engine = create_engine(url, schema, 1, 10)
+    _, unusable = await unusable_tables(engine, schema)
+    await engine.dispose()
+    await connection.execute("DROP OWNED BY ungranted; DROP ROLE ungranted")
+    await connection.close()
+    grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO ungranted"
+    assert code == 1
+    assert f"NOT OK  schema: ungranted may not read and write keep, usage: {grant}" in lines
+    assert unusable == []
 
 
 async def test_a_wrong_token_is_found_without_cancelling_anything(

@@ -20,7 +20,7 @@ from limiter.clients.errors import NotFound, ServiceError
 from limiter.clients.rabbitmq import connect
 from limiter.clients.registry import Registry
 from limiter.db import status
-from limiter.db.engine import check_schema
+from limiter.db.engine import check_schema, unusable_tables
 from limiter.domain.audit import counted
 from limiter.domain.fleet import Fleet
 
@@ -75,6 +75,10 @@ class Doctor:
 
     async def _schema(self) -> str:
         await check_schema(self.engine, self.schema)
+        role, unusable = await unusable_tables(self.engine, self.schema)
+        if unusable:
+            grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {self.schema} TO {role}"
+            raise Wrong(f"{role} may not read and write {', '.join(unusable)}: {grant}")
         return f"{self.schema} is as this version needs it"
 
     async def _pooling(self) -> str:
