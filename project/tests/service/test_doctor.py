@@ -63,13 +63,15 @@ async def test_where_all_is_well_it_says_so_line_by_line_and_asks_the_least(
         ({"ENTRYPOINT_MODEL_LABEL": "path"}, "NOT OK  Entrypoint, all pages: calls of 0 of 1"),
         ({"ENTRYPOINT_INFLIGHT_METRIC": "in_flihgt"}, "NOT OK  Entrypoint, in flight: no page has ENTRYPOINT_INFLIGHT"),
         ({"MODEL_REGISTRY_URL": "http://127.0.0.1:9"}, "NOT OK  ModelRegistry: registry: "),
+        ({"MODEL_DISPATCHER_URL": "{registry}"}, "NOT OK  ModelDispatcher: no path of commands is there"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 async def test_what_is_wrong_is_named_the_rest_is_looked_at_too_and_no_secret_is_shown(
     services: Services, variables: dict[str, str], change: dict[str, str], line: str
 ) -> None:
-    ported = {name: value.format(rabbitmq=services.rabbitmq.port) for name, value in change.items()}
+    places = {"rabbitmq": services.rabbitmq.port, "registry": variables["MODEL_REGISTRY_URL"]}
+    ported = {name: value.format(**places) for name, value in change.items()}
     code, lines = await doctor(variables | ported)
     assert code == 1
     assert [one for one in lines if one.startswith(line)], lines
@@ -99,14 +101,12 @@ async def test_tables_that_the_role_may_not_write_are_named_with_the_grant_that_
 ) -> None:
     """Migrations that another role applies make tables that nobody has granted yet."""
     connection = await asyncpg.connect(services.direct_database_url.replace("+asyncpg", ""))
-    await connection.execute(
-        f"""
+    await connection.execute(f"""
         CREATE ROLE ungranted LOGIN;
         GRANT USAGE ON SCHEMA {schema} TO ungranted;
         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO ungranted;
         REVOKE DELETE ON {schema}.usage FROM ungranted;
-        REVOKE ALL ON {schema}.keep FROM ungranted"""
-    )
+        REVOKE ALL ON {schema}.keep FROM ungranted""")
     url = services.direct_database_url.replace("postgres@", "ungranted@")
     code, lines = await doctor(variables | {"DATABASE_URL": url})
     await connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO ungranted")

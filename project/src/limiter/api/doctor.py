@@ -129,6 +129,8 @@ class Doctor:
     async def _dispatcher(self) -> str:
         try:
             await self.dispatcher.saga(uuid4())
-        except NotFound:
-            return "it answers"
+        except NotFound as error:
+            if await self.dispatcher.takes_commands():
+                return "it answers"
+            raise Wrong(f"no path of commands is there, so this may be another service: {error}") from None
         raise Wrong("it knows a saga that never was")
