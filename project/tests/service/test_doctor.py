@@ -130,6 +130,15 @@ async def test_a_wrong_token_is_found_without_cancelling_anything(
     assert any(line.startswith("NOT OK  BookingService: booking: ") and "401" in line for line in lines), lines
 
 
+async def test_where_reading_needs_no_token_it_does_not_say_that_the_token_is_right(
+    variables: dict[str, str], platform: Platform
+) -> None:
+    code, lines = await doctor(variables | {"BOOKING_SERVICE_TOKEN": "wr0ng"})
+    assert code == 0
+    (line,) = (line for line in lines if "BookingService: " in line)
+    assert "if reading needs no token, a wrong one shows only at the first cancelling" in line
+
+
 async def test_a_process_that_is_read_by_two_addresses_is_named(variables: dict[str, str], platform: Platform) -> None:
     first, second = platform.metrics_urls
     alias = first.replace("127.0.0.1", "localhost")

@@ -124,7 +124,8 @@ class Doctor:
         found = await self.booking.bookings(self.clock())
         if found.unreadable:
             raise Wrong(f"reservations of {', '.join(sorted(found.unreadable)[:5])} cannot be understood")
-        return counted(len(found.reservations), "reservation")
+        read = counted(len(found.reservations), "reservation")
+        return f"{read}; if reading needs no token, a wrong one shows only at the first cancelling"
 
     async def _dispatcher(self) -> str:
         try:
