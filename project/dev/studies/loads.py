@@ -8,6 +8,7 @@ from pathlib import Path
 
 HOUR = 3600
 DAY = 24 * HOUR
+LONGEST = 366 * DAY  # of a trace; Unix seconds would be billions of seconds without a call
 
 Calls = Sequence[int]  # in each second
 
@@ -60,6 +61,8 @@ def trace(path: Path) -> Calls:
                 continue
             if len(row) != 2 or not all(cell.isdecimal() for cell in row):
                 raise ValueError(f"{path}:{number}: {','.join(row)!r} must be second,calls, two whole numbers from 0")
+            if int(row[0]) > LONGEST:
+                raise ValueError(f"{path}:{number}: second {row[0]} is above {LONGEST}: they are counted from 0")
             calls[int(row[0])] = calls.get(int(row[0]), 0) + int(row[1])
     if not calls:
         raise ValueError(f"{path}: no line of second,calls")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,16 @@ def draw(points: Sequence[Point], load: str, path: Path) -> None:
     pyplot.close(figure)
 
 
+def carried(text: str) -> float:
+    """The calls per second that a replica carries; raises ValueError."""
+    try:
+        if 0 < (target := float(text)) < inf:
+            return target
+    except ValueError:
+        pass
+    raise ValueError(f"TARGET={text!r}: must be a number above 0")
+
+
 def main() -> int:
     given = {load: (calls, TARGET) for load, calls in loads.shapes().items()}
     try:
@@ -156,7 +167,7 @@ def main() -> int:
         return 1
     if trace := os.environ.get("TRACE"):
         try:
-            given["trace"] = (loads.trace(Path(trace)), float(os.environ.get("TARGET", TARGET)))
+            given["trace"] = (loads.trace(Path(trace)), carried(os.environ.get("TARGET", str(TARGET))))
         except (ValueError, OSError) as error:
             print(error, file=sys.stderr)
             return 1

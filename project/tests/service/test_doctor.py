@@ -13,7 +13,7 @@ from sqlalchemy import insert
 from dev.fake_platform.platform import Fault, Platform
 from dev.servers.services import Services
 from limiter.db import tables
-from limiter.db.engine import create_engine
+from limiter.db.engine import create_engine, unusable_tables
 from limiter.wiring import compose_doctor
 from tests.bench import environment, settings_of
 from tests.conftest import ROOT, SCHEMA
@@ -63,13 +63,15 @@ async def test_where_all_is_well_it_says_so_line_by_line_and_asks_the_least(
         ({"ENTRYPOINT_MODEL_LABEL": "path"}, "NOT OK  Entrypoint, all pages: calls of 0 of 1"),
         ({"ENTRYPOINT_INFLIGHT_METRIC": "in_flihgt"}, "NOT OK  Entrypoint, in flight: no page has ENTRYPOINT_INFLIGHT"),
         ({"MODEL_REGISTRY_URL": "http://127.0.0.1:9"}, "NOT OK  ModelRegistry: registry: "),
+        ({"MODEL_DISPATCHER_URL": "{registry}"}, "NOT OK  ModelDispatcher: no path of commands is there"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 async def test_what_is_wrong_is_named_the_rest_is_looked_at_too_and_no_secret_is_shown(
     services: Services, variables: dict[str, str], change: dict[str, str], line: str
 ) -> None:
-    ported = {name: value.format(rabbitmq=services.rabbitmq.port) for name, value in change.items()}
+    places = {"rabbitmq": services.rabbitmq.port, "registry": variables["MODEL_REGISTRY_URL"]}
+    ported = {name: value.format(**places) for name, value in change.items()}
     code, lines = await doctor(variables | ported)
     assert code == 1
     assert [one for one in lines if one.startswith(line)], lines
@@ -94,6 +96,31 @@ async def test_a_database_that_only_reads_is_not_all_that_a_replica_needs(
     assert line.endswith("read-only: a standby, or default_transaction_read_only is on")
 
 
+async def test_tables_that_the_role_may_not_write_are_named_with_the_grant_that_is_missing(
+    services: Services, schema: str, variables: dict[str, str]
+) -> None:
+    """Migrations that another role applies make tables that nobody has granted yet."""
+    connection = await asyncpg.connect(services.direct_database_url.replace("+asyncpg", ""))
+    await connection.execute(f"""
+        CREATE ROLE ungranted LOGIN;
+        GRANT USAGE ON SCHEMA {schema} TO ungranted;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO ungranted;
+        REVOKE DELETE ON {schema}.usage FROM ungranted;
+        REVOKE ALL ON {schema}.keep FROM ungranted""")
+    url = services.direct_database_url.replace("postgres@", "ungranted@")
+    code, lines = await doctor(variables | {"DATABASE_URL": url})
+    await connection.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO ungranted")
+    engine = create_engine(url, schema, 1, 10)
+    _, unusable = await unusable_tables(engine, schema)
+    await engine.dispose()
+    await connection.execute("DROP OWNED BY ungranted; DROP ROLE ungranted")
+    await connection.close()
+    grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO ungranted"
+    assert code == 1
+    assert f"NOT OK  schema: ungranted may not read and write keep, usage: {grant}" in lines
+    assert unusable == []
+
+
 async def test_a_wrong_token_is_found_without_cancelling_anything(
     variables: dict[str, str], platform: Platform
 ) -> None:
@@ -101,6 +128,15 @@ async def test_a_wrong_token_is_found_without_cancelling_anything(
     code, lines = await doctor(variables)
     assert code == 1
     assert any(line.startswith("NOT OK  BookingService: booking: ") and "401" in line for line in lines), lines
+
+
+async def test_where_reading_needs_no_token_it_does_not_say_that_the_token_is_right(
+    variables: dict[str, str], platform: Platform
+) -> None:
+    code, lines = await doctor(variables | {"BOOKING_SERVICE_TOKEN": "wr0ng"})
+    assert code == 0
+    (line,) = (line for line in lines if "BookingService: " in line)
+    assert "if reading needs no token, a wrong one shows only at the first cancelling" in line
 
 
 async def test_a_process_that_is_read_by_two_addresses_is_named(variables: dict[str, str], platform: Platform) -> None:

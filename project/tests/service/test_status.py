@@ -104,6 +104,15 @@ async def test_the_page_escapes_what_it_shows_runs_no_script_and_shows_no_addres
     assert "Dry run" not in answer.text
 
 
+async def test_a_name_does_not_turn_around_what_stands_behind_it_on_the_page(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    bench.platform.add_model("модель \u202eledom")
+    await bench.run(Job.RPS_CHECK)
+    page = (await got(bench, "/")).text
+    assert "модель \\u202eledom" in page
+    assert page.replace("\n", "").isprintable()
+
+
 async def test_a_dry_run_and_a_pause_are_told_before_anything_else(
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:

@@ -20,7 +20,7 @@ from limiter.clients.errors import NotFound, ServiceError
 from limiter.clients.rabbitmq import connect
 from limiter.clients.registry import Registry
 from limiter.db import status
-from limiter.db.engine import READ_ONLY, check_schema
+from limiter.db.engine import READ_ONLY, check_schema, unusable_tables
 from limiter.domain.audit import counted
 from limiter.domain.fleet import Fleet
 
@@ -75,6 +75,10 @@ class Doctor:
 
     async def _schema(self) -> str:
         await check_schema(self.engine, self.schema)
+        role, unusable = await unusable_tables(self.engine, self.schema)
+        if unusable:
+            grant = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {self.schema} TO {role}"
+            raise Wrong(f"{role} may not read and write {', '.join(unusable)}: {grant}")
         return f"{self.schema} is as this version needs it"
 
     async def _pooling(self) -> str:
@@ -120,11 +124,14 @@ class Doctor:
         found = await self.booking.bookings(self.clock())
         if found.unreadable:
             raise Wrong(f"reservations of {', '.join(sorted(found.unreadable)[:5])} cannot be understood")
-        return counted(len(found.reservations), "reservation")
+        read = counted(len(found.reservations), "reservation")
+        return f"{read}; if reading needs no token, a wrong one shows only at the first cancelling"
 
     async def _dispatcher(self) -> str:
         try:
             await self.dispatcher.saga(uuid4())
-        except NotFound:
-            return "it answers"
+        except NotFound as error:
+            if await self.dispatcher.takes_commands():
+                return "it answers"
+            raise Wrong(f"no path of commands is there, so this may be another service: {error}") from None
         raise Wrong("it knows a saga that never was")

@@ -38,8 +38,17 @@ def _allowed(surge: Mapping[str, Any]) -> str:
     return f"allowed by {surge['allowed_by'] or 'somebody'}"
 
 
+def _shown(value: object) -> object:
+    """A name that turns its line around would turn what stands behind it around, too."""
+    return printable(value) if isinstance(value, str) else value
+
+
 _PAGES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    finalize=_shown,
 )
 _PAGES.filters |= {
     "moment": _moment,

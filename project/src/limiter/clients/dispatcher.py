@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 
 from limiter.clients.decoding import Key, decode
-from limiter.clients.errors import ContractBroken, Rejected
+from limiter.clients.errors import ContractBroken, NotFound, Rejected
 from limiter.clients.http import Check, ServiceClient
 from limiter.domain.command import Command, CommandKind
 
@@ -49,6 +49,7 @@ class _Saga(BaseModel):
 
 
 _SAGA = TypeAdapter(_Saga)
+_SCALE = "/v1/command/scale"
 
 
 class Dispatcher:
@@ -68,7 +69,7 @@ class Dispatcher:
             raise Rejected(f"{self._service.name}: {command.replicas} replicas: must be at least 1", self._service.name)
         else:
             body = {"modelId": str(command.model_id), "replicas": command.replicas}
-            raw = await self._service.post("/v1/command/scale", body, check)
+            raw = await self._service.post(_SCALE, body, check)
         return self._saga(raw)
 
     async def saga(self, id: UUID) -> Saga:
@@ -78,6 +79,19 @@ class Dispatcher:
         if found.id != id:
             raise ContractBroken(f"{self._service.name}: asked for saga {id}, got {found.id}", self._service.name)
         return found
+
+    async def takes_commands(self) -> bool:
+        """Whether its path of commands is there: to a GET it refuses the method, and anything else knows no such path.
+
+        Raises Unavailable.
+        """
+        try:
+            await self._service.get(_SCALE)
+        except NotFound:
+            return False
+        except Rejected:
+            pass
+        return True
 
     def _saga(self, raw: bytes) -> Saga:
         answer = decode(_SAGA, raw, self._service.name, "saga")

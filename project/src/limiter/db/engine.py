@@ -9,7 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
-from limiter.db.tables import REVISION
+from limiter.db.tables import REVISION, metadata
 
 # What is raised while the database is away or overloaded; MISTAKES are the kinds of DBAPIError that are our own.
 DATABASE_ERRORS = (DBAPIError, PoolTimeout, OSError, TimeoutError)
@@ -108,3 +108,15 @@ async def check_schema(engine: AsyncEngine, schema: str) -> None:
         raise SchemaMissing(
             f"schema {schema!r} is at revision {found}, {REVISION} is needed: run `alembic upgrade head`"
         )
+
+
+async def unusable_tables(engine: AsyncEngine, schema: str) -> tuple[str, list[str]]:
+    """Our role, and the tables of ours that it may not both read and write."""
+    query = """
+        SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(:schema)) AND relname = ANY (:names)
+            AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
+                     AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))
+        ORDER BY relname"""
+    async with engine.connect() as connection:
+        found = await connection.scalars(text(query), {"schema": schema, "names": list(metadata.tables)})
+        return str(await connection.scalar(text("SELECT quote_ident(current_user)"))), list(found)

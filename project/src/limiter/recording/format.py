@@ -2,7 +2,8 @@
 
 Any number of replicas may append to one file: a line is one write. Each line carries only what changed since the last
 line of the same process (`by`), whose first line carries everything, so a process that comes or goes breaks nothing.
-Lines of one process are numbered (`n`), so a lost one is noticed.
+Lines of one process are numbered (`n`), so a lost one is noticed. Where a machine went down in the middle of a line, the
+next process begins on one of its own, and the part of a line is left out.
 
 Version 2 has other names than version 1 for what scaling remembers; in version 3 every closing of a warning is a
 withdrawal, and spells have steps; version 4 has the usual times of sagas, and the settings that scale ahead
@@ -23,6 +24,7 @@ from limiter.domain.command import Command
 from limiter.domain.fleet import ScalingState
 from limiter.domain.idle_spell import IdleSpell
 from limiter.domain.keep import Keep
+from limiter.domain.snapshot import Snapshot
 from limiter.domain.usage import Memory
 
 VERSION = 4
@@ -51,6 +53,16 @@ class Start:
 
 
 START = TypeAdapter(Start)
+
+
+def start_of(snapshot: Snapshot) -> Start:
+    """What was remembered when an idle job read this."""
+    prior = snapshot.prior
+    closed = [(*key, at) for key, at in prior.closed.items()]
+    standing = [(*key, stands) for key, stands in prior.standing.items()]
+    return Start(
+        snapshot.remembered, list(prior.scaling_states.values()), [], list(prior.spells.values()), closed, standing
+    )
 
 
 def plain(memory: Memory) -> Memory:

@@ -29,15 +29,21 @@ class WrongRecording(Exception):
 def read(path: Path) -> Iterator[Line]:
     """Every line of the file, in order; raises WrongRecording, or OSError."""
     readers: dict[str, Reader] = {}
+    cut: WrongRecording | None = None  # the last line, which may be read over if a process begins behind it
     for number, raw in _lines(path):
         try:
             line = json.loads(raw.decode())
+            if cut is not None and line["kind"] != "start":
+                raise cut
+            cut = None
             reader = readers.setdefault(line["by"], Reader())
             yield reader.read(line)
         except json.JSONDecodeError as error:
-            raise _wrong(path, number, error, "" if raw.endswith(b"\n") else CUT) from error
+            cut = cut or _wrong(path, number, error, "" if raw.endswith(b"\n") else CUT)
         except BAD_LINE as error:
-            raise _wrong(path, number, error) from error
+            raise cut or _wrong(path, number, error) from error
+    if cut is not None:
+        raise cut
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -14,10 +14,9 @@ from loguru import logger
 from limiter.domain.audit import DecisionRecord
 from limiter.domain.command import Command
 from limiter.domain.fleet import Fleet, ScalingState
-from limiter.domain.snapshot import Snapshot
 from limiter.domain.usage import Memory, Scrape
 from limiter.recording.encoder import Encoder, slot_fields
-from limiter.recording.format import RECORDS, START, VERSION, Start, plain
+from limiter.recording.format import RECORDS, START, VERSION, Start, plain, start_of
 from limiter.recording.trace import RunTrace
 
 HEAD_BYTES = 30  # of a file: `{"v":4,"by":"` and which process began it
@@ -73,7 +72,7 @@ class Recorder:
         """One run of an idle job, at its end."""
         if not self.on or not trace.snapshots:
             return
-        self._begin(_start(trace.snapshots[0][1]))
+        self._begin(start_of(trace.snapshots[0][1]))
         line = {
             "kind": "idle",
             "job": job,
@@ -89,24 +88,31 @@ class Recorder:
         if self._number == 0 or self._beginning() != self._head:
             self._by, self._number, self._encoder = uuid4().hex[:8], 0, Encoder()
             state = START.dump_python(replace(start, memory=plain(start.memory)), mode="json")
-            self._write({"kind": "start", "settings": self._settings, "state": state})
+            # A replica whose machine went down may have left a part of a line: ours must not become its end.
+            behind = b"" if self._bytes(-1, os.SEEK_END) in (b"", b"\n") else b"\n"
+            self._write({"kind": "start", "settings": self._settings, "state": state}, behind)
             self._head = self._beginning()
 
     def _beginning(self) -> bytes:
-        """The first bytes of the file, which tell who began it; nothing of one that is gone, or is a pipe."""
+        """The first bytes of the file, which tell who began it."""
+        return self._bytes(0, os.SEEK_SET)
+
+    def _bytes(self, place: int, whence: int) -> bytes:
+        """Some bytes of the file from a place on; nothing of one that is empty or gone, or is a pipe."""
         try:
             if self._path is not None and self._path.is_file():
                 with self._path.open("rb") as file:
+                    file.seek(place, whence)
                     return file.read(HEAD_BYTES)
         except OSError:
             pass  # the next write says what is wrong
         return b""
 
-    def _write(self, line: dict[str, Any]) -> None:
+    def _write(self, line: dict[str, Any], behind: bytes = b"") -> None:
         if self._path is None:
             return
         fields = {"v": VERSION, "by": self._by, "n": self._number} | line
-        raw = json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+        raw = behind + json.dumps(fields, separators=(",", ":")).encode() + b"\n"
         self._number += 1
         try:
             file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -139,12 +145,3 @@ class Recorder:
 
 def _dumped(records: Iterable[DecisionRecord]) -> Any:
     return RECORDS.dump_python([replace(record, numbers=record.worked_out()) for record in records], mode="json")
-
-
-def _start(snapshot: Snapshot) -> Start:
-    prior = snapshot.prior
-    closed = [(*key, at) for key, at in prior.closed.items()]
-    standing = [(*key, stands) for key, stands in prior.standing.items()]
-    return Start(
-        snapshot.remembered, list(prior.scaling_states.values()), [], list(prior.spells.values()), closed, standing
-    )

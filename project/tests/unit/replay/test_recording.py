@@ -367,6 +367,17 @@ def test_where_the_file_was_moved_away_or_emptied_every_process_begins_anew(tmp_
     assert [line.at for line in lines if isinstance(line, Tick)] == [at(45), at(60), at(75)]
 
 
+def test_a_part_of_a_line_that_a_replica_left_is_read_over_and_what_the_next_one_writes_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    one, other = recorder(path), recorder(path)
+    tick(one, 15, m=1.0)
+    tick(one, 30, m=2.0)
+    os.truncate(path, path.stat().st_size - 50)  # its machine went down
+    tick(other, 45, m=3.0)
+    tick(other, 60, m=4.0)
+    assert [line.at for line in read(path) if isinstance(line, Tick)] == [at(15), at(45), at(60)]
+
+
 def test_where_the_file_is_moved_away_while_a_line_is_made_the_new_one_begins_with_all_that_is_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
