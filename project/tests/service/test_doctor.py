@@ -5,6 +5,7 @@ import os
 import sys
 from uuid import uuid4
 
+import aio_pika
 import asyncpg
 import pytest
 from freezegun.api import FrozenDateTimeFactory
@@ -119,6 +120,38 @@ async def test_tables_that_the_role_may_not_write_are_named_with_the_grant_that_
     assert code == 1
     assert f"NOT OK  schema: ungranted may not read and write keep, usage: {grant}" in lines
     assert unusable == []
+
+
+@pytest.mark.parametrize("variable", ["NOTIFIER_EXCHANGE", "CONTROL_QUEUE", "DEPLOYED_QUEUE"])
+async def test_what_was_declared_in_another_way_is_named(
+    services: Services, variables: dict[str, str], variable: str
+) -> None:
+    """A replica would be refused it, and hear no message."""
+    other = f"other-{uuid4()}"
+    connection = await aio_pika.connect(services.rabbitmq_url)
+    channel = await connection.channel()
+    await channel.declare_exchange(other, "direct")
+    await channel.declare_queue(other)
+    code, lines = await doctor(variables | {variable: other})
+    await channel.exchange_delete(other)
+    await channel.queue_delete(other)
+    await connection.close()
+    assert code == 1
+    (line,) = (line for line in lines if "RabbitMQ: " in line)
+    assert line.startswith("NOT OK  RabbitMQ: ChannelPreconditionFailed: PRECONDITION_FAILED - inequivalent arg")
+    assert other in line
+
+
+async def test_what_is_not_declared_yet_is_told_and_not_declared(services: Services, variables: dict[str, str]) -> None:
+    _, lines = await doctor(variables)
+    exchange, control, deployed = (variables[name] for name in ("NOTIFIER_EXCHANGE", "CONTROL_QUEUE", "DEPLOYED_QUEUE"))
+    made = f"{exchange}, {control}.dead, {deployed}.dead, {control}, {deployed}"
+    assert f"ok      RabbitMQ: connected; the first replica will declare {made}" in lines
+    async with await aio_pika.connect(services.rabbitmq_url) as connection:
+        for name in made.split(", "):
+            with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
+                async with connection.channel() as channel:
+                    await (channel.get_exchange(name) if name == exchange else channel.get_queue(name))
 
 
 async def test_a_wrong_token_is_found_without_cancelling_anything(
