@@ -60,6 +60,22 @@ def test_a_token_with_quotes_around_it(token: str) -> None:
     assert settings(BOOKING_SERVICE_TOKEN=" s3cret ").booking_service_token.get_secret_value() == "s3cret"
 
 
+@pytest.mark.parametrize(
+    ("template", "sign"),
+    [
+        ("'{user_name}@example.org'", "'"),
+        ('"{user_name}@example.org"', '"'),
+        ("mailto:{user_name}@example.org", ":"),
+        ("{user_name}.{user_id}@example.org", "{"),
+        ("<{user_name}@example.org>", "<"),
+    ],
+)
+def test_a_template_of_addresses_at_which_nobody_gets_a_warning(template: str, sign: str) -> None:
+    why = f"an address has no {sign} in it"
+    assert refused(USER_EMAIL_TEMPLATE=template) == f"USER_EMAIL_TEMPLATE={template!r}: {why}"
+    assert settings(USER_EMAIL_TEMPLATE="x+{user_name}_y@{user_name}.example.org")
+
+
 @pytest.mark.parametrize("query", ["connect_timeout=4", "ssl=require&options", "application_name="])
 @pytest.mark.parametrize("name", ["DATABASE_URL", "MIGRATIONS_DATABASE_URL"])
 def test_an_option_that_the_driver_does_not_have(name: str, query: str) -> None:
