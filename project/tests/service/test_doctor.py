@@ -5,6 +5,7 @@ import os
 import sys
 from uuid import uuid4
 
+import aio_pika
 import asyncpg
 import pytest
 from freezegun.api import FrozenDateTimeFactory
@@ -63,21 +64,25 @@ async def test_where_all_is_well_it_says_so_line_by_line_and_asks_the_least(
         ({"ENTRYPOINT_MODEL_LABEL": "path"}, "NOT OK  Entrypoint, all pages: calls of 0 of 1"),
         ({"ENTRYPOINT_INFLIGHT_METRIC": "in_flihgt"}, "NOT OK  Entrypoint, in flight: no page has ENTRYPOINT_INFLIGHT"),
         ({"MODEL_REGISTRY_URL": "http://127.0.0.1:9"}, "NOT OK  ModelRegistry: registry: "),
-        ({"MODEL_DISPATCHER_URL": "{registry}"}, "NOT OK  ModelDispatcher: no path of commands is there"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 async def test_what_is_wrong_is_named_the_rest_is_looked_at_too_and_no_secret_is_shown(
     services: Services, variables: dict[str, str], change: dict[str, str], line: str
 ) -> None:
-    places = {"rabbitmq": services.rabbitmq.port, "registry": variables["MODEL_REGISTRY_URL"]}
-    ported = {name: value.format(**places) for name, value in change.items()}
+    ported = {name: value.format(rabbitmq=services.rabbitmq.port) for name, value in change.items()}
     code, lines = await doctor(variables | ported)
     assert code == 1
     assert [one for one in lines if one.startswith(line)], lines
     assert any(one.startswith("ok      Postgres: version") for one in lines)
     assert lines[-1].endswith("of them must be seen to")
     assert "wr0ng" not in "\n".join(lines)
+
+
+async def test_what_may_be_another_service_than_the_dispatcher_is_said(variables: dict[str, str]) -> None:
+    _, lines = await doctor(variables | {"MODEL_DISPATCHER_URL": variables["MODEL_REGISTRY_URL"]})
+    (line,) = (line for line in lines if "ModelDispatcher" in line)
+    assert line.endswith("it answers, but a GET of its path of commands with 404: look whether MODEL_DISPATCHER_URL is right")
 
 
 async def test_a_database_that_only_reads_is_not_all_that_a_replica_needs(
@@ -119,6 +124,38 @@ async def test_tables_that_the_role_may_not_write_are_named_with_the_grant_that_
     assert code == 1
     assert f"NOT OK  schema: ungranted may not read and write keep, usage: {grant}" in lines
     assert unusable == []
+
+
+@pytest.mark.parametrize("variable", ["NOTIFIER_EXCHANGE", "CONTROL_QUEUE", "DEPLOYED_QUEUE"])
+async def test_what_was_declared_in_another_way_is_named(
+    services: Services, variables: dict[str, str], variable: str
+) -> None:
+    """A replica would be refused it, and hear no message."""
+    other = f"other-{uuid4()}"
+    connection = await aio_pika.connect(services.rabbitmq_url)
+    channel = await connection.channel()
+    await channel.declare_exchange(other, "direct")
+    await channel.declare_queue(other)
+    code, lines = await doctor(variables | {variable: other})
+    await channel.exchange_delete(other)
+    await channel.queue_delete(other)
+    await connection.close()
+    assert code == 1
+    (line,) = (line for line in lines if "RabbitMQ: " in line)
+    assert line.startswith("NOT OK  RabbitMQ: ChannelPreconditionFailed: PRECONDITION_FAILED - inequivalent arg")
+    assert other in line
+
+
+async def test_what_is_not_declared_yet_is_told_and_not_declared(services: Services, variables: dict[str, str]) -> None:
+    _, lines = await doctor(variables)
+    exchange, control, deployed = (variables[name] for name in ("NOTIFIER_EXCHANGE", "CONTROL_QUEUE", "DEPLOYED_QUEUE"))
+    made = f"{exchange}, {control}.dead, {deployed}.dead, {control}, {deployed}"
+    assert f"ok      RabbitMQ: connected; the first replica will declare {made}" in lines
+    async with await aio_pika.connect(services.rabbitmq_url) as connection:
+        for name in made.split(", "):
+            with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
+                async with connection.channel() as channel:
+                    await (channel.get_exchange(name) if name == exchange else channel.get_queue(name))
 
 
 async def test_a_wrong_token_is_found_without_cancelling_anything(

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, cast
 
-from aio_pika.abc import AbstractChannel
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPChannelError
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPChannelError, ChannelNotFoundEntity
 from faststream.rabbit import RabbitBroker, RabbitExchange, RabbitQueue
 from faststream.rabbit.schemas.queue import ClassicQueueArgs
 
@@ -36,11 +36,40 @@ class Queues:
 
         Not by the broker: it would remember a queue as of the channel on which it was declared, and consume there.
         """
-        await channel.declare_exchange(self.exchange.name, self.exchange.type.value, durable=self.exchange.durable)
-        for queue in (*map(self.dead, self.names), *map(self.live, self.names)):
-            made = await channel.declare_queue(queue.name, durable=queue.durable, arguments=cast(Any, queue.arguments))
-            if queue.name == self.deployed:
+        for declared in self._declared():
+            made = await _declare(channel, declared)
+            if isinstance(made, AbstractQueue) and made.name == self.deployed:
                 await made.bind(self.exchange.name, self.deployed_key)
+
+    async def missing(self, connection: AbstractConnection) -> list[str]:
+        """What is not there yet; declares nothing that is not.
+
+        Raises AMQPChannelError of what was declared in another way, or may not be declared by us.
+        """
+        names = []
+        for declared in self._declared():
+            try:
+                async with connection.channel() as channel:
+                    await _declare(channel, declared, passive=True)
+            except ChannelNotFoundEntity:
+                names.append(declared.name)
+            else:
+                async with connection.channel() as channel:
+                    await _declare(channel, declared)
+        return names
+
+    def _declared(self) -> tuple[RabbitExchange | RabbitQueue, ...]:
+        return (self.exchange, *map(self.dead, self.names), *map(self.live, self.names))
+
+
+async def _declare(
+    channel: AbstractChannel, declared: RabbitExchange | RabbitQueue, passive: bool = False
+) -> AbstractExchange | AbstractQueue:
+    name, durable = declared.name, declared.durable
+    if isinstance(declared, RabbitExchange):
+        return await channel.declare_exchange(name, declared.type.value, durable=durable, passive=passive)
+    arguments = cast(Any, declared.arguments)
+    return await channel.declare_queue(name, durable=durable, passive=passive, arguments=arguments)
 
 
 async def dead_letters(broker: RabbitBroker, queues: Queues) -> dict[str, int] | None:

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter
 
 from limiter.clients.decoding import Key, decode
-from limiter.clients.errors import ContractBroken, NotFound, Rejected
+from limiter.clients.errors import ContractBroken, NotFound, Rejected, ServiceError
 from limiter.clients.http import Check, ServiceClient
 from limiter.domain.command import Command, CommandKind
 
@@ -81,15 +81,12 @@ class Dispatcher:
         return found
 
     async def takes_commands(self) -> bool:
-        """Whether its path of commands is there: to a GET it refuses the method, and anything else knows no such path.
-
-        Raises Unavailable.
-        """
+        """Whether its path of commands seems to be there: to a GET it refuses the method, in whatever words."""
         try:
             await self._service.get(_SCALE)
         except NotFound:
             return False
-        except Rejected:
+        except ServiceError:
             pass
         return True
 

@@ -68,8 +68,8 @@ def is_routed(binding: list[str], key: list[str]) -> bool:
     return len(key) in taken
 
 
-Name = Annotated[kind.Name, AfterValidator(_name)]
-QueueName = Annotated[kind.Name, AfterValidator(_queue)]
+Name = Annotated[kind.Name, AfterValidator(kind.bare), AfterValidator(_name)]
+QueueName = Annotated[kind.Name, AfterValidator(kind.bare), AfterValidator(_queue)]
 AmqpUrl = Annotated[SecretStr, AfterValidator(_amqp_url)]
 
 

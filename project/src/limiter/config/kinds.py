@@ -115,8 +115,15 @@ def _strip(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
 
+def bare(text: str) -> str:
+    """The text, if nothing is around it, as `docker --env-file` leaves quotes; raises ValueError."""
+    if text != text.strip() or (text[:1] in ("'", '"') and text[:1] == text[-1:]):
+        raise ValueError("must have no space and no quotes around it")
+    return text
+
+
 def _header(value: SecretStr) -> SecretStr:
-    token = value.get_secret_value()
+    token = bare(value.get_secret_value())
     if not (token.isascii() and token.isprintable()):
         raise ValueError("must be printable ASCII: it is sent in a header")
     if token.lower().startswith("bearer "):

@@ -1,5 +1,6 @@
 """Environment -> typed, validated settings -> rule values. Every constant an operator may want to change is here."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from apscheduler.triggers.cron import CronTrigger
@@ -14,6 +15,8 @@ from limiter.config.policy import PolicySettings
 from limiter.config.urls import TracesUrl
 from limiter.domain.address import is_address
 from limiter.domain.job import Job
+
+NOT_IN_ADDRESS = re.compile(r"""['"<>(),;:{}\\]""")  # such as quotes that were to go, or the name of another field
 
 
 class Settings(PlatformSettings, BrokerSettings, DatabaseSettings, PolicySettings):
@@ -108,8 +111,11 @@ class Settings(PlatformSettings, BrokerSettings, DatabaseSettings, PolicySetting
     @model_validator(mode="after")
     def _address_rule(self) -> Self:
         template = self.user_email_template
-        if template and not ("{user_name}" in template and is_address(template.replace("{user_name}", "name"))):
+        address = template.replace("{user_name}", "name")
+        if template and not (address != template and is_address(address)):
             raise ValueError(f"USER_EMAIL_TEMPLATE={template!r}: must be an address with {{user_name}} in it")
+        if found := NOT_IN_ADDRESS.search(address):  # RabbitMQ would take the warnings, and nobody would get them
+            raise ValueError(f"USER_EMAIL_TEMPLATE={template!r}: an address has no {found[0]} in it")
         return self
 
     @property

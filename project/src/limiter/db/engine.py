@@ -113,7 +113,8 @@ async def check_schema(engine: AsyncEngine, schema: str) -> None:
 async def unusable_tables(engine: AsyncEngine, schema: str) -> tuple[str, list[str]]:
     """Our role, and the tables of ours that it may not both read and write."""
     query = """
-        SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(:schema)) AND relname = ANY (:names)
+        SELECT relname FROM pg_class
+        WHERE relnamespace = to_regnamespace(quote_ident(:schema)) AND relname = ANY (:names)
             AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
                      AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE'))
         ORDER BY relname"""

@@ -2,8 +2,8 @@
 
 Any number of replicas may append to one file: a line is one write. Each line carries only what changed since the last
 line of the same process (`by`), whose first line carries everything, so a process that comes or goes breaks nothing.
-Lines of one process are numbered (`n`), so a lost one is noticed. Where a machine went down in the middle of a line, the
-next process begins on one of its own, and the part of a line is left out.
+Lines of one process are numbered (`n`), so a lost one is noticed. Where a machine went down in the middle of a line,
+the next process begins on one of its own, and the part of a line is left out.
 
 Version 2 has other names than version 1 for what scaling remembers; in version 3 every closing of a warning is a
 withdrawal, and spells have steps; version 4 has the usual times of sagas, and the settings that scale ahead

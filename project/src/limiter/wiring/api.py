@@ -41,6 +41,7 @@ class Api(Provider):
         dispatcher: Dispatcher,
         booking: Booking,
         entrypoint: Entrypoint,
+        queues: Queues,
     ) -> Doctor:
         return Doctor(
             engine=engine,
@@ -52,7 +53,7 @@ class Api(Provider):
             schema=settings.database_schema,
             rabbitmq_url=settings.rabbitmq_url.get_secret_value(),
             rabbitmq_timeout=settings.rabbitmq_timeout_seconds,
-            exchange=settings.notifier_exchange,
+            queues=queues,
             skew_limit=settings.clock_skew_limit_seconds,
         )
 

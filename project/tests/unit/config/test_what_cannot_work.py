@@ -33,6 +33,49 @@ def test_a_token_with_the_word_that_is_put_before_it(token: str) -> None:
     assert settings(BOOKING_SERVICE_TOKEN="Bearers3cret")
 
 
+@pytest.mark.parametrize("around", ["'{}'", '"{}"', " {}", "{} "])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "NOTIFIER_EXCHANGE",
+        "NOTIFIER_DEPLOYED_ROUTING_KEY",
+        "NOTIFIER_NO_USE_ROUTING_KEY",
+        "CONTROL_QUEUE",
+        "DEPLOYED_QUEUE",
+    ],
+)
+def test_a_name_with_quotes_or_spaces_around_it_which_rabbitmq_would_take(name: str, around: str) -> None:
+    """`docker run --env-file` hands quotes on: under another key no address would ever be learned."""
+    value = around.format("a.b")
+    assert refused(**{name: value}) == f"{name}={value!r}: must have no space and no quotes around it"
+    assert settings(**{name: "a 'b' c"})
+
+
+@pytest.mark.parametrize("token", ["'s3cret'", '"s3cret"'])
+def test_a_token_with_quotes_around_it(token: str) -> None:
+    assert (
+        refused(BOOKING_SERVICE_TOKEN=token)
+        == "BOOKING_SERVICE_TOKEN=(hidden): must have no space and no quotes around it"
+    )
+    assert settings(BOOKING_SERVICE_TOKEN=" s3cret ").booking_service_token.get_secret_value() == "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("template", "sign"),
+    [
+        ("'{user_name}@example.org'", "'"),
+        ('"{user_name}@example.org"', '"'),
+        ("mailto:{user_name}@example.org", ":"),
+        ("{user_name}.{user_id}@example.org", "{"),
+        ("<{user_name}@example.org>", "<"),
+    ],
+)
+def test_a_template_of_addresses_at_which_nobody_gets_a_warning(template: str, sign: str) -> None:
+    why = f"an address has no {sign} in it"
+    assert refused(USER_EMAIL_TEMPLATE=template) == f"USER_EMAIL_TEMPLATE={template!r}: {why}"
+    assert settings(USER_EMAIL_TEMPLATE="x+{user_name}_y@{user_name}.example.org")
+
+
 @pytest.mark.parametrize(
     "query", ["connect_timeout=4", "ssl=require&options", "application_name=", "timeout=5", "server_settings=x"]
 )
