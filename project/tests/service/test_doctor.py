@@ -82,7 +82,9 @@ async def test_what_is_wrong_is_named_the_rest_is_looked_at_too_and_no_secret_is
 async def test_what_may_be_another_service_than_the_dispatcher_is_said(variables: dict[str, str]) -> None:
     _, lines = await doctor(variables | {"MODEL_DISPATCHER_URL": variables["MODEL_REGISTRY_URL"]})
     (line,) = (line for line in lines if "ModelDispatcher" in line)
-    assert line.endswith("it answers, but a GET of its path of commands with 404: look whether MODEL_DISPATCHER_URL is right")
+    assert line.endswith(
+        "it answers, but a GET of its path of commands with 404: look whether MODEL_DISPATCHER_URL is right"
+    )
 
 
 async def test_a_database_that_only_reads_is_not_all_that_a_replica_needs(
