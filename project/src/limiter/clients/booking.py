@@ -107,8 +107,10 @@ class Booking:
 
     async def _page(self, since: int, page: int) -> _Read:
         """The page, the same object as long as nothing on it changes."""
-        query: dict[str, int | str] = {"min_end_time": since, "sort_by": "start_time", "sort_order": "asc"}
-        raw = await self._service.get(PATH, page=page, page_size=self._page_size, **query)
+        size = self._page_size
+        raw = await self._service.get(
+            PATH, page=page, page_size=size, min_end_time=since, sort_by="start_time", sort_order="asc"
+        )
         read = await self._pages.read(page, raw)
         if read is not None:
             return read

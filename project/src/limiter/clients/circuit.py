@@ -45,6 +45,11 @@ class Circuit:
         if is_trial:
             self._trial.set()
 
+    def told_nothing(self, *, is_trial: bool) -> None:
+        """A call was answered, but not about the service: if it was to try, others may, and the first one decides."""
+        if is_trial:
+            self.failed = self.failures - 1
+
     def succeeded(self) -> None:
         self.failed = 0
 

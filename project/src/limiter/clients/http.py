@@ -93,7 +93,7 @@ class ServiceClient:
         if self.read_only and method != "GET":
             raise Rejected(f"{self.name}: {method} {path}: DRY_RUN is on", self.name)
         departure = None if method == "GET" else Departure()
-        async with self.answered(f"{method} {path}", departure, alone=alone) as request_id:
+        async with self.answered(f"{method} {path}", departure, alone) as request_id:
             headers = self._headers() | {REQUEST_ID: request_id}
             watched = {"trace": departure} if departure else {}
             response = await self.http.request(method, self.url + path, headers=headers, extensions=watched, **extra)
@@ -106,9 +106,7 @@ class ServiceClient:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     @asynccontextmanager
-    async def answered(
-        self, what: str, departure: Departure | None = None, *, alone: bool = False
-    ) -> AsyncIterator[str]:
+    async def answered(self, what: str, departure: Departure | None = None, alone: bool = False) -> AsyncIterator[str]:
         """Time and count one call, and translate what can go wrong with it; gives it an id of its own.
 
         Without a `departure`, only the error tells whether the request was sent.
@@ -136,8 +134,10 @@ class ServiceClient:
         except ServiceError as error:
             outcome = "rejected" if isinstance(error, Rejected) else type(error).__name__.lower()
             # A refusal or a wrong answer is still an answer: only silence and 5xx open the circuit.
-            fails = isinstance(error, Unavailable) and not (alone and error.status == 500)
-            (self.circuit.record_failure if fails else self.circuit.succeeded)()
+            if alone and error.status == 500:
+                self.circuit.told_nothing(is_trial=is_trial)
+            else:
+                (self.circuit.record_failure if isinstance(error, Unavailable) else self.circuit.succeeded)()
             said = error.status, error.retry_after
             raise type(error)(f"{self.name}: {call}: {error}", self.name, *said) from error.__cause__
         finally:

@@ -7,6 +7,7 @@ import pytest
 from dev.fake_platform.platform import Fault, Platform
 from limiter.clients.circuit import Circuit
 from limiter.clients.errors import CircuitOpen, NotSent, Rejected, Unavailable
+from limiter.clients.http import ServiceClient
 from limiter.telemetry import Telemetry
 from tests.integration.clients.conftest import MakeService
 from tests.integration.clients.wire import counted
@@ -82,3 +83,55 @@ async def test_posts_wait_for_the_call_that_tries_and_are_not_refused_for_being_
     results = await asyncio.gather(*map(scale, range(3)), return_exceptions=True)
     assert [type(result) for result in results].count(CircuitOpen) == (0 if back else 2)
     assert len(platform.history) == (4 if back else 2)
+
+
+SAGA, OTHER = (f"/v1/saga/00000000-0000-4000-8000-00000000000{number}" for number in (1, 2))
+SCALE = {"modelId": "00000000-0000-4000-8000-000000000003", "replicas": 2}
+
+
+@pytest.fixture
+def dispatcher(platform: Platform, make_service: MakeService) -> ServiceClient:
+    """One that cannot show that saga; two failures open its circuit."""
+    platform.fault("dispatcher", Fault.status(500), path=SAGA)
+    return make_service("dispatcher", attempts=1, circuit=Circuit(2, 0.2))
+
+
+async def scale(client: ServiceClient) -> None:
+    with pytest.raises(Unavailable):
+        await client.post("/v1/command/scale", SCALE)
+
+
+async def ask(client: ServiceClient) -> None:
+    with pytest.raises(Unavailable, match="500"):
+        await client.get(SAGA, alone=True)
+
+
+async def test_a_500_about_one_thing_counts_neither_for_nor_against_the_service(
+    platform: Platform, dispatcher: ServiceClient
+) -> None:
+    platform.fault("dispatcher", Fault.status(500), path="scale")
+    for _ in range(3):
+        await ask(dispatcher)
+    assert dispatcher.circuit.failed == 0
+    await scale(dispatcher)
+    await ask(dispatcher)
+    await scale(dispatcher)
+    assert dispatcher.circuit.is_open
+
+
+@pytest.mark.parametrize("back", [True, False])
+async def test_a_call_that_tried_and_learned_of_one_thing_alone_leaves_it_to_the_next_to_tell(
+    platform: Platform, dispatcher: ServiceClient, back: bool
+) -> None:
+    down = platform.fault("dispatcher", Fault.status(503), path="scale")
+    for _ in range(2):
+        await scale(dispatcher)
+    await asyncio.sleep(0.25)
+    await ask(dispatcher)
+    if back:
+        platform.end_fault(down)
+        with pytest.raises(Rejected):
+            await dispatcher.get(OTHER, alone=True)
+    else:
+        await scale(dispatcher)
+    assert dispatcher.circuit.is_open is not back
