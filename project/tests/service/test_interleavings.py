@@ -226,8 +226,8 @@ async def test_what_is_refused_since_a_delete_before_it_was_carried_out_is_told_
     time.move_to(START + minutes(62))
     await bench.run(Job.IDLE_ENFORCE, Job.EVENT_DISPATCH)
     (event,) = await bench.events()
-    told = event["reservation"]
-    assert ([slot["already_gone"] for slot in told["cancelled_slots"]], told["failed_slots"]) == ([True], [])
+    heard = event["reservation"]
+    assert ([slot["already_gone"] for slot in heard["cancelled_slots"]], heard["failed_slots"]) == ([True], [])
     assert len(bench.platform.deletions) == 1
 
 

@@ -29,6 +29,7 @@ from limiter.domain.reservations import Bookings, Reservation, Slot
 
 PATH = "/api/v1/reservations"
 NOBODY = frozenset[str]()
+SHOWN = 100  # characters of a name: too long a one may be what cannot be read
 
 
 class _ListChanged(Exception):
@@ -52,8 +53,8 @@ def _sound(raw: bytes) -> _Read | None:
 
 def _flaw(unreadable: frozenset[str]) -> str | None:
     """What is wrong with a list of which the bookings of these models cannot be understood."""
-    some, more = ", ".join(sorted(unreadable)[:3]), " and more" if len(unreadable) > 3 else ""
-    return f"some cannot be read, so nobody is warned or cancelled about {some}{more}" if unreadable else None
+    some = ", ".join(name[:SHOWN] for name in sorted(unreadable)[:3]) + (" and more" if len(unreadable) > 3 else "")
+    return f"some cannot be read, so nobody is warned or cancelled about {some}" if unreadable else None
 
 
 class Booking:
