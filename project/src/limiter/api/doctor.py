@@ -1,6 +1,6 @@
 """Checks, before anything is started, that everything the service needs is there, by one real call each.
 
-It changes nothing: it reads, and sends neither a command nor an event.
+It changes nothing: it reads, and sends neither a command nor an event. What it sends to RabbitMQ reaches no queue.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -9,6 +9,7 @@ from datetime import datetime
 from uuid import uuid4
 
 import aio_pika
+from aio_pika.abc import AbstractConnection
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -17,7 +18,8 @@ from limiter.clients.booking import Booking
 from limiter.clients.dispatcher import Dispatcher
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.errors import NotFound, ServiceError
-from limiter.clients.rabbitmq import connect
+from limiter.clients.rabbitmq import BLOCKED, connect
+from limiter.clients.rabbitmq_trial import leave, takes_messages
 from limiter.clients.registry import Registry
 from limiter.db import status
 from limiter.db.engine import READ_ONLY, check_schema
@@ -98,13 +100,20 @@ class Doctor:
     async def _rabbitmq(self) -> str:
         connection = await connect(self.rabbitmq_url, self.rabbitmq_timeout)
         try:
+            found = await self._exchange(connection)
+            if not await takes_messages(connection, self.rabbitmq_timeout):
+                raise Wrong(BLOCKED)
+        finally:
+            await leave(connection, self.rabbitmq_timeout)
+        return f"connected; {found}"
+
+    async def _exchange(self, connection: AbstractConnection) -> str:
+        try:
             async with connection.channel() as channel:
                 await channel.get_exchange(self.exchange)
         except aio_pika.exceptions.ChannelNotFoundEntity:
-            return f"connected; the first replica will declare the exchange {self.exchange}"
-        finally:
-            await connection.close()
-        return f"connected; the exchange {self.exchange} is there"
+            return f"the first replica will declare the exchange {self.exchange}"
+        return f"the exchange {self.exchange} is there"
 
     async def _events(self) -> str:
         """Whether a queue is bound to the events' key: RabbitMQ does not tell, what became of the last event does."""

@@ -1,6 +1,7 @@
 """The pool of connections, and what it does with one whose other end is gone."""
 
 import asyncio
+from typing import Any
 
 import asyncpg
 import pytest
@@ -62,7 +63,7 @@ async def test_a_connection_on_which_a_write_was_refused_as_read_only_is_replace
         await engine.dispose()
 
 
-def end_by_server(driver: asyncpg.Connection) -> None:
+def end_by_server(driver: Any) -> None:
     """What a server says when it ends a connection; it closes it some milliseconds later."""
     fatal = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
     driver._protocol.data_received(b"E" + (4 + len(fatal)).to_bytes(4) + fatal)
