@@ -94,6 +94,12 @@ async def test_a_database_that_only_reads_is_not_all_that_a_replica_needs(
     assert line.endswith("read-only: a standby, or default_transaction_read_only is on")
 
 
+async def test_one_connection_is_all_that_a_replica_needs(variables: dict[str, str]) -> None:
+    code, lines = await doctor(variables | {"DATABASE_POOL_SIZE": "1"})
+    assert code == 0, lines
+    assert any(line.startswith("ok      pooling: not known") for line in lines)
+
+
 async def test_a_wrong_token_is_found_without_cancelling_anything(
     variables: dict[str, str], platform: Platform
 ) -> None:

@@ -36,6 +36,8 @@ def describe(error: BaseException) -> str:
     cause = error.orig if isinstance(error, DBAPIError) else error
     if JUST_ENDED in str(cause):
         return "ConnectionError: just ended by the server"
+    if isinstance(cause, PoolTimeout):
+        return "TimeoutError: no connection of the pool became free in time"
     silent = ["no answer in time"] if isinstance(cause, TimeoutError) else []
     first = str(cause).strip().splitlines() or silent
     return ": ".join([type(cause).__name__, *first[:1]])

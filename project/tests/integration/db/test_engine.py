@@ -7,6 +7,7 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dev.servers.services import Services
@@ -77,6 +78,17 @@ async def test_a_statement_right_after_the_server_ended_the_connection_fails_in_
         with pytest.raises(DBAPIError) as caught:
             await pooled_connection(engine)
         assert describe(caught.value) == "ConnectionError: just ended by the server"
+    finally:
+        await engine.dispose()
+
+
+async def test_a_pool_that_is_used_up_is_told_without_a_link(services: Services) -> None:
+    engine = create_engine(services.direct_database_url, "limiter_test", 1, 0.1)
+    try:
+        async with engine.connect():
+            with pytest.raises(PoolTimeout) as caught:
+                await pooled_connection(engine)
+        assert describe(caught.value) == "TimeoutError: no connection of the pool became free in time"
     finally:
         await engine.dispose()
 
