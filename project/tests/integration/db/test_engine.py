@@ -10,8 +10,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from dev.chaos.tcp_proxy import TcpProxy
 from dev.servers.services import Services
-from limiter.db.engine import create_engine, describe
+from limiter.db.engine import closed_at_the_end, create_engine, describe
 
 
 async def pooled_connection(engine: AsyncEngine) -> asyncpg.Connection:
@@ -91,6 +92,26 @@ async def test_a_pool_that_is_used_up_is_told_without_a_link(services: Services)
         assert describe(caught.value) == "TimeoutError: no connection of the pool became free in time"
     finally:
         await engine.dispose()
+
+
+async def test_a_silent_server_keeps_no_connection_open_at_the_end(
+    services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A replica that was stopped meanwhile waited 10 s for each connection, and logged a traceback of each."""
+    monkeypatch.setattr("limiter.db.engine.FAREWELL_SECONDS", 0.05)
+    together = asyncio.Barrier(3)
+
+    async def ask(engine: AsyncEngine) -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+            await together.wait()
+
+    async with TcpProxy(services.postgres.port) as proxy:
+        url = services.direct_database_url.replace(str(services.postgres.port), str(proxy.port))
+        async with closed_at_the_end(create_engine(url, "limiter_test", 3, 1)) as engine:
+            await asyncio.gather(*(ask(engine) for _ in range(3)))
+            proxy.cut()
+        assert not [record.message for record in caplog.records if "Exception closing" in record.message]
 
 
 def test_an_error_without_words_is_told_in_ours_or_by_its_kind() -> None:
