@@ -12,10 +12,12 @@ from sqlalchemy import func, select
 from dev.fake_platform.platform import Platform
 from dev.servers.replica import Replica, migrate, servers
 from dev.servers.services import Services
+from limiter.api.checks import Wrong
 from limiter.clients.rabbitmq import BLOCKED
 from limiter.db import tables
 from limiter.db.engine import create_engine
 from limiter.domain.job import Job
+from limiter.wiring import compose_doctor
 from tests.bench import environment
 from tests.conftest import MakeBench
 from tests.replicas import FAST
@@ -110,6 +112,9 @@ async def test_a_broker_with_an_alarm_is_named_and_what_waits_goes_out_once_it_i
         assert waiting.published_at is None
         assert BLOCKED in waiting.error
         assert (await bench.replica.health.dependencies())["rabbitmq"] == BLOCKED
+        async with compose_doctor(bench.settings) as doctor:
+            with pytest.raises(Wrong, match=BLOCKED):
+                await doctor._rabbitmq()
     finally:
         await asyncio.to_thread(services.rabbitmq.control, *off)
     async with asyncio.timeout(20):

@@ -160,6 +160,12 @@ async def test_what_is_not_declared_yet_is_told_and_not_declared(services: Servi
                     await (channel.get_exchange(name) if name == exchange else channel.get_queue(name))
 
 
+async def test_one_connection_is_all_that_a_replica_needs(variables: dict[str, str]) -> None:
+    code, lines = await doctor(variables | {"DATABASE_POOL_SIZE": "1"})
+    assert code == 0, lines
+    assert any(line.startswith("ok      pooling: not known") for line in lines)
+
+
 async def test_a_wrong_token_is_found_without_cancelling_anything(
     variables: dict[str, str], platform: Platform
 ) -> None:

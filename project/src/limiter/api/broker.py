@@ -126,7 +126,7 @@ class Consumer:
 
         def lost(_: object, error: BaseException | None) -> None:
             if not self.control.draining:
-                why = describe(in_words(error, connection)) if error else "connection closed"
+                why = describe(in_words(error, self.url)) if error else "connection closed"
                 self.telemetry.goes_on("rabbitmq_unavailable", why)
 
         def back(_: object) -> None:

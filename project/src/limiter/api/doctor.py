@@ -1,15 +1,17 @@
 """Checks, before anything is started, that everything the service needs is there, by one real call each.
 
-It changes nothing: it reads, and sends neither a command nor an event.
+It changes nothing: it reads, and sends neither a command nor an event. What it sends to RabbitMQ reaches no queue.
 """
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 from uuid import uuid4
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool
 
 from limiter.api.checks import CheckResult, Wrong, checked, page_results
 from limiter.api.queues import Queues
@@ -17,7 +19,8 @@ from limiter.clients.booking import Booking
 from limiter.clients.dispatcher import Dispatcher
 from limiter.clients.entrypoint import Entrypoint
 from limiter.clients.errors import NotFound, ServiceError
-from limiter.clients.rabbitmq import connect
+from limiter.clients.rabbitmq import BLOCKED, connect
+from limiter.clients.rabbitmq_trial import leave, takes_messages
 from limiter.clients.registry import Registry
 from limiter.db import status
 from limiter.db.engine import READ_ONLY, check_schema, unusable_tables
@@ -83,6 +86,8 @@ class Doctor:
 
     async def _pooling(self) -> str:
         """Whether a connection is given another server's backend for its next transaction, as pgbouncer may do."""
+        if cast(QueuePool, self.engine.pool).size() < 2:
+            return "not known: to find out takes two connections, and DATABASE_POOL_SIZE is 1"
         backend = select(func.pg_backend_pid())
         async with self.engine.connect() as first, self.engine.connect() as second:
             before = await first.scalar(backend)
@@ -103,8 +108,10 @@ class Doctor:
         connection = await connect(self.rabbitmq_url, self.rabbitmq_timeout)
         try:
             missing = await self.queues.missing(connection)
+            if not await takes_messages(connection, self.rabbitmq_timeout):
+                raise Wrong(BLOCKED)
         finally:
-            await connection.close()
+            await leave(connection, self.rabbitmq_timeout)
         if missing:
             return f"connected; the first replica will declare {', '.join(missing)}"
         return f"connected; the exchange {self.queues.exchange.name} and our queues are there"

@@ -29,7 +29,7 @@ async def connect(url: str, timeout: float | None = None) -> AbstractConnection:
     except BaseException as error:
         await connection.close()
         if isinstance(error, InvalidFrameError):
-            raise in_words(error, connection) from error
+            raise in_words(error, url) from error
         raise
     return connection
 

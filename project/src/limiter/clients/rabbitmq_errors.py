@@ -2,7 +2,7 @@
 
 import asyncio
 
-from aio_pika.abc import AbstractConnection
+from aio_pika.connection import make_url
 from aio_pika.exceptions import InvalidFrameError
 from aiormq.exceptions import ConnectionNotAllowed
 
@@ -11,11 +11,11 @@ NO_VHOST = "RabbitMQ lets nobody in: there is none of this name, the user may no
 SILENT = "RabbitMQ was silent for too long, its heartbeats too"
 
 
-def in_words(error: BaseException, connection: AbstractConnection) -> BaseException:
-    """The error by which a connection was lost or did not come about, or one that says more."""
+def in_words(error: BaseException, url: str) -> BaseException:
+    """The error by which a connection to the URL was lost or did not come about, or one that says more."""
     if isinstance(error, asyncio.CancelledError):  # of what the driver does, by the driver
         return ConnectionError(SILENT)
     if isinstance(error, InvalidFrameError) and CLOSED in str(error):  # while it opens a virtual host, the last step
-        host = connection.url.path[1:] or "/"
+        host = make_url(url).path[1:] or "/"
         return ConnectionNotAllowed(NOT_ALLOWED, f"virtual host {host!r}: {NO_VHOST}")
     return error

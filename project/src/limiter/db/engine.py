@@ -1,5 +1,10 @@
 """Engines that are safe behind pgbouncer in transaction pooling, and the check that the schema is there."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from weakref import WeakSet
+
 import asyncpg
 import msgspec
 from sqlalchemy import event, text
@@ -15,6 +20,7 @@ from limiter.db.tables import REVISION, metadata
 DATABASE_ERRORS = (DBAPIError, PoolTimeout, OSError, TimeoutError)
 MISTAKES = (IntegrityError, ProgrammingError, DataError)
 
+FAREWELL_SECONDS = 1.0  # for all connections; one by one they would be waited for, each as long as a statement
 NO_ROOM = "53100"  # Postgres' code for a write that its disk has no room for
 READS_ONLY = "25006"  # its code for a write in a transaction that may only read
 # The driver's words for a statement that comes between the server's last word on a connection and its end.
@@ -36,6 +42,8 @@ def describe(error: BaseException) -> str:
     cause = error.orig if isinstance(error, DBAPIError) else error
     if JUST_ENDED in str(cause):
         return "ConnectionError: just ended by the server"
+    if isinstance(cause, PoolTimeout):
+        return "TimeoutError: no connection of the pool became free in time"
     silent = ["no answer in time"] if isinstance(cause, TimeoutError) else []
     first = str(cause).strip().splitlines() or silent
     return ": ".join([type(cause).__name__, *first[:1]])
@@ -89,6 +97,20 @@ def _let_go_of_a_standby(context: ExceptionContext) -> None:
     """
     if getattr(context.original_exception, "sqlstate", None) == READS_ONLY:
         context.is_disconnect = True
+
+
+@asynccontextmanager
+async def closed_at_the_end(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
+    """The engine for the length of the block, before its first connection; a silent server does not keep any open."""
+    drivers = WeakSet[asyncpg.Connection]()
+    event.listen(engine.sync_engine, "connect", lambda connection, _: drivers.add(connection.driver_connection))
+    yield engine
+    closing = asyncio.ensure_future(engine.dispose())
+    await asyncio.wait({closing}, timeout=FAREWELL_SECONDS)
+    if not closing.done():
+        for driver in drivers:
+            driver.terminate()
+    await closing
 
 
 async def check_schema(engine: AsyncEngine, schema: str) -> None:

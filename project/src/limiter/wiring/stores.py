@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from limiter.config.policy import PolicySettings
 from limiter.config.settings import Settings
-from limiter.db.engine import create_engine
+from limiter.db.engine import closed_at_the_end, create_engine
 from limiter.domain.job import Job
 from limiter.domain.policy import Policy
 from limiter.recording.recorder import Recorder
@@ -56,17 +56,15 @@ class Stores(Provider):
 
     @provide
     async def engine(self, settings: Settings, tracing: Tracing) -> AsyncIterator[AsyncEngine]:
-        engine = _engine(settings, settings.database_pool_size)
-        tracing.statements(engine)
-        yield engine
-        await engine.dispose()
+        async with closed_at_the_end(_engine(settings, settings.database_pool_size)) as engine:
+            tracing.statements(engine)
+            yield engine
 
     @provide
     async def guards(self, settings: Settings) -> AsyncIterator[GuardEngine]:
         # Locks have connections of their own: busy jobs must not keep a heartbeat waiting for one.
-        engine = _engine(settings, 2 * len(Job))
-        yield GuardEngine(engine)
-        await engine.dispose()
+        async with closed_at_the_end(_engine(settings, 2 * len(Job))) as engine:
+            yield GuardEngine(engine)
 
     @provide
     def keys(self, settings: Settings) -> LockKeys:
