@@ -58,15 +58,16 @@ class Policy:
     def unshown(self, fleet: Fleet, latest: Iterable[Command], now: datetime) -> list[Command]:
         """The commands of which the registry may not show yet what they make of their models.
 
-        Those that are unfinished or have just ended, and completed ones of models that are only known as they were.
+        Those that are unfinished or have just ended, and completed ones of models that are only known as they were, for
+        as long as the service remembers them: a replay knows them all.
         """
-        untold = fleet.ids - fleet.by_id.keys()
+        untold, since = fleet.ids - fleet.by_id.keys(), now - self.recent
         return [
             one
             for one in latest
             if one.unfinished
             or self.pacing_of(one.model_name).blocks(one, now) is Reason.COOLING_DOWN
-            or (one.state is CommandState.COMPLETED and one.model_id in untold)
+            or (one.state is CommandState.COMPLETED and one.model_id in untold and (one.finished_at or now) >= since)
         ]
 
     def row_gap(self, name: str) -> timedelta:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from math import inf
 from uuid import UUID
 
@@ -276,3 +277,16 @@ def test_of_the_scales_up_that_wait_to_be_sent_those_are_named_that_a_smaller_bu
     fleet = Fleet((served(1, "a"), served(2, "b", 2), served(3, "c")))
     found = not_granted(FleetBudget(most), fleet, [under_way, *waiting], waiting, 8)
     assert [one.model_name for one in waiting if one.id in found] == dropped
+
+
+@pytest.mark.parametrize(("ended", "counts"), [(0, True), (-7200, False)])
+def test_what_a_command_made_of_a_model_that_is_not_told_of_counts_as_long_as_the_service_remembers_the_command(
+    ended: float, *, counts: bool
+) -> None:
+    """A replay, which knows every command, would else grant less than the service did."""
+    rules = policy()
+    made = replace(command(CommandState.COMPLETED, finished=ended, planned=ended), replicas=4)
+    fleet = Fleet((), unreadable=frozenset({made.model_id}), last_known=(served(replicas=2),))
+    now = at(0) + rules.recent
+    assert rules.recent < timedelta(seconds=7200)
+    assert rules.unshown(fleet, [made], now) == ([made] if counts else [])
