@@ -186,3 +186,18 @@ async def test_a_person_ends_the_unfinished_commands_of_every_instance_of_a_mode
         (state, at, int(state is CommandState.FAILED))
     }
     assert (await stored(engine, other_model)).unfinished
+
+
+@pytest.mark.parametrize("others", [0, 2000])
+async def test_of_few_models_and_of_a_whole_fleet_those_commands_are_found_that_lasted_long(
+    engine: AsyncEngine, others: int
+) -> None:
+    """What was planned since then is known already: of a large fleet it is too much to be read twice."""
+    hour = timedelta(hours=1)
+    long, short, old, strange = (replace(intent(), state=CommandState.COMPLETED, finished_at=START) for _ in range(4))
+    long, strange = (replace(one, planned_at=START - 3 * hour) for one in (long, strange))
+    old = replace(old, planned_at=START - 3 * hour, finished_at=START - 2 * hour)
+    await plan(engine, long, short, old, strange)
+    fleet = {one.model_id for one in (long, short, old)} | {uuid4() for _ in range(others)}
+    async with engine.connect() as connection:
+        assert await ledger.ended(connection, fleet, START - hour) == {long.model_id: long}
