@@ -4,7 +4,7 @@ The database itself allows one unfinished command per model, by a partial unique
 """
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,19 +20,9 @@ from limiter.domain.decision import Reason
 from limiter.domain.wall_clock import SET_BACK
 
 NAMED_AT_MOST = 1000  # models in a statement: 100,000 stop the loop for 100 ms, to find what is seldom there
-PLANNED = (
-    "id",
-    "model_id",
-    "model_name",
-    "kind",
-    "replicas",
-    "state",
-    "planned_at",
-    "finished_at",
-    "failures",
-    "spell_id",
-    "reason",
-)
+LASTING = timedelta(days=1)  # how far back is looked where they are not named: history must cost nothing
+PLANNED: tuple[str, ...] = ("id", "model_id", "model_name", "kind", "replicas", "state", "planned_at")
+PLANNED += ("finished_at", "failures", "spell_id", "reason")
 
 
 def command_of(row: Any) -> Command:
@@ -127,9 +117,9 @@ async def latest(connection: AsyncConnection, since: datetime, now: datetime) ->
 
 async def ended(connection: AsyncConnection, model_ids: Collection[UUID], since: datetime) -> dict[UUID, Command]:
     """The latest command of each of these models that was planned before then, however long, and ended since."""
-    lasted = and_(command.c.planned_at < since, command.c.finished_at >= since)
-    if len(model_ids) <= NAMED_AT_MOST:
-        lasted &= command.c.model_id == any_(bindparam(None, list(model_ids), type_=ARRAY(Uuid)))
+    few, named = len(model_ids) <= NAMED_AT_MOST, bindparam(None, list(model_ids), type_=ARRAY(Uuid))
+    wanted = command.c.model_id == any_(named) if few else command.c.planned_at >= since - LASTING
+    lasted = and_(wanted, command.c.planned_at < since, command.c.finished_at >= since)
     query = select(command).ext(distinct_on(command.c.model_id)).where(lasted)
     rows = await connection.execute(query.order_by(command.c.model_id, command.c.planned_at.desc()))
     return {row.model_id: command_of(row) for row in rows if row.model_id in model_ids}
