@@ -38,7 +38,8 @@ class Circuit:
 
     async def trial_over(self) -> None:
         """Wait for the call that tries, if one does: what must not fail for being second learns how it went."""
-        await self._trial.wait()
+        while not self._trial.is_set():  # by the time it wakes the next may try
+            await self._trial.wait()
 
     def ended(self, *, is_trial: bool) -> None:
         """A call has ended, whatever came of it."""
@@ -46,9 +47,9 @@ class Circuit:
             self._trial.set()
 
     def told_nothing(self, *, is_trial: bool) -> None:
-        """A call was answered, but not about the service: if it was to try, others may, and the first one decides."""
+        """A call was answered, but not about the service: if it was to try, the next one may, without a rest."""
         if is_trial:
-            self.failed = self.failures - 1
+            self.open_until = 0.0
 
     def succeeded(self) -> None:
         self.failed = 0

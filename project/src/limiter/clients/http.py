@@ -42,6 +42,8 @@ class ServiceClient:
 
     async def get(self, path: str, *, alone: bool = False, **params: str | int) -> bytes:
         """GET; of a thing that stands `alone` a 500 tells of nothing else: it does not open the circuit."""
+        if alone:
+            await self.circuit.trial_over()  # which may tell nothing of this one
         return (await self._repeated(lambda: self._send("GET", path, alone=alone, params=params))).content
 
     async def find(self, path: str) -> bytes | None:
@@ -130,7 +132,7 @@ class ServiceClient:
                 outcome = "unreachable"
                 raise NotSent(f"{self.name}: {call}: {str(error) or 'no connection'}", self.name) from error
             outcome = "no_answer"
-            raise Unavailable(f"{self.name}: {call}: {_words(error)}", self.name) from error
+            raise Unavailable(f"{self.name}: {call}: {str(error) or type(error).__name__}", self.name) from error
         except ServiceError as error:
             outcome = "rejected" if isinstance(error, Rejected) else type(error).__name__.lower()
             # A refusal or a wrong answer is still an answer: only silence and 5xx open the circuit.
@@ -144,7 +146,3 @@ class ServiceClient:
             self.circuit.ended(is_trial=is_trial)
             self.telemetry.answered(self.name, outcome)
             self.telemetry.replica.circuit(self.name, self.url, is_open=self.circuit.is_open)
-
-
-def _words(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -6,7 +6,7 @@ import pytest
 
 from dev.fake_platform.platform import Fault, Platform
 from limiter.clients.circuit import Circuit
-from limiter.clients.errors import CircuitOpen, NotSent, Rejected, Unavailable
+from limiter.clients.errors import CircuitOpen, NotFound, NotSent, Rejected, Unavailable
 from limiter.clients.http import ServiceClient
 from limiter.telemetry import Telemetry
 from tests.integration.clients.conftest import MakeService
@@ -135,3 +135,30 @@ async def test_a_call_that_tried_and_learned_of_one_thing_alone_leaves_it_to_the
     else:
         await scale(dispatcher)
     assert dispatcher.circuit.is_open is not back
+
+
+async def test_after_a_call_that_tried_and_learned_of_one_thing_alone_one_command_tries_and_not_all(
+    platform: Platform, dispatcher: ServiceClient
+) -> None:
+    """Each that is sent to a dispatcher that fails at everything blocks its model for SAGA_TIMEOUT_SECONDS."""
+    platform.fault("dispatcher", Fault.status(500), path="scale")
+    for _ in range(2):
+        await scale(dispatcher)
+    await asyncio.sleep(0.25)
+    platform.history.clear()
+    await asyncio.gather(ask(dispatcher), *(scale(dispatcher) for _ in range(5)))
+    assert len(platform.history) == 2
+
+
+async def test_what_is_asked_for_beside_the_call_that_tries_waits_for_it(
+    platform: Platform, dispatcher: ServiceClient
+) -> None:
+    down = platform.fault("dispatcher", Fault.status(503), path="scale")
+    for _ in range(2):
+        await scale(dispatcher)
+    platform.end_fault(down)
+    await asyncio.sleep(0.25)
+    other = dispatcher.get(OTHER, alone=True)
+    found = await asyncio.gather(ask(dispatcher), ask(dispatcher), other, return_exceptions=True)
+    assert [type(one) for one in found] == [type(None), type(None), NotFound]
+    assert not dispatcher.circuit.is_open
