@@ -100,6 +100,20 @@ async def test_after_the_clock_was_set_back_models_are_scaled_as_before(
     assert after == [("busy", 2), ("quiet", 1), ("scaled", 5)]
 
 
+async def test_a_steady_load_is_left_with_what_carries_it_after_the_clock_was_set_back(
+    make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
+) -> None:
+    """It was scaled down to one replica, and up again by the burst that this made of it, once a minute."""
+    bench = await make_bench(SCALE_DOWN_STABILIZATION_SECONDS=60, SCALE_DOWN_WINDOW_SECONDS=60)
+    platform.add_model("m", replicas=4)
+    for back in (0, 1):
+        time.tick(timedelta(hours=-back))
+        for _ in range(8):
+            platform.call("m", 36 * TICK)
+            await tick(bench, time)
+    assert asked(platform) == []
+
+
 async def test_a_run_by_hand_right_after_another_makes_no_burst_of_a_batch_of_calls(
     make_bench: MakeBench, time: FrozenDateTimeFactory, platform: Platform
 ) -> None:
