@@ -13,7 +13,7 @@ from limiter.config.urls import check_host, check_port
 # What the driver takes as text, as all that stands behind the ? of a URL is; it is not named: it may be of a password.
 OPTIONS = {"host", "port", "user", "password", "passfile", "database", "service", "servicefile", "ssl"}
 OPTIONS |= {"target_session_attrs", "krbsrvname", "gsslib", "prepared_statement_cache_size"}
-OPTIONS |= {"statement_cache_size", "command_timeout"}  # in place of which a replica has its own
+OPTIONS |= {"statement_cache_size", "command_timeout", "timeout"}  # in place of which a replica has its own
 NUMBERS = ("port", "prepared_statement_cache_size")
 TLS_WORDS = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 

@@ -77,7 +77,7 @@ def test_a_template_of_addresses_at_which_nobody_gets_a_warning(template: str, s
 
 
 @pytest.mark.parametrize(
-    "query", ["connect_timeout=4", "ssl=require&options", "application_name=", "timeout=5", "server_settings=x"]
+    "query", ["connect_timeout=4", "ssl=require&options", "application_name=", "server_settings=x"]
 )
 @pytest.mark.parametrize("name", ["DATABASE_URL", "MIGRATIONS_DATABASE_URL"])
 def test_an_option_that_the_driver_does_not_have(name: str, query: str) -> None:
@@ -86,7 +86,7 @@ def test_an_option_that_the_driver_does_not_have(name: str, query: str) -> None:
 
 def test_options_that_the_driver_has() -> None:
     both = "prepared_statement_cache_size=0&statement_cache_size=0"  # as many guides to pgbouncer have it
-    options = f"ssl=require&host=/run/postgresql&{both}&target_session_attrs=any&command_timeout=60"
+    options = f"ssl=require&host=/run/postgresql&{both}&target_session_attrs=any&command_timeout=60&timeout=5"
     assert settings(DATABASE_URL=f"{START}?{options}", MIGRATIONS_DATABASE_URL=f"{START}?host=a,b&port=5432,5433")
 
 
