@@ -270,11 +270,17 @@ async def test_a_spell_of_a_dry_run_never_leads_to_a_real_cancelling(
     assert [spell.reason for spell in await real.rows(tables.idle_spell)] == ["mode_changed"]
 
 
+async def reminding(make_bench: MakeBench) -> tuple[Bench, str, str]:
+    """The same with reminders, which the inbox gets too."""
+    bench, model_id, reservation_id = await booked(make_bench, DEPLOYED_REMINDER_ENABLED="true")
+    await bench.inbox.bind(bench.settings.notifier_exchange, bench.settings.notifier_deployed_routing_key)
+    return bench, model_id, reservation_id
+
+
 async def test_reminds_of_a_started_reservation_once_if_nobody_else_did(
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:
-    bench, model_id, reservation_id = await booked(make_bench, DEPLOYED_REMINDER_ENABLED="true")
-    await bench.inbox.bind(bench.settings.notifier_exchange, bench.settings.notifier_deployed_routing_key)
+    bench, model_id, reservation_id = await reminding(make_bench)
     time.tick(timedelta(seconds=59))
     await bench.run(*SWEEP)
     assert await bench.events() == []
@@ -302,8 +308,7 @@ async def test_the_address_that_a_reminder_of_ours_went_to_is_not_learned_from_i
     make_bench: MakeBench, time: FrozenDateTimeFactory
 ) -> None:
     """Else that of a template that was wrong would outlast its correction, and an old one replace a newer one."""
-    bench, _, _ = await booked(make_bench, DEPLOYED_REMINDER_ENABLED="true")
-    await bench.inbox.bind(bench.settings.notifier_exchange, bench.settings.notifier_deployed_routing_key)
+    bench, _, _ = await reminding(make_bench)
     time.tick(timedelta(minutes=1))
     await bench.run(*SWEEP)
     assert [event["user_email"] for event in await bench.events()] == ["ann@example.org"]

@@ -101,6 +101,13 @@ async def scale(client: ServiceClient) -> None:
         await client.post("/v1/command/scale", SCALE)
 
 
+async def rest(client: ServiceClient) -> None:
+    """Open its circuit, and wait until the next call may try."""
+    for _ in range(2):
+        await scale(client)
+    await asyncio.sleep(0.25)
+
+
 async def ask(client: ServiceClient) -> None:
     with pytest.raises(Unavailable, match="500"):
         await client.get(SAGA, alone=True)
@@ -124,9 +131,7 @@ async def test_a_call_that_tried_and_learned_of_one_thing_alone_leaves_it_to_the
     platform: Platform, dispatcher: ServiceClient, back: bool
 ) -> None:
     down = platform.fault("dispatcher", Fault.status(503), path="scale")
-    for _ in range(2):
-        await scale(dispatcher)
-    await asyncio.sleep(0.25)
+    await rest(dispatcher)
     await ask(dispatcher)
     if back:
         platform.end_fault(down)
@@ -142,9 +147,7 @@ async def test_after_a_call_that_tried_and_learned_of_one_thing_alone_one_comman
 ) -> None:
     """Each that is sent to a dispatcher that fails at everything blocks its model for SAGA_TIMEOUT_SECONDS."""
     platform.fault("dispatcher", Fault.status(500), path="scale")
-    for _ in range(2):
-        await scale(dispatcher)
-    await asyncio.sleep(0.25)
+    await rest(dispatcher)
     platform.history.clear()
     await asyncio.gather(ask(dispatcher), *(scale(dispatcher) for _ in range(5)))
     assert len(platform.history) == 2
