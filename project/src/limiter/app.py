@@ -1,8 +1,6 @@
 """One replica's life: the order in which its parts start and stop."""
 
 import asyncio
-import ctypes
-import gc
 import signal
 import sys
 
@@ -12,20 +10,14 @@ from limiter.api.server import http_server
 from limiter.config.loading import WrongSettings, load
 from limiter.config.settings import Settings
 from limiter.db.engine import DATABASE_ERRORS, SchemaMissing, check_schema, describe
+from limiter.garbage import give_memory_back, keep_collecting
 from limiter.logs import setup_logging
 from limiter.wiring import Replica, compose
 
 LOOK_AT_THE_LOOP = 0.05  # seconds: twenty looks a second cost a thousandth of a core
-# What a tick allocates is soon free again by reference counts. A full collection would stop the loop, for 100 ms and
-# more at 10,000 models: it leaves out what is there after the start, and comes after 100 million allocations. Smaller
-# ones come seldom enough that an answer being read is not taken for one of the old: at a fifth, 30 MB of pages were.
-GARBAGE_THRESHOLDS = (10_000, 5, 2_000)
 # Seconds that a thread at work keeps the loop waiting, by default 5 ms: for an answer it does so three times, and
 # sixteen answers may come at once.
 HAND_OVER = 0.0002
-# Of malloc.h. By default each thread keeps what it freed for itself, and a block of a size that was freed once is kept:
-# at 100,000 models 40 of 480 MB.
-M_ARENA_MAX, M_MMAP_THRESHOLD, LARGE_BLOCK = -8, -3, 2**17
 LEFTOVER_CANCELS = 5  # what survives one cancel ends at the second; what survives all of these is not waited for here
 
 
@@ -39,17 +31,10 @@ def main() -> int:
             logger.error("wrong setting: {}", line)
         return 2
     setup_logging(settings.log_level, settings.log_format)
-    _give_memory_back()
+    give_memory_back()
     for event, text in settings.warnings.items():
         logger.bind(event=event).warning("{}", text)
     return asyncio.run(serve(settings))
-
-
-def _give_memory_back() -> None:
-    """Have freed memory shared by all threads, and large blocks returned at once; glibc alone knows this."""
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        mallopt(M_ARENA_MAX, 1)
-        mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK)
 
 
 async def serve(settings: Settings) -> int:
@@ -59,12 +44,10 @@ async def serve(settings: Settings) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with compose(settings) as replica:
         sys.setswitchinterval(HAND_OVER)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GARBAGE_THRESHOLDS)
-        watch = asyncio.create_task(_watch_the_loop(replica))
+        aside = [asyncio.create_task(_watch_the_loop(replica)), asyncio.create_task(keep_collecting())]
         code = await _run(settings, replica, stop)
-        watch.cancel()
+        for task in aside:
+            task.cancel()
     await _end_leftovers()
     logger.bind(event="stopped", code=code).info("stopped")
     return code
