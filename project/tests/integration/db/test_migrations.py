@@ -134,6 +134,20 @@ def test_the_service_needs_the_newest_revision() -> None:
     assert scripts.get_current_head() == REVISION
 
 
+async def test_an_older_version_leaves_a_newer_schema_as_it_is(services: Services) -> None:
+    """Compose migrates before it starts replicas, also when they go back to the version before."""
+    schema = f"newer_{uuid4().hex[:6]}"
+    await migrate(services, schema, "upgrade", "head")
+    async with connected(services, schema) as connection:
+        await connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        done = await asyncio.to_thread(alembic, services, schema, "upgrade", "head")
+        assert done.returncode == 0, done.stderr
+        assert f"schema '{schema}' is at revision 9999, newer than {REVISION}: there is nothing to do" in done.stderr
+        assert await connection.fetchval("SELECT version_num FROM alembic_version") == "9999"
+        down = await asyncio.to_thread(alembic, services, schema, "downgrade", "0008")
+        assert down.returncode != 0, "it does not know what to take back"
+
+
 def test_a_wrong_database_url_is_explained(services: Services) -> None:
     done = alembic(services, "Bad-Schema", "upgrade", "0004")
     assert done.returncode != 0
