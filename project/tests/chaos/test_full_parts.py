@@ -21,6 +21,7 @@ from limiter.wiring import compose_doctor
 from tests.bench import environment
 from tests.conftest import MakeBench
 from tests.replicas import FAST
+from tests.service.test_ctl import ctl, reaching
 
 OFTEN = FAST | {"EVENT_DISPATCH_INTERVAL_SECONDS": 0.2, "SAGA_POLL_INTERVAL_SECONDS": 0.2}
 ALARMS = {
@@ -115,6 +116,9 @@ async def test_a_broker_with_an_alarm_is_named_and_what_waits_goes_out_once_it_i
         async with compose_doctor(bench.settings) as doctor:
             with pytest.raises(Wrong, match=BLOCKED):
                 await doctor._rabbitmq()
+        code, _, err = await ctl("--timeout", "1", "pause", "cleanup", **reaching(bench))
+        assert code == 1
+        assert "RabbitMQ: the message was not taken within 1 s, as with a memory or disk alarm there" in err
     finally:
         await asyncio.to_thread(services.rabbitmq.control, *off)
     async with asyncio.timeout(20):

@@ -7,9 +7,11 @@ from typing import Any
 from uuid import uuid4
 
 import aio_pika
-from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
 from limiter.clients.rabbitmq import connect
+
+Arrived = asyncio.Queue[AbstractIncomingMessage]
 
 CLOSE_SECONDS = 1.0  # a frozen RabbitMQ never answers that the connection is closed
 
@@ -18,21 +20,30 @@ async def ask(url: str, queue: str, request: dict[str, str], timeout: float) -> 
     """Send a control message and return its reply.
 
     Raises TimeoutError after `timeout` seconds without a reply, aio_pika's DeliveryError if there is no such queue,
-    ConnectionError if RabbitMQ is silent.
+    ConnectionError if RabbitMQ is silent, or does not take the message.
     """
     until = asyncio.get_running_loop().time() + timeout
     connection = await _connected(url, timeout)
     try:
+        try:
+            async with asyncio.timeout_at(until):
+                channel, arrived = await _sent(connection, queue, request)
+        except TimeoutError:
+            raise ConnectionError(
+                f"the message was not taken within {timeout:g} s, as with a memory or disk alarm there (see `doctor`); "
+                "it may still be carried out later"
+            ) from None
         async with asyncio.timeout_at(until):
-            return await _reply(connection, queue, request)
+            return await _reply(channel, arrived)
     finally:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await connection.close()
 
 
-async def _reply(connection: AbstractConnection, queue: str, request: dict[str, str]) -> dict[str, Any]:
-    identity, arrived = uuid4().hex, asyncio.Queue[AbstractIncomingMessage]()
+async def _sent(connection: AbstractConnection, queue: str, request: dict[str, str]) -> tuple[AbstractChannel, Arrived]:
+    """Send it, and return where the reply arrives once RabbitMQ has taken it."""
+    identity, arrived = uuid4().hex, Arrived()
     channel = await connection.channel(on_return_raises=True)
     answers = await channel.declare_queue(exclusive=True)
     # Not by its iterator, which at its end waits for RabbitMQ, however long that is frozen.
@@ -40,6 +51,10 @@ async def _reply(connection: AbstractConnection, queue: str, request: dict[str, 
     raw = json.dumps(request | {"request_id": identity}).encode()
     message = aio_pika.Message(raw, reply_to=answers.name, correlation_id=identity)
     await channel.default_exchange.publish(message, queue)
+    return channel, arrived
+
+
+async def _reply(channel: AbstractChannel, arrived: Arrived) -> dict[str, Any]:
     answer = asyncio.ensure_future(arrived.get())
     # Of the channel, which ends with its connection: the connection's own says only that we have closed it.
     try:
