@@ -49,13 +49,13 @@ def _page_url(value: str) -> str:
 
 
 def check_port(url: str) -> None:
-    """Raise ValueError if the URL's port is none; the message shows no part of a password with a slash in it."""
+    """Raise ValueError if the URL's port is none; the message shows no part of a password with such a sign in it."""
     try:
         port = urlsplit(url).port
     except ValueError:
         port = 0
     if port == 0:
-        raise ValueError("its port must be a number from 1 to 65535; a slash in a password must be written as %2F")
+        raise ValueError("its port must be a number from 1 to 65535; / ? # in a password are written as %2F %3F %23")
 
 
 def check_host(host: str | None) -> None:
