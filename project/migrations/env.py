@@ -38,7 +38,8 @@ def migrate(connection: Connection, schema: str) -> None:
     found = context.get_context().get_current_revision()
     if found and found > REVISION and context.get_context().opts.get("destination_rev") == "head":
         # Compose runs this before it starts an older version again, whose replicas accept the newer schema.
-        print(f"schema {schema!r} is at revision {found}, newer than {REVISION}: there is nothing to do", file=sys.stderr)
+        newer = f"schema {schema!r} is at revision {found}, newer than {REVISION}"
+        print(f"{newer}: there is nothing to do", file=sys.stderr)
         return
     with context.begin_transaction():
         context.run_migrations()
