@@ -6,8 +6,10 @@ import logging
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
+import aio_pika
 import pytest
 from click.testing import CliRunner
 
@@ -240,6 +242,17 @@ async def test_without_a_queue_it_says_that_no_replica_ever_started(services: Se
     code, out, err = await ctl("run", "saga_poll", RABBITMQ_URL=services.rabbitmq_url, CONTROL_QUEUE=queue)
     assert (code, out) == (1, "")
     assert f"there is no queue '{queue}': no replica has ever started here" in err
+
+
+async def test_a_queue_that_is_full_is_not_called_missing(make_bench: MakeBench) -> None:
+    bench = await make_bench()
+    limits: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    full = await bench.channel.declare_queue(f"full.{uuid4().hex[:8]}", arguments=limits, auto_delete=True)
+    await bench.channel.default_exchange.publish(aio_pika.Message(b"first"), full.name)
+    url = reaching(bench)["RABBITMQ_URL"]
+    code, out, err = await ctl("--queue", full.name, "status", RABBITMQ_URL=url)
+    assert (code, out) == (1, "")
+    assert f"RabbitMQ refused the message: '{full.name}' is full" in err
 
 
 async def test_no_reply_within_the_timeout_is_an_error_and_the_message_waits(make_bench: MakeBench) -> None:

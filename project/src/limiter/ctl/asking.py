@@ -19,8 +19,8 @@ CLOSE_SECONDS = 1.0  # a frozen RabbitMQ never answers that the connection is cl
 async def ask(url: str, queue: str, request: dict[str, str], timeout: float) -> dict[str, Any]:
     """Send a control message and return its reply.
 
-    Raises TimeoutError after `timeout` seconds without a reply, aio_pika's DeliveryError if there is no such queue,
-    ConnectionError if RabbitMQ is silent, or does not take the message.
+    Raises TimeoutError after `timeout` seconds without a reply, aio_pika's PublishError if there is no such queue, its
+    DeliveryError if that is full, ConnectionError if RabbitMQ is silent, or does not take the message.
     """
     until = asyncio.get_running_loop().time() + timeout
     connection = await _connected(url, timeout)

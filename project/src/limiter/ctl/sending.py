@@ -29,8 +29,10 @@ def send(options: dict[str, Any], fields: dict[str, Any]) -> None:
         raise click.ClickException(
             f"no replica answered on {queue!r} within {timeout:g} s; the message may still wait"
         ) from None
-    except aio_pika.exceptions.DeliveryError:
+    except aio_pika.exceptions.PublishError:
         raise click.ClickException(f"there is no queue {queue!r}: no replica has ever started here") from None
+    except aio_pika.exceptions.DeliveryError:
+        raise click.ClickException(f"RabbitMQ refused the message: {queue!r} is full") from None
     except (OSError, ValueError, aio_pika.exceptions.AMQPError) as error:
         raise click.ClickException(f"RabbitMQ: {error}") from None
     is_text = request["command"] in ("explain", "status") and reply.get("outcome") == "completed"
