@@ -5,12 +5,11 @@ import ctypes
 import gc
 
 # What a tick allocates is soon free again by reference counts. A full collection would stop the loop, for 70 ms and
-# more at 10,000 models: it leaves out what is there after the start, and comes by itself after 100 million allocations.
-# Smaller ones come seldom enough that an answer being read is not taken for one of the old: at a fifth, 30 MB of pages
-# were.
+# more at 10,000 models: it comes by itself only after 100 million allocations. Smaller ones come seldom enough that an
+# answer being read is not taken for something old: at a fifth, 30 MB of pages were.
 THRESHOLDS = (10_000, 5, 2_000)
-# Seconds. Only a full collection finds what was in use for longer and is part of a circle, as each connection that
-# breaks leaves it: without one, `make soak` took 1 MB more each minute.
+# Seconds. Only a full collection frees a circle of objects that was in use for longer, as each connection that breaks
+# leaves one: without it, `make soak` took 1 MB more each minute.
 COLLECT_EVERY = 60.0
 # Objects that it may look through, at 0.3 us each. More are a fleet of thousands of models that has just been read.
 MOST_LOOKED_THROUGH = 60_000
