@@ -36,6 +36,7 @@ SEEDS = "1,2,3,4,5,6,7,8,9,10"
 SETTLE_TIMEOUT = 300.0  # seconds after the last fault, within which everything must be settled
 DISK_MEGABYTES = 256  # of which Postgres needs a third
 SHORT_SILENCE = 6.0  # seconds
+LONGEST_PAUSE, SHORT_PAUSE = 3.0, 1.0  # seconds between two faults of a track, at most
 KILL_LIMIT, FREEZE_LIMIT = INTERVAL, 20.0  # seconds to a job's next run after its replica was killed or frozen
 
 
@@ -156,20 +157,20 @@ async def each_once(nemesis: Nemesis) -> None:
     nemesis.longest_silence = nemesis.longest_loss = SHORT_SILENCE
     until = time.monotonic() + 1
     async with asyncio.TaskGroup() as group:
-        group.create_task(track(nemesis, nemesis.faults_of_replicas(), until))
-        group.create_task(track(nemesis, nemesis.faults_of_servers(), until))
+        group.create_task(track(nemesis, nemesis.faults_of_replicas(), until, SHORT_PAUSE))
+        group.create_task(track(nemesis, nemesis.faults_of_servers(), until, SHORT_PAUSE))
         for kind in nemesis.faults_of_cancelling():  # each waits for what it is to meet, so all wait at once
             group.create_task(nemesis.inject(kind))
         group.create_task(users(nemesis, until + LIMIT))
     nemesis.platform.clear_faults()
 
 
-async def track(nemesis: Nemesis, kinds: Sequence[Kind], until: float) -> None:
+async def track(nemesis: Nemesis, kinds: Sequence[Kind], until: float, longest_pause: float = LONGEST_PAUSE) -> None:
     """Inject one fault after the other until then; each round has every kind once, in random order."""
     while time.monotonic() < until:
         for kind in nemesis.dice.sample(kinds, len(kinds)):
             await nemesis.inject(kind)
-            await asyncio.sleep(nemesis.dice.uniform(0, 3))
+            await asyncio.sleep(nemesis.dice.uniform(0, longest_pause))
 
 
 async def users(nemesis: Nemesis, until: float) -> None:

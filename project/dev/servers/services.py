@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -34,10 +35,16 @@ for wait in 0 1 5; do
 done
 exit 1"""
 
+# A file system in memory takes 6 % off the time of a test that writes. Three processes of tests write some 200 MB each
+# to it; a container has 64 MB there, unless it is given more.
+MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp below makes the name safe
+ROOM_IN_MEMORY = 4 * 2**30
+
 
 def temporary_directory() -> Path:
-    """A new directory that the servers' own accounts can enter too."""
-    place = Path(tempfile.gettempdir()).resolve()
+    """A new directory that the servers' own accounts can enter too: in memory where there is much room, if not told."""
+    in_memory = "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM_IN_MEMORY
+    place = (MEMORY if in_memory else Path(tempfile.gettempdir())).resolve()
     reachable = all(path.stat().st_mode & 0o001 for path in (place, *place.parents))
     if os.geteuid() == 0 and not reachable:
         place = Path("/var/tmp")  # noqa: S108 - a private TMPDIR of root's; mkdtemp below makes the name safe

@@ -86,6 +86,7 @@ async def test_a_disk_without_room_is_named_and_runs_go_on_once_it_has_some(
         assert await replica.stop() == 0
 
 
+@pytest.mark.waits(10)
 @pytest.mark.parametrize("alarm", ALARMS)
 async def test_a_broker_with_an_alarm_is_named_and_what_waits_goes_out_once_it_is_over(
     services: Services, make_bench: MakeBench, platform: Platform, alarm: str

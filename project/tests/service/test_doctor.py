@@ -1,8 +1,5 @@
 """`python -m limiter.ctl doctor`: what it finds on real servers, whole and broken."""
 
-import asyncio
-import os
-import sys
 from uuid import uuid4
 
 import aio_pika
@@ -17,20 +14,14 @@ from limiter.db import tables
 from limiter.db.engine import create_engine, unusable_tables
 from limiter.wiring import compose_doctor
 from tests.bench import environment, settings_of
-from tests.conftest import ROOT, SCHEMA
+from tests.conftest import SCHEMA
+from tests.service.test_ctl import ctl, ctl_process
 
 
 async def doctor(variables: dict[str, str]) -> tuple[int, list[str]]:
     """Its exit code, and the lines that it printed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "limiter.ctl", "doctor"),
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "project/src")} | variables,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    out, _ = await process.communicate()
-    return process.returncode or 0, out.decode().splitlines()
+    code, out, err = await ctl("doctor", **variables)
+    return code, (out + err).splitlines()
 
 
 @pytest.fixture
@@ -43,7 +34,8 @@ def variables(services: Services, schema: str, platform: Platform) -> dict[str, 
 async def test_where_all_is_well_it_says_so_line_by_line_and_asks_the_least(
     variables: dict[str, str], platform: Platform
 ) -> None:
-    code, lines = await doctor(variables)
+    code, out, _ = await ctl_process("doctor", **variables)
+    lines = out.splitlines()
     assert code == 0, lines
     assert lines[-1] == "all that a replica needs is there"
     assert [line.split()[0] for line in lines[:-1]] == ["ok"] * (len(lines) - 1)

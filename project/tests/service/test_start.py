@@ -16,6 +16,7 @@ from aio_pika.exceptions import DeliveryError
 from sqlalchemy import func, select
 
 from dev.fake_platform.platform import Platform
+from dev.servers.processes import free_port
 from dev.servers.services import Services
 from limiter.app import wait_for_database
 from limiter.db import tables
@@ -32,24 +33,16 @@ EXCHANGE_DECLARE = b"\x00\x28\x00\x0a"
 BASIC_CANCEL = b"\x00\x3c\x00\x1e"
 
 
-@pytest.fixture(scope="module")
-def own() -> Iterator[Services]:
-    """A RabbitMQ that nobody else misses; not started."""
-    servers = Services()
-    yield servers
-    servers.stop()
-
-
 @pytest.fixture
-def variables(services: Services, own: Services, schema: str, platform: Platform) -> dict[str, str]:
-    """A replica's environment: everybody's Postgres, our own RabbitMQ."""
-    ours = {"RABBITMQ_URL": own.rabbitmq_url, "RABBITMQ_TIMEOUT_SECONDS": "1"}
-    return environment(services, schema, platform, **FAST) | ours
+def variables(services: Services, schema: str, platform: Platform) -> Iterator[dict[str, str]]:
+    """A replica's environment; however the test leaves RabbitMQ, the next has one that runs."""
+    yield environment(services, schema, platform, **FAST, RABBITMQ_TIMEOUT_SECONDS=1)
+    services.rabbitmq.start()
 
 
-async def answers(own: Services, variables: dict[str, str]) -> None:
+async def answers(services: Services, variables: dict[str, str]) -> None:
     """Have the replica run a job manually, once its queue is there, and wait until it has."""
-    async with await aio_pika.connect(own.rabbitmq_url) as connection, asyncio.timeout(60):
+    async with await aio_pika.connect(services.rabbitmq_url) as connection, asyncio.timeout(60):
         channel = await connection.channel(on_return_raises=True)
         replies = await channel.declare_queue(exclusive=True)
         body = json.dumps({"command": "run_job", "job": "saga_poll"}).encode()
@@ -95,20 +88,21 @@ async def two_runs(services: Services, schema: str) -> None:
     await engine.dispose()
 
 
+@pytest.mark.waits(12)
 async def test_without_rabbitmq_the_jobs_run_and_it_is_joined_when_it_comes(
-    services: Services, own: Services, schema: str, variables: dict[str, str], tmp_path: Path
+    services: Services, schema: str, variables: dict[str, str], tmp_path: Path
 ) -> None:
-    await asyncio.to_thread(own.rabbitmq.kill)
+    await asyncio.to_thread(services.rabbitmq.kill)
     async with replicas(1, variables, tmp_path) as (replica,):
         await replica.until(only("rabbitmq"))
         assert (await replica.get("/health/liveness")).status_code == 200
         await two_runs(services, schema)
         page = (await replica.get("/metrics")).text
         assert 'critical_errors_total{reason="rabbitmq_unavailable"}' in page
-        assert str(own.rabbitmq.port) in criticals(replica, "rabbitmq_unavailable")[0]
-        await asyncio.to_thread(own.rabbitmq.start)
+        assert str(services.rabbitmq.port) in criticals(replica, "rabbitmq_unavailable")[0]
+        await asyncio.to_thread(services.rabbitmq.start)
         await replica.ready()
-        await answers(own, variables)
+        await answers(services, variables)
         assert await replica.end() == 0
         text = replica.log.read_text()
     assert "Traceback" not in text
@@ -141,55 +135,53 @@ async def breaking(port: int, at: bytes, times: int) -> AsyncIterator[tuple[int,
 
 @pytest.mark.parametrize("how", ["dead", "frozen"])
 async def test_a_stop_is_clean_while_rabbitmq_is_waited_for(
-    own: Services, variables: dict[str, str], tmp_path: Path, how: Literal["dead", "frozen"]
+    services: Services, variables: dict[str, str], tmp_path: Path, how: Literal["dead", "frozen"]
 ) -> None:
-    await asyncio.to_thread(own.rabbitmq.start if how == "frozen" else own.rabbitmq.kill)
-    own.rabbitmq.freeze()
+    nobody = {"RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{free_port()}/"}
+    if how == "frozen":
+        services.rabbitmq.freeze()
     try:
-        async with replicas(1, variables, tmp_path) as (replica,):
+        async with replicas(1, variables | (nobody if how == "dead" else {}), tmp_path) as (replica,):
             await replica.until(only("rabbitmq"))
             assert await replica.end() == 0
             assert "Traceback" not in replica.log.read_text()
     finally:
-        own.rabbitmq.thaw()
+        services.rabbitmq.thaw()
 
 
 async def test_a_stop_is_clean_when_rabbitmq_has_just_frozen(
-    own: Services, variables: dict[str, str], tmp_path: Path
+    services: Services, variables: dict[str, str], tmp_path: Path
 ) -> None:
-    await asyncio.to_thread(own.rabbitmq.start)
     async with replicas(1, variables, tmp_path) as (replica,):
-        await answers(own, variables)
-        own.rabbitmq.freeze()
+        await answers(services, variables)
+        services.rabbitmq.freeze()
         try:
             assert await replica.end() == 0
         finally:
-            own.rabbitmq.thaw()
+            services.rabbitmq.thaw()
         assert "Traceback" not in replica.log.read_text()
         assert "broker_left" in {line.get("event") for line in replica.lines()}
 
 
 async def test_a_stop_is_clean_when_the_connection_breaks_during_it(
-    own: Services, variables: dict[str, str], tmp_path: Path
+    services: Services, variables: dict[str, str], tmp_path: Path
 ) -> None:
-    await asyncio.to_thread(own.rabbitmq.start)
-    async with breaking(own.rabbitmq.port, BASIC_CANCEL, times=1) as (port, broken):
+    async with breaking(services.rabbitmq.port, BASIC_CANCEL, times=1) as (port, broken):
         url = {"RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{port}/"}
         async with replicas(1, variables | url, tmp_path) as (replica,):
-            await answers(own, variables)
+            await answers(services, variables)
             assert await replica.end() == 0
             assert len(broken) == 1
             assert "Traceback" not in replica.log.read_text()
 
 
 async def test_a_connection_lost_between_connecting_and_declaring_is_made_again(
-    own: Services, variables: dict[str, str], tmp_path: Path
+    services: Services, variables: dict[str, str], tmp_path: Path
 ) -> None:
-    await asyncio.to_thread(own.rabbitmq.start)
-    async with breaking(own.rabbitmq.port, EXCHANGE_DECLARE, times=3) as (port, broken):
+    async with breaking(services.rabbitmq.port, EXCHANGE_DECLARE, times=3) as (port, broken):
         url = {"RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{port}/"}
         async with replicas(1, variables | url, tmp_path) as (replica,):
-            await answers(own, variables)
+            await answers(services, variables)
             assert await replica.end() == 0
             assert len(broken) == 3
             assert criticals(replica, "rabbitmq_unavailable")
@@ -197,33 +189,31 @@ async def test_a_connection_lost_between_connecting_and_declaring_is_made_again(
 
 
 async def test_a_queue_declared_otherwise_by_somebody_is_named_and_waited_for(
-    services: Services, own: Services, schema: str, variables: dict[str, str], tmp_path: Path
+    services: Services, schema: str, variables: dict[str, str], tmp_path: Path
 ) -> None:
-    await asyncio.to_thread(own.rabbitmq.start)
     name = variables["DEPLOYED_QUEUE"]
-    async with await aio_pika.connect(own.rabbitmq_url) as connection:
+    async with await aio_pika.connect(services.rabbitmq_url) as connection:
         somebodys = await (await connection.channel()).declare_queue(name, durable=True)
         async with replicas(1, variables, tmp_path) as (replica,):
             await two_runs(services, schema)
             assert "PRECONDITION_FAILED" in criticals(replica, "rabbitmq_refused")[0]
             assert all(f"queue '{name}'" in line for line in criticals(replica, "rabbitmq_refused"))
             await somebodys.delete()
-            await answers(own, variables)
+            await answers(services, variables)
             assert await replica.end() == 0
             assert "Traceback" not in replica.log.read_text()
 
 
 async def test_addresses_are_learned_again_after_somebody_has_deleted_the_exchange(
-    services: Services, own: Services, schema: str, variables: dict[str, str], tmp_path: Path
+    services: Services, schema: str, variables: dict[str, str], tmp_path: Path
 ) -> None:
-    await asyncio.to_thread(own.rabbitmq.start)
     name, key = variables["NOTIFIER_EXCHANGE"], "models.deployed.successfully"
     user = {"user_id": str(uuid4()), "user_name": "ann", "user_email": "ann@example.org"}
     engine = create_engine(services.database_url, schema, 1, 10)
-    async with await aio_pika.connect(own.rabbitmq_url) as connection, asyncio.timeout(60):
+    async with await aio_pika.connect(services.rabbitmq_url) as connection, asyncio.timeout(60):
         channel = await connection.channel()
         async with replicas(1, variables | {"RABBITMQ_DECLARE_SECONDS": "0.2"}, tmp_path) as (replica,):
-            await answers(own, variables)
+            await answers(services, variables)
             await channel.exchange_delete(name)
             exchange = await channel.declare_exchange(name, "topic", durable=True)
             while True:
@@ -237,17 +227,17 @@ async def test_addresses_are_learned_again_after_somebody_has_deleted_the_exchan
     await engine.dispose()
 
 
-async def test_a_killed_rabbitmq_is_joined_again(own: Services, variables: dict[str, str], tmp_path: Path) -> None:
-    await asyncio.to_thread(own.rabbitmq.start)
+@pytest.mark.waits(10)
+async def test_a_killed_rabbitmq_is_joined_again(services: Services, variables: dict[str, str], tmp_path: Path) -> None:
     async with replicas(1, variables, tmp_path) as (replica,):
-        await answers(own, variables)
+        await answers(services, variables)
         await replica.ready()
-        await asyncio.to_thread(own.rabbitmq.kill)
+        await asyncio.to_thread(services.rabbitmq.kill)
         await replica.until(only("rabbitmq"))
         assert criticals(replica, "rabbitmq_unavailable")
-        await asyncio.to_thread(own.rabbitmq.start)
+        await asyncio.to_thread(services.rabbitmq.start)
         await replica.ready()
-        await answers(own, variables)
+        await answers(services, variables)
         assert len([line for line in replica.lines() if line.get("event") == "broker_connected"]) == 2
         said = criticals(replica, "rabbitmq_unavailable")
         assert len(said) == len(set(said))  # a line for each way in which it is away, and not for each attempt
@@ -255,6 +245,7 @@ async def test_a_killed_rabbitmq_is_joined_again(own: Services, variables: dict[
         assert criticals(replica, "rabbitmq_unavailable") == said  # a stop is no loss
 
 
+@pytest.mark.waits(10)
 @pytest.mark.parametrize("absent", ["postgres", "pgbouncer"])
 async def test_a_database_that_comes_later_is_joined(
     services: Services, schema: str, platform: Platform, tmp_path: Path, absent: Literal["postgres", "pgbouncer"]

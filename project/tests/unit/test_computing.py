@@ -13,14 +13,16 @@ run = ContextVar("run", default="none")
 
 
 async def test_no_two_pieces_are_done_at_once_and_the_loop_goes_on_meanwhile() -> None:
-    free, begun = Event(), list[int]()
+    started, free, begun = Event(), Event(), list[int]()
 
     def work(number: int) -> int:
         begun.append(number)
+        started.set()
         assert free.wait(10)
         return number
 
     pieces = [asyncio.create_task(computed(work, number)) for number in range(3)]
+    assert await asyncio.to_thread(started.wait, 10)
     for _ in range(5):  # the loop's own threads are free
         await asyncio.to_thread(get_ident)
     assert begun == [0]

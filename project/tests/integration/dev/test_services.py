@@ -35,12 +35,6 @@ time.sleep(60)
 """
 
 
-@pytest.fixture(scope="module")
-def services() -> Iterator[Services]:
-    with Services() as services:
-        yield services
-
-
 @pytest.fixture
 def unstarted() -> Iterator[Services]:
     services = Services()
