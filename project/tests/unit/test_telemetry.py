@@ -107,6 +107,7 @@ def test_while_postgres_cannot_be_read_no_number_about_the_fleet_is_shown() -> N
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
     before = numbers()
+    assert isnan(before["rps_limiter_fleet_read_timestamp_seconds"])
     telemetry.fleet.show(found, at=9.0)
     shown = {name for name, value in numbers().items() if before.get(name) != value}
     assert len({name.partition("{")[0] for name in shown}) == 16

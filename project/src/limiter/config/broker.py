@@ -10,6 +10,10 @@ from limiter.config.base import FromEnvironment
 from limiter.config.urls import check_host, check_port
 
 AMQP_BYTES = 255  # of a name, in UTF-8, by the protocol
+# Of what stands behind the ? of a URL. The driver takes these for the parts of the URL, of which there is one already.
+PARTS = frozenset(
+    ("url", "host", "port", "login", "password", "virtualhost", "ssl", "ssl_options", "client_properties")
+)
 DEAD = ".dead"  # added to a queue's name, it is the name of its dead-letter queue
 
 
@@ -22,8 +26,14 @@ def check_amqp(url: str) -> None:
         raise ValueError("must start with amqp:// or amqps://")
     check_port(url)
     check_host(urlsplit(url).hostname)
+    options = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    if parts := PARTS & options.keys():
+        raise ValueError(
+            f"must have no {', '.join(sorted(parts))} behind its ?: what says where and who stands before it, "
+            "and amqps:// asks for TLS"
+        )
     if url.startswith("amqps://"):
-        _check_files(dict(parse_qsl(urlsplit(url).query)))
+        _check_files(options)
 
 
 def _check_files(options: dict[str, str]) -> None:

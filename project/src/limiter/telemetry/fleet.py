@@ -45,6 +45,7 @@ class FleetGauges:
             "model_idle_seconds", "Seconds since the last call, with METRICS_PER_MODEL.", "model"
         )
         self._read_at = make.gauge("fleet_read_timestamp_seconds", "Unix time of the last read of the fleet's gauges.")
+        self._read_at.set(nan)  # 0 would show as an age of half a century
 
     def show_budget(self, limits: Mapping[str, int]) -> None:
         """Show the budget of each tag; that of all models is the one without a tag."""

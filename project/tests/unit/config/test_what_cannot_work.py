@@ -120,6 +120,17 @@ def test_a_file_of_certificates_that_nobody_would_read() -> None:
         assert settings(DATABASE_URL=url, PGSSLROOTCERT="/nowhere.pem", RABBITMQ_URL="amqp://h/?cafile=/nowhere.pem")
 
 
+@pytest.mark.parametrize("option", ["ssl=1", "ssl_options=x", "virtualhost=prod", "port="])
+def test_a_part_of_rabbitmqs_url_that_stands_among_its_options(option: str) -> None:
+    """The driver would end with a TypeError."""
+    name = option.split("=")[0]
+    message = refused(RABBITMQ_URL=f"amqp://u:s3cret@h/?heartbeat=10&{option}")
+    assert message.startswith(
+        f"RABBITMQ_URL=(hidden): must have no {name} behind its ?: what says where and who stands"
+    )
+    assert settings(RABBITMQ_URL="amqp://u:p@h/?heartbeat=10&connection_timeout=5")
+
+
 @pytest.mark.parametrize("url", ["amqp:///", "amqp://u:s3cret@/v", "amqps://"])
 def test_a_rabbitmq_without_a_host_is_that_of_this_machine(url: str) -> None:
     assert settings(RABBITMQ_URL=url).rabbitmq_url.get_secret_value() == url
