@@ -16,7 +16,7 @@ FROM python:3.11-slim-bookworm AS runtime
 # Set by whoever builds and publishes the image: --build-arg SOURCE=https://... REVISION=$(git rev-parse HEAD).
 ARG SOURCE=""
 ARG REVISION=""
-LABEL org.opencontainers.image.version="1.5.2" \
+LABEL org.opencontainers.image.version="1.5.3" \
     org.opencontainers.image.source="$SOURCE" \
     org.opencontainers.image.revision="$REVISION"
 RUN groupadd --system --gid 10001 limiter \

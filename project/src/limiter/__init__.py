@@ -14,4 +14,4 @@ api       -> health and metrics, commands by hand, the announcements from which 
 ctl       -> the command line that sends commands by hand
 """
 
-VERSION = "1.5.2"  # the same as in pyproject.toml
+VERSION = "1.5.3"  # the same as in pyproject.toml
