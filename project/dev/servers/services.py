@@ -35,14 +35,14 @@ for wait in 0 1 5; do
 done
 exit 1"""
 
-# A file system in memory takes 6 % off the time of a test that writes. Three processes of tests write some 200 MB each
-# to it; a container has 64 MB there, unless it is given more.
+# A file system in memory takes 6 % off the time of a test that writes. Postgres keeps up to 1 GB of its log beside the
+# data, and three processes of tests have one each; a container has 64 MB there, unless it is given more.
 MEMORY = Path("/dev/shm")  # noqa: S108 - mkdtemp below makes the name safe
 ROOM_IN_MEMORY = 4 * 2**30
 
 
 def temporary_directory() -> Path:
-    """A new directory that the servers' own accounts can enter too: in memory where there is much room, if not told."""
+    """A new directory that the servers' own accounts can enter too: in memory, if there is room and no TMPDIR."""
     in_memory = "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM_IN_MEMORY
     place = (MEMORY if in_memory else Path(tempfile.gettempdir())).resolve()
     reachable = all(path.stat().st_mode & 0o001 for path in (place, *place.parents))

@@ -10,7 +10,7 @@ from limiter.config.base import FromEnvironment
 from limiter.config.urls import check_host, check_port
 
 AMQP_BYTES = 255  # of a name, in UTF-8, by the protocol
-# Of what stands behind the ? of a URL. The driver takes these for the parts of the URL, of which there is one already.
+# Options behind the ? of a URL that the driver takes for a part of the URL. It has that part already, and fails.
 PARTS = frozenset(
     ("url", "host", "port", "login", "password", "virtualhost", "ssl", "ssl_options", "client_properties")
 )
